@@ -1,0 +1,252 @@
+"""A model bundle: a folder `<name>/<version>/` with a manifest, the ONNX files and a model card.
+
+The manifest is the contract between training, which writes bundles, and the service, which reads
+them. Unknown fields are refused, and every file that it lists is checked against its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import BundleError
+from service.preprocess import Preprocessing
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"  # always the default variant
+NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+
+INPUT_IMAGES = "images"  # uint8 [N, H, W, 3]
+INPUT_BANK_KEYS = "bank_keys"  # float32 [M, heads * key width], default-valued
+INPUT_BANK_VALUES = "bank_values"  # float32 [M, embedding width], default-valued
+OUTPUT_PROBABILITIES = "probabilities"  # float32 [N, K], calibrated
+OUTPUT_EMBEDDING = "embedding"  # float32 [N, embedding width], unit length
+OUTPUT_REFERENCES = "references"  # int64 [N, R], indices into the bank
+OUTPUT_REFERENCE_WEIGHTS = "reference_weights"  # float32 [N, R], mean over heads
+OUTPUT_SELF_WEIGHT = "self_weight"  # float32 [N], what the photo gave to itself
+OUTPUTS = (
+    OUTPUT_PROBABILITIES,
+    OUTPUT_EMBEDDING,
+    OUTPUT_REFERENCES,
+    OUTPUT_REFERENCE_WEIGHTS,
+    OUTPUT_SELF_WEIGHT,
+)
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Calibration(_Record):
+    """Temperature and threshold, and where they were fitted.
+
+    A photo is sorted where its confidence reaches `confidence_threshold`, the lowest at which the
+    photos of `split` that were sorted had an error rate of at most `wanted_error_rate`.
+    """
+
+    temperature: float = Field(gt=0.0)
+    confidence_threshold: float = Field(ge=0.0, le=1.0)
+    wanted_error_rate: float = Field(ge=0.0, le=1.0)
+    split: str
+    photos: int = Field(ge=1)
+
+
+class BankItem(_Record):
+    """A training photo that queries attend to; its place in the list is its index in the graph."""
+
+    id: str
+    superclass: str
+    subclass: str | None = None
+    source: str | None = None
+
+
+class Bank(_Record):
+    """The frozen context bank, and how its items were chosen."""
+
+    selection: str
+    items: tuple[BankItem, ...] = Field(min_length=1)
+
+
+class FileRecord(_Record):
+    """What a file of the bundle must hash to."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Metric(_Record):
+    """One measured figure, with all that is needed to read it."""
+
+    name: str
+    value: float
+    split: str
+    photos: int = Field(ge=1)
+    mode: Literal["bank", "batch", "lone"] = "bank"
+    variant: str = "fp32"
+    interval: tuple[float, float] | None = None  # 95% bootstrap
+
+
+class Provenance(_Record):
+    """Where a model comes from, to the commit and the seed."""
+
+    command: str
+    git_commit: str | None
+    seed: int
+    trained_at: datetime
+    hardware: str
+    packages: dict[str, str]
+    config: dict[str, Any]
+    dataset: dict[str, Any]
+
+
+class Manifest(_Record):
+    """All that the service must know of a model beside its graph."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: str = Field(pattern=NAME_PATTERN)
+    superclasses: tuple[str, ...] = Field(min_length=2)
+    preprocessing: Preprocessing
+    calibration: Calibration
+    bank: Bank
+    default_variant: str
+    variants: dict[str, str] = Field(min_length=1)  # variant -> file name
+    files: dict[str, FileRecord]
+    provenance: Provenance
+    metrics: tuple[Metric, ...] = ()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if len(set(self.superclasses)) != len(self.superclasses):
+            raise ValueError(f"superclasses must differ, got {list(self.superclasses)}")
+        strays = {item.superclass for item in self.bank.items} - set(self.superclasses)
+        if strays:
+            raise ValueError(f"bank items name superclasses that are not listed: {sorted(strays)}")
+        if self.variants.get(self.default_variant) != MODEL:
+            raise ValueError(
+                f"the default variant {self.default_variant!r} must be {MODEL}, got {self.variants}"
+            )
+        for file in [*self.variants.values(), *self.files]:
+            if Path(file).name != file or file in {"", ".", "..", MANIFEST}:
+                raise ValueError(f"expected the plain name of a file in the bundle, got {file!r}")
+        unlisted = set(self.variants.values()) - set(self.files)
+        if unlisted:
+            raise ValueError(f"variants without a SHA-256 under files: {sorted(unlisted)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk whose manifest was read and whose files were verified."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """`name/version`."""
+        return f"{self.manifest.name}/{self.manifest.version}"
+
+    def model_path(self, variant: str | None = None) -> Path:
+        """The ONNX file of a variant, by default of the default one.
+
+        Raises:
+            BundleError: where the bundle has no such variant.
+        """
+        name = variant or self.manifest.default_variant
+        if name not in self.manifest.variants:
+            raise BundleError(
+                f"{self.id}: expected a variant of {sorted(self.manifest.variants)}, got {name!r}"
+            )
+        return self.path / self.manifest.variants[name]
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, as lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def record_of(path: Path) -> FileRecord:
+    """The manifest's record of a file as it is now."""
+    return FileRecord(sha256=sha256_of(path), bytes=path.stat().st_size)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read and validate `path/manifest.json`.
+
+    Raises:
+        BundleError: where it is missing, is not JSON, or does not fit the schema.
+    """
+    file = path / MANIFEST
+    try:
+        text = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"expected a bundle's {MANIFEST} at {file}: {error.strerror}") from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'manifest'}: {p['msg']}" for p in error.errors()
+        )
+        raise BundleError(
+            f"{file} does not fit schema version {SCHEMA_VERSION}: {problems}"
+        ) from error
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify every file that its manifest lists.
+
+    Raises:
+        BundleError: where anything is missing or altered.
+    """
+    manifest = read_manifest(path)
+    for name, record in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            raise BundleError(f"{file} is listed in {MANIFEST} and missing")
+        found = sha256_of(file)
+        if found != record.sha256:
+            raise BundleError(f"{file}: expected SHA-256 {record.sha256}, got {found}")
+    return Bundle(path, manifest)
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write `path/manifest.json` whole or not at all."""
+    part = path / f".{MANIFEST}.part"
+    part.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    part.replace(path / MANIFEST)
+
+
+def find_bundles(models_dir: Path) -> Iterator[Path]:
+    """Folders `<name>/<version>` below `models_dir` that hold a manifest; versions in order."""
+    found = [file.parent for file in models_dir.glob(f"*/*/{MANIFEST}")]
+    yield from sorted(found, key=lambda path: (path.parent.name, version_key(path.name)))
+
+
+def version_key(version: str) -> tuple[tuple[int, str], ...]:
+    """Sort key that puts 10 after 9 and words after numbers."""
+    parts = version.replace("-", ".").split(".")
+    return tuple((int(p), "") if p.isdecimal() else (1 << 62, p) for p in parts)
+
+
+def resolve_bundle(models_dir: Path, reference: str) -> Path:
+    """The folder of `name`, its newest version, or of `name/version`.
+
+    Raises:
+        BundleError: where there is none, with those that there are.
+    """
+    name, _, version = reference.partition("/")
+    paths = list(find_bundles(models_dir))
+    matches = [p for p in paths if p.parent.name == name and version in ("", p.name)]
+    if not matches:
+        known = ", ".join(f"{p.parent.name}/{p.name}" for p in paths) or "none"
+        raise BundleError(f"expected a bundle {reference!r} in {models_dir}, which has: {known}")
+    return matches[-1]

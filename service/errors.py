@@ -1,0 +1,43 @@
+"""What can go wrong, in the words of the domain; `service.app` alone maps it to HTTP statuses."""
+
+
+class SuperbinError(Exception):
+    """Base of every error whose message is meant to be read by a user."""
+
+
+class PhotoError(SuperbinError):
+    """A photo cannot be classified; `reason` is a short stable word for metrics and clients."""
+
+    reason = "photo"
+
+
+class PhotoEmpty(PhotoError):
+    """No bytes came."""
+
+    reason = "empty"
+
+
+class PhotoTooLarge(PhotoError):
+    """More bytes or more pixels than the limits allow."""
+
+    reason = "too_large"
+
+
+class PhotoUnsupported(PhotoError):
+    """The bytes are in no image format that is accepted."""
+
+    reason = "unsupported_format"
+
+
+class PhotoBroken(PhotoError):
+    """An accepted format, but truncated or corrupt."""
+
+    reason = "broken"
+
+
+class BundleError(SuperbinError):
+    """A model bundle is missing, malformed, altered, or of another schema version."""
+
+
+class ProviderError(SuperbinError):
+    """The execution provider that was asked for is not the one that would run."""
