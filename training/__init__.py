@@ -1,0 +1,1 @@
+"""Training of superclass models: data, SCLRE and its baseline, evaluation, calibration, export."""

@@ -1,0 +1,78 @@
+"""Cross-instance attention (CIA), SCLRE's representation enhancement, and its bank mode.
+
+In the paper (CVPR 2023, section 3.2) the sequence that attention runs over is the batch: an answer
+depends on whichever photos happen to be beside it. Served photos come alone, so here a photo can
+also attend to a *frozen context bank* and itself, and to no other photo.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Attended:
+    """What n photos got from the bank and themselves.
+
+    Attributes:
+        out: float [n, value width], before normalisation.
+        bank_weights: float [n, M], attention given to each bank item, mean over heads.
+        self_weight: float [n], attention given to itself, mean over heads.
+    """
+
+    out: Tensor
+    bank_weights: Tensor
+    self_weight: Tensor
+
+
+class CrossInstanceAttention(nn.Module):
+    """Multi-head attention without biases, residual or output projection.
+
+    Q = z Wq, K = z Wk, V = z Wv; softmax(Q K^T / sqrt(key width / heads)) V, per head.
+    """
+
+    def __init__(self, width: int, heads: int, key_width: int, value_width: int) -> None:
+        """Widths are over all heads, and `heads` must divide both."""
+        super().__init__()
+        if key_width % heads or value_width % heads:
+            raise ValueError(
+                f"expected widths that {heads} heads divide, got {key_width} and {value_width}"
+            )
+        self.heads = heads
+        self.query = nn.Linear(width, key_width, bias=False)
+        self.key = nn.Linear(width, key_width, bias=False)
+        self.value = nn.Linear(width, value_width, bias=False)
+        self.scale = (key_width // heads) ** -0.5
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Every photo attends to the whole batch: [n, width] to [n, value width]."""
+        q, k, v = (self._split(project(z)) for project in (self.query, self.key, self.value))
+        scores = torch.einsum("nhd,mhd->hnm", q, k) * self.scale
+        return torch.einsum("hnm,mhd->nhd", scores.softmax(dim=-1), v).flatten(1)
+
+    def remember(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys [n, key width] and values [n, value width] that a bank stores for z [n, width]."""
+        return self.key(z), self.value(z)
+
+    def attend(self, z: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Attended:
+        """Every photo attends to the bank and to itself.
+
+        Args:
+            z: [n, width].
+            bank_keys: [M, key width]; bank_values: [M, value width], from `remember`.
+        """
+        q, own_k, own_v = (self._split(p(z)) for p in (self.query, self.key, self.value))
+        bank_k, bank_v = self._split(bank_keys), self._split(bank_values)
+        to_bank = torch.einsum("nhd,mhd->nhm", q, bank_k) * self.scale
+        to_self = (q * own_k).sum(dim=-1, keepdim=True) * self.scale
+        weights = torch.cat([to_bank, to_self], dim=-1).softmax(dim=-1)
+        bank_weights, self_weights = weights[..., :-1], weights[..., -1:]
+        out = torch.einsum("nhm,mhd->nhd", bank_weights, bank_v) + self_weights * own_v
+        return Attended(out.flatten(1), bank_weights.mean(dim=1), self_weights.mean(dim=(1, 2)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """[n, width] to [n, heads, width / heads]."""
+        return x.unflatten(-1, (self.heads, -1))

@@ -1,0 +1,151 @@
+"""A run folder and what is kept in it.
+
+record.json      the resolved configuration, commit, seed, environment, dataset
+checkpoint.pt    everything needed to go on
+model.pt         the chosen weights with their context bank
+history.jsonl    one line an epoch
+bad_photos.json  photos that were missing or did not decode
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config import Config, parse_config
+from training.errors import RunError
+from training.model import SuperclassModel, build_model
+
+RECORD, CHECKPOINT, MODEL = "record.json", "checkpoint.pt", "model.pt"
+HISTORY, BAD_PHOTOS = "history.jsonl", "bad_photos.json"
+PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu")
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values whole or not at all."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Read what `save` wrote; executes nothing from the file.
+
+    Raises:
+        RunError: where the file is missing or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"expected {path}; was the run ended before its first checkpoint?"
+        ) from error
+    except Exception as error:  # zip, pickle and EOF errors share no narrower base
+        raise RunError(f"{path} is damaged: {error}") from error
+    return state
+
+
+def write_record(run: Path, config: Config, command: str, device: str, dataset: Any) -> None:
+    """Note what is needed to do the run again."""
+    record = {
+        "config": config.model_dump(mode="json"),
+        "command": command,
+        "seed": config.seed,
+        "git_commit": git_commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(device),
+        "python": sys.version.split()[0],
+        "packages": package_versions(),
+        "dataset": dataset,
+    }
+    write_json(run / RECORD, record)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """What `write_record` wrote.
+
+    Raises:
+        RunError: where the folder holds no run.
+    """
+    try:
+        record: dict[str, Any] = json.loads((run / RECORD).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise RunError(f"expected a run folder with a {RECORD}, got {run}: {error}") from error
+    return record
+
+
+def read_config(run: Path) -> Config:
+    """The resolved configuration of a run."""
+    return parse_config(read_record(run)["config"])
+
+
+def load_model(run: Path) -> tuple[SuperclassModel, dict[str, Any]]:
+    """The chosen model of a finished run, in eval mode, and what was saved beside its weights.
+
+    Raises:
+        RunError: where the run has not finished.
+    """
+    if not (run / MODEL).is_file():
+        raise RunError(
+            f"{run} has no {MODEL}: the run has not finished; go on with superbin train --resume"
+        )
+    state = load(run / MODEL)
+    model = build_model(read_config(run), len(state["superclasses"]), pretrained=False)
+    model.method.resize_bank(len(state["bank"]))
+    model.load_state_dict(state["weights"])
+    return model.eval(), state
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, `+` where it has changes; None outside a repository."""
+    here = Path(__file__).parent
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    try:
+        commit, changes = (
+            subprocess.run(["git", *c], cwd=here, capture_output=True, text=True, check=True).stdout
+            for c in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+" if changes.strip() else "")
+
+
+def hardware(device: str) -> str:
+    """The device in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    return f"{len(os.sched_getaffinity(0))} cores of {name}"
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,165 @@
+"""The training side's commands. Imports stay inside them, so that `superbin --help` is instant."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="Folder of labelled photos (labels.csv, or folder per class)."),
+]
+MapOption = Annotated[
+    Path | None,
+    typer.Option("--superclasses", help="TOML map for folders per class, if not in the folder."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+RunArgument = Annotated[Path, typer.Argument(help="Run folder that superbin train wrote.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the root of `superbin`; the entry-point group calls this."""
+    app.command()(train)
+    app.command()(evaluate)
+    app.command()(calibrate)
+    app.command()(export)
+
+
+def train(
+    config: Annotated[str, typer.Argument(help="A TOML record, or the name of a shipped one.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the run.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
+    ] = None,
+    superclasses: MapOption = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Train a model: backbone, method and schedule as the record says."""
+    with _explained():
+        from training import checkpoint
+        from training.config import load_config
+        from training.data.photos import read_photos
+        from training.device import keep_freed_memory, pick_device
+        from training.errors import RunError
+        from training.fit import Interrupted, fit
+
+        record = load_config(config, set_)
+        chosen = pick_device(device)
+        keep_freed_memory()
+        photos = read_photos(
+            data,
+            superclass_map=superclasses,
+            val_fraction=record.data.val_fraction,
+            test_fraction=record.data.test_fraction,
+        )
+        out.mkdir(parents=True, exist_ok=True)
+        if resume:
+            before = checkpoint.read_record(out)
+            if before["config"] != record.model_dump(mode="json"):
+                raise RunError(f"{out} was started with another record; see its record.json")
+            if before["dataset"] != photos.summary():
+                raise RunError(f"{data} has changed since {out} was started; start a new run")
+        elif (out / checkpoint.RECORD).exists():
+            raise RunError(f"{out} already holds a run; add --resume, or name another folder")
+        else:
+            checkpoint.write_record(out, record, _command(), chosen, photos.summary())
+        try:
+            fit(record, photos, out, device=chosen, resume=resume)
+        except Interrupted as interruption:
+            typer.echo(
+                f"{interruption}, all of it saved. To go on:\n  {_resume_command()}", err=True
+            )
+            raise typer.Exit(130) from None
+        typer.echo(f"done: {out}. Next: superbin evaluate {out} --data {data}")
+
+
+def evaluate(
+    target: Annotated[
+        Path, typer.Argument(help="A run folder, or a bundle folder (its ONNX file).")
+    ],
+    data: DataOption,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for JSON and pictures; by default below a run."),
+    ] = None,
+    superclasses: MapOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure a model on a split: figures as JSON and a table, pictures as PNG."""
+    with _explained():
+        from training.evaluate import evaluate_target
+
+        evaluate_target(target, data, split, out, superclasses, device)
+
+
+def calibrate(
+    run: RunArgument,
+    data: DataOption,
+    error_rate: Annotated[
+        float, typer.Option(help="Wanted share of errors among the photos that are sorted.")
+    ] = 0.01,
+    superclasses: MapOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Fit the temperature and the confidence threshold on the val split."""
+    with _explained():
+        from training.calibrate import calibrate_run
+
+        calibrate_run(run, data, error_rate, superclasses, device)
+
+
+def export(
+    run: RunArgument,
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="The bundle: models/<name>/<version>.")],
+    superclasses: MapOption = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Markdown about data, licences and use, for CARD.md.")
+    ] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write a bundle: fp32 and int8 ONNX, manifest and model card, or refuse."""
+    with _explained():
+        from training.export import export_run
+
+        export_run(run, data, out, superclasses, card, device)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Errors that are meant for the user as one line; a missing torch as the command to install."""
+    try:
+        from service.errors import SuperbinError
+
+        try:
+            yield
+        except SuperbinError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"training", "service"}:
+            raise
+        typer.echo(
+            f"error: this command needs {error.name}, which is not installed. Install the training "
+            "packages: pip install -c constraints.txt '.[cpu,train]' in the repository",
+            err=True,
+        )
+        raise typer.Exit(2) from error
+
+
+def _command() -> str:
+    return shlex.join(["superbin", *sys.argv[1:]])
+
+
+def _resume_command() -> str:
+    command = _command()
+    return command if "--resume" in sys.argv else f"{command} --resume"

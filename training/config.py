@@ -1,0 +1,196 @@
+"""Experiment records: TOML files, validated, with `--set section.key=value` on top."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from service.preprocess import Preprocessing
+from training.errors import ConfigError
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Record):
+    """What of the photos the model sees, and how splits are drawn where the data name none."""
+
+    px: int = Field(default=224, ge=16, description="side of the square that the served model sees")
+    fit: Literal["squash", "crop"] = "squash"
+    crop_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
+    cache_px: int = Field(
+        default=256, ge=16, description="side of the cached photos that are augmented"
+    )
+    val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
+    test_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+
+    def served(self) -> Preprocessing:
+        """The preprocessing of evaluation and of the service."""
+        return Preprocessing(
+            height=self.px, width=self.px, fit=self.fit, crop_fraction=self.crop_fraction
+        )
+
+    def cached(self) -> Preprocessing:
+        """What augmentation starts from: the whole photo, so that a crop can fall anywhere."""
+        return Preprocessing(height=self.cache_px, width=self.cache_px, fit="squash")
+
+
+class BackboneConfig(_Record):
+    """See `training.backbones.build_backbone`."""
+
+    name: str = "efficientnet_lite0"
+    stem: Literal["imagenet", "cifar"] = "imagenet"
+    pretrained: bool = True
+    drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
+    frozen_groups: int = Field(
+        default=0, ge=0, description="first parts kept as they are, from the stem"
+    )
+
+
+class SclreConfig(_Record):
+    """Widths and weights of SCLRE; the defaults are the paper's."""
+
+    hidden: int = Field(default=512, ge=1)
+    width: int = Field(default=128, ge=2, description="of z and of the embedding v")
+    heads: int = Field(default=8, ge=1)
+    key_width: int = Field(default=256, ge=1, description="over all heads")
+    alpha: float = Field(
+        default=0.5, ge=0.0, le=1.0, description="contrastive against cross-entropy"
+    )
+    target_weight: float = Field(default=0.2, ge=0.0)
+    temperature: float = Field(default=0.5, gt=0.0)
+    contrastive_mean: Literal["pairs", "batch"] = Field(
+        "pairs", description="divide by the positive pairs, or by 2n as the reference code does"
+    )
+
+
+class BankConfig(_Record):
+    """The frozen context bank: how many items, and how they are chosen."""
+
+    size: int = Field(default=64, ge=2)
+    selection: Literal["random", "centroids", "herding"] = "herding"
+
+
+class AugmentConfig(_Record):
+    """Random changes to training photos; see `training.augment`."""
+
+    scale_min: float = Field(
+        default=0.4, gt=0.0, le=1.0, description="smallest share of area cropped"
+    )
+    aspect_max: float = Field(default=1.33, ge=1.0)
+    rotation_degrees: float = Field(default=15.0, ge=0.0, le=180.0)
+    flip: float = Field(default=0.5, ge=0.0, le=1.0)
+    brightness: float = Field(default=0.3, ge=0.0, lt=1.0)
+    contrast: float = Field(default=0.3, ge=0.0, lt=1.0)
+    saturation: float = Field(default=0.3, ge=0.0, le=1.0)
+    cast: float = Field(default=0.1, ge=0.0, lt=1.0, description="gain of each colour channel")
+    erase: float = Field(
+        default=0.25, ge=0.0, le=1.0, description="probability of a grey rectangle"
+    )
+
+
+class TrainConfig(_Record):
+    """Budget and optimiser."""
+
+    epochs: float = Field(default=16, gt=0)
+    batch: int = Field(default=64, ge=2)
+    sizes: tuple[tuple[float, int], ...] = Field(
+        (), description="(share of training, px) from which a size holds; data.px where empty"
+    )
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    lr: float = Field(default=3e-4, gt=0)
+    head_lr: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=0.02, ge=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    warm_up: float = Field(default=0.05, ge=0, lt=1, description="share of training")
+    clip_norm: float = Field(default=5.0, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema: float = Field(
+        default=0.99, ge=0, lt=1, description="decay of the weights' average; 0 is off"
+    )
+    precision: Literal["bf16", "fp32"] = "bf16"
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+
+
+class Config(_Record):
+    """A whole experiment."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    method: Literal["sclre", "cross_entropy"] = "sclre"
+    seed: int = Field(default=0, ge=0)
+    data: DataConfig = DataConfig()
+    backbone: BackboneConfig = BackboneConfig()
+    sclre: SclreConfig = SclreConfig()
+    bank: BankConfig = BankConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+
+
+def load_config(reference: str, overrides: list[str] | None = None) -> Config:
+    """Read a record and apply overrides.
+
+    Args:
+        reference: a TOML file, or the name of one under `training/configs`.
+        overrides: `key=value` or `section.key=value`, the value in TOML's notation.
+
+    Raises:
+        ConfigError: for a missing file, bad TOML, an unknown key or a value out of range.
+    """
+    path = Path(reference)
+    if not path.is_file():
+        path = CONFIGS / f"{reference.removesuffix('.toml')}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
+        raise ConfigError(f"expected a TOML file or one of {known}, got {reference!r}")
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for override in overrides or []:
+        _apply(record, override)
+    return parse_config(record)
+
+
+def parse_config(record: dict[str, Any]) -> Config:
+    """Validate a record.
+
+    Raises:
+        ConfigError: naming each offending key, and the nearest known one.
+    """
+    try:
+        return Config.model_validate(record)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
+
+
+def _apply(record: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"expected --set key=value, got {override!r}")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    *sections, last = key.strip().split(".")
+    for section in sections:
+        record = record.setdefault(section, {})
+        if not isinstance(record, dict):
+            raise ConfigError(f"--set {override}: {section} is a value and has no keys")
+    record[last] = parsed
+
+
+def _explain(problem: Any) -> str:
+    key = ".".join(map(str, problem["loc"]))
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}, got {problem['input']!r}"
+    section = Config.model_fields.get(str(problem["loc"][0]))
+    fields = getattr(section.annotation, "model_fields", {}) if section else Config.model_fields
+    near = difflib.get_close_matches(str(problem["loc"][-1]), fields, 1)
+    return f"{key}: no such key" + (f", did you mean {near[0]}?" if near else "")

@@ -1,0 +1,1 @@
+"""Datasets: where photos are, what they are labelled, and their pixels."""

@@ -1,0 +1,311 @@
+"""The training loop: one for every method, on a CPU or one GPU.
+
+All that is random in a step is drawn from (seed, step), so that a run which is stopped and resumed
+ends with the weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training import checkpoint
+from training.augment import augment
+from training.bank import choose_bank
+from training.config import Config
+from training.data.photos import Photo, PhotoSet
+from training.data.sampling import BalancedSampler
+from training.data.store import PixelStore, open_store
+from training.errors import DataError, RunError
+from training.metrics import balanced_accuracy
+from training.model import SuperclassModel, build_model
+from training.predict import answer_all, extract_features
+from training.progress import track
+
+MOMENTS = 1 << 32  # keeps the streams of seed and step apart
+
+
+class Interrupted(Exception):
+    """Training was asked to stop, and has saved where it was."""
+
+
+@dataclass
+class Progress:
+    """Where a run is: counted in steps, never in seconds."""
+
+    step: int = 0
+    best_score: float = -1.0
+    best: dict[str, Any] | None = None  # weights of the best epoch so far
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Run:
+    """Everything that one training run holds, built anew from its record and its data."""
+
+    def __init__(self, config: Config, data: PhotoSet, out: Path, device: str) -> None:
+        self.config, self.data, self.out, self.device = config, data, out, device
+        torch.manual_seed(config.seed)
+        if device.startswith("cuda"):
+            torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.train_store = self._store("train", served=False)
+        self.val_store = self._store("val", served=True)
+        self.labels = label_indices(self.train_store.photos, data)
+        self.val_labels = label_indices(self.val_store.photos, data)
+        # Bank items are photos as the service would see them, not augmented ones.
+        self.bank_store = self._store("train", served=True)
+        self.bank_labels = label_indices(self.bank_store.photos, data)
+        self._check_data()
+        self.model = build_model(config, len(data.superclasses)).to(device)
+        self.average = copy.deepcopy(self.model) if config.train.ema else None
+        self.optimiser = build_optimiser(self.model, config)
+        self.sampler = BalancedSampler(self.labels, config.train.batch, config.seed)
+        self.steps_an_epoch = max(1, len(self.labels) // config.train.batch)
+        self.steps = max(1, round(config.train.epochs * self.steps_an_epoch))
+        self.progress = Progress()
+
+    @property
+    def served_model(self) -> SuperclassModel:
+        """The weights that are evaluated and kept: the average where there is one."""
+        return self.average or self.model
+
+    def _store(self, split: str, *, served: bool) -> PixelStore:
+        spec = self.config.data.served() if served else self.config.data.cached()
+        return open_store(self.data.root, self.data.split(split), spec)
+
+    def _check_data(self) -> None:
+        bad = {**self.train_store.bad, **self.val_store.bad}
+        bad |= dict.fromkeys(self.data.missing, "missing")
+        checkpoint.write_json(self.out / checkpoint.BAD_PHOTOS, bad)
+        for name, labels in (("train", self.labels), ("val", self.val_labels)):
+            counts = np.bincount(labels, minlength=len(self.data.superclasses))
+            if counts.min() == 0:
+                empty = self.data.superclasses[int(counts.argmin())]
+                raise DataError(f"no photo of {empty} in the {name} split can be decoded")
+
+    def state(self) -> dict[str, Any]:
+        """All that the steps so far have changed."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        for module, name in ((self.model, "model"), (self.average, "average")):
+            if module is not None:
+                module.method.resize_bank(len(state[name].get("head.bank_keys", ())))
+                module.load_state_dict(state[name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+
+
+def label_indices(photos: tuple[Photo, ...], data: PhotoSet) -> Any:
+    """int64 [n]: the place of each photo's superclass in `data.superclasses`."""
+    places = {name: place for place, name in enumerate(data.superclasses)}
+    return np.array([places[photo.superclass] for photo in photos], dtype=np.int64)
+
+
+def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool = False) -> None:
+    """Train, and leave the chosen model with its context bank in `out/model.pt`.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, with everything saved.
+        RunError: where a resumed run has no checkpoint, or another configuration.
+    """
+    run = Run(config, data, out, device)
+    if resume:
+        run.load(checkpoint.load(out / checkpoint.CHECKPOINT))
+    elif (out / checkpoint.CHECKPOINT).exists():
+        raise RunError(f"{out} already holds a run; add --resume to go on, or name another folder")
+    with _stop_requested() as stop:
+        _steps(run, stop)
+    finish(run)
+
+
+def _steps(run: Run, stop: list[int]) -> None:
+    """From the current step to the last."""
+    saved = time.monotonic()
+    period = run.config.train.checkpoint_minutes * 60
+    with track(run.config.name, run.steps, run.progress.step) as advance:
+        while run.progress.step < run.steps:
+            parts = train_step(run)
+            run.progress.step += 1
+            advance(1)
+            if not math.isfinite(parts["loss"]):
+                raise RunError(
+                    f"the loss became {parts['loss']} at step {run.progress.step}; lower train.lr"
+                )
+            if run.progress.step % run.steps_an_epoch == 0 or run.progress.step == run.steps:
+                _end_epoch(run, parts)
+            if stop or time.monotonic() - saved >= period:
+                checkpoint.save(run.out / checkpoint.CHECKPOINT, run.state())
+                saved = time.monotonic()
+            if stop:
+                raise Interrupted(f"stopped at step {run.progress.step} of {run.steps}")
+    checkpoint.save(run.out / checkpoint.CHECKPOINT, run.state())
+
+
+def train_step(run: Run) -> dict[str, float]:
+    """One batch: sample, augment, losses, clip, update, average."""
+    config, step = run.config, run.progress.step
+    torch.manual_seed(config.seed * MOMENTS + step)  # stochastic depth draws from here
+    random = torch.Generator().manual_seed(config.seed * MOMENTS + step)
+    rows = run.sampler.batch(step)
+    pixels = torch.from_numpy(run.train_store.pixels[rows]).to(run.device, non_blocking=True)
+    labels = torch.from_numpy(run.labels[rows]).to(run.device, non_blocking=True)
+    images = augment(pixels, image_size(config, step / run.steps), config.augment, random)
+    for group in run.optimiser.param_groups:
+        group["lr"] = group["peak_lr"] * learning_rate_factor(step, run.steps, config.train.warm_up)
+    run.model.train()
+    losses = run.model.losses(images, labels)
+    run.optimiser.zero_grad(set_to_none=True)
+    losses["loss"].backward()
+    trained = [p for group in run.optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.clip_grad_norm_(trained, config.train.clip_norm)
+    run.optimiser.step()
+    if run.average is not None:
+        _average(run.average, run.model, config.train.ema, step)
+    names, values = [*losses, "gradient_norm"], [*losses.values(), norm]
+    return dict(zip(names, torch.stack([v.detach().float() for v in values]).tolist(), strict=True))
+
+
+def learning_rate_factor(step: int, steps: int, warm_up: float) -> float:
+    """Linear warm-up to 1, then a cosine to 0."""
+    rise = round(steps * warm_up)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def image_size(config: Config, share: float) -> int:
+    """Side of the training photos once this share of training is done."""
+    px = config.data.px
+    for start, size in config.train.sizes:
+        if share >= start:
+            px = size
+    return px
+
+
+def build_optimiser(model: SuperclassModel, config: Config) -> torch.optim.Optimizer:
+    """Four groups: backbone and head, with decay and (norms and biases) without."""
+    spec = config.train
+    groups = []
+    for module, lr in ((model.backbone, spec.lr), (model.head, spec.head_lr)):
+        trained = [p for p in module.parameters() if p.requires_grad]
+        matrices = [p for p in trained if p.ndim > 1]
+        vectors = [p for p in trained if p.ndim <= 1]
+        for params, decay in ((matrices, spec.weight_decay), (vectors, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "lr": lr, "peak_lr": lr})
+    if spec.optimiser == "sgd":
+        return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0)
+    return torch.optim.AdamW(groups)
+
+
+@torch.no_grad()
+def _average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
+    """Exponential moving average of weights and BatchNorm statistics; shorter at the start."""
+    decay = min(decay, (1 + step) / (10 + step))
+    mine, theirs = average.state_dict(), model.state_dict()
+    names = [name for name in mine if not name.startswith("head.bank_")]  # not of training
+    floats = [name for name in names if mine[name].is_floating_point()]
+    torch._foreach_lerp_([mine[n] for n in floats], [theirs[n] for n in floats], 1.0 - decay)
+    for name in set(names) - set(floats):
+        mine[name].copy_(theirs[name])
+
+
+def _end_epoch(run: Run, parts: dict[str, float]) -> None:
+    """Evaluate on val as the service would answer, and keep the best weights."""
+    model = run.served_model
+    quick_bank(run, model)
+    features = extract_features(model, run.val_store.pixels, run.device, label="val")
+    predicted = answer_all(model, features, "bank").logits.argmax(dim=1).cpu().numpy()
+    accuracy = float((predicted == run.val_labels).mean())
+    balanced = balanced_accuracy(predicted, run.val_labels, len(run.data.superclasses))
+    score = (accuracy + balanced) / 2
+    line = {"step": run.progress.step, **parts, "val_accuracy": accuracy, "val_balanced": balanced}
+    run.progress.history.append(line)
+    print(
+        f"step {run.progress.step}: val accuracy {accuracy:.4f}, balanced {balanced:.4f}",
+        flush=True,
+    )
+    if score >= run.progress.best_score:
+        run.progress.best_score = score
+        run.progress.best = copy.deepcopy(model.state_dict())
+    text = "".join(json.dumps(entry) + "\n" for entry in run.progress.history)
+    (run.out / checkpoint.HISTORY).write_text(text, encoding="utf-8")
+
+
+def quick_bank(run: Run, model: SuperclassModel) -> None:
+    """A random bank of the configured size, good enough to compare epochs by."""
+    if not model.method.has_bank:
+        return
+    rows = choose_bank(run.bank_labels[:, None], run.bank_labels, run.config.bank.size, "random")
+    features = extract_features(model, run.bank_store.pixels[rows], run.device, label="bank")
+    model.method.fill_bank(features)
+
+
+def finish(run: Run) -> None:
+    """Choose the bank from the whole training split, with the best weights, and write them."""
+    assert run.progress.best is not None  # the last step always ends an epoch
+    model = run.served_model
+    model.method.resize_bank(len(run.progress.best.get("head.bank_keys", ())))
+    model.load_state_dict(run.progress.best)
+    bank: list[dict[str, Any]] = []
+    if model.method.has_bank:
+        pixels = run.bank_store.pixels
+        features = extract_features(model, pixels, run.device, label="choosing the bank")
+        rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
+        bank = [vars(run.bank_store.photos[i]) for i in rows]
+    state = {
+        "weights": model.state_dict(),
+        "superclasses": list(run.data.superclasses),
+        "bank": bank,
+        "val_score": run.progress.best_score,
+        "steps": run.steps,
+    }
+    checkpoint.save(run.out / checkpoint.MODEL, state)
+
+
+def fill_chosen_bank(model: SuperclassModel, features: Tensor, labels: Any, config: Config) -> Any:
+    """Choose a bank by the record's rule from features [n, D]; returns the rows chosen."""
+    model.eval()
+    with torch.no_grad():
+        z = model.method.represent(features).cpu().numpy()
+    rows = choose_bank(z, labels, config.bank.size, config.bank.selection, config.seed)
+    model.method.fill_bank(features[torch.from_numpy(rows).to(features.device)])
+    return rows
+
+
+@contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """A list that a first SIGINT or SIGTERM makes non-empty; a second one acts as usual."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+        before[number] = signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
