@@ -128,6 +128,9 @@ def open_session(path: Path, device: str, threads: int | None = None) -> ort.Inf
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.inter_op_num_threads = 1
+    # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
+    # by design, and of nothing that is not checked below.
+    options.log_severity_level = 3
     asked = (provider, {"device_id": int(index or 0)} if kind == "cuda" else {})
     try:
         session = ort.InferenceSession(str(path), options, providers=[asked])

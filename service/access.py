@@ -1,0 +1,92 @@
+"""What every request gets: an id, security headers, a line in the log, a count in the metrics."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import Metrics
+from service.problems import problem_of_status, problem_response
+
+log = structlog.get_logger()
+
+REQUEST_ID = "X-Request-ID"
+SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+
+
+class Access:
+    """ASGI middleware around everything; also the last resort for an error that nobody expected."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        code = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                for name, value in SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_on)
+        except Exception:
+            log.exception("unexpected error", request_id=request_id, path=scope["path"])
+            if code:  # the answer has begun: let the server close the connection
+                raise
+            problem = problem_of_status(500, "something went wrong on our side", request_id)
+            await problem_response(problem)(scope, receive, send_on)
+        finally:
+            # 499: the client left, or the server stopped, before there was an answer.
+            self._record(scope, code or 499, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, code: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.request(route, scope["method"], code, seconds)
+        state = scope["state"]
+        write = log.debug if route in PROBES else log.info
+        write(
+            "request",
+            request_id=state["request_id"],
+            method=scope["method"],
+            route=route,
+            code=code,
+            duration_s=round(seconds, 6),
+            photos=state.get("photos", 0),
+        )
+
+
+def request_id_of(given: str | None) -> str:
+    """The client's own id where it is sane, else a new one."""
+    return given if given and SANE_ID.fullmatch(given) else uuid.uuid4().hex

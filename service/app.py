@@ -1,0 +1,110 @@
+"""The application: what it holds while it runs, and how errors become answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from service import __version__
+from service.access import Access
+from service.batching import Batcher
+from service.catalogue import list_models, open_classifier
+from service.classifier import Classifier
+from service.errors import SuperbinError
+from service.metrics import Metrics
+from service.problems import problem_of, problem_of_status, problem_response
+from service.routes import classify, health, metrics, models, page
+from service.serving import Serving
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
+CLIENT_GONE = 499
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """An application of its own for each call: nothing is shared between two of them."""
+    measures = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            classifier = open_classifier(settings)
+        except SuperbinError as error:
+            app.state.start_error = error  # the server tells it without a traceback
+            raise
+        async with _serving(settings, measures, classifier) as app.state.serving:
+            yield
+
+    app = FastAPI(
+        title="Superbin",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,  # routes/page.py has it, and /docs: FastAPI's loads parts from elsewhere
+    )
+    app.add_middleware(Access, metrics=measures)
+    for family in (classify, models, health, metrics, page):
+        app.include_router(family.router)
+    _handle_errors(app, settings, measures)
+    return app
+
+
+@asynccontextmanager
+async def _serving(
+    settings: Settings, measures: Metrics, classifier: Classifier
+) -> AsyncIterator[Serving]:
+    """Put the parts together around a warm classifier; at the end answer what waits and let go."""
+    measures.model(classifier)
+    batcher = Batcher(
+        classifier.run,
+        max_batch=settings.max_batch,
+        max_queue=settings.max_queue,
+        metrics=measures,
+    )
+    decoders = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode")
+    served = classifier.bundle
+    models = list_models(settings.models_dir, default=served.path, loaded=classifier)
+    serving = Serving(settings, measures, served.manifest, batcher, decoders, models)
+    serving.set_ready(True)
+    log.info("ready", model=served.id, variant=classifier.variant, provider=classifier.provider)
+    try:
+        yield serving
+    finally:
+        serving.set_ready(False)
+        await batcher.close()
+        decoders.shutdown(cancel_futures=True)
+        log.info("stopped")
+
+
+def _handle_errors(app: FastAPI, settings: Settings, measures: Metrics) -> None:
+    @app.exception_handler(SuperbinError)
+    async def ours(request: Request, error: SuperbinError) -> Response:
+        problem = problem_of(error, request.state.request_id)
+        measures.rejection(problem.reason)
+        busy = problem.status == 503
+        headers = {"Retry-After": str(settings.retry_after_s)} if busy else None
+        return problem_response(problem, headers)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        problem = problem_of_status(error.status_code, detail, request.state.request_id)
+        return problem_response(problem, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        return problem_response(problem_of_status(422, detail, request.state.request_id))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_GONE)  # for the log: nobody reads it

@@ -1,0 +1,86 @@
+"""The bundles in the models folder: which there are, which are sound, which one is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.bundle import Bundle, find_bundles, read_bundle, resolve_bundle
+from service.classifier import Classifier
+from service.errors import BundleError
+from service.schemas import BrokenModel, ModelInfo
+from service.settings import Settings
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle, and that it is the one that its folder says.
+
+    Raises:
+        BundleError: where anything is missing, altered or misplaced.
+    """
+    bundle = read_bundle(path)
+    expected = f"{path.parent.name}/{path.name}"
+    if bundle.id != expected:
+        raise BundleError(f"{path}: expected the manifest of {expected}, got that of {bundle.id}")
+    return bundle
+
+
+def open_classifier(settings: Settings) -> Classifier:
+    """The classifier that the settings ask for, warmed up.
+
+    Raises:
+        BundleError, ProviderError: where it cannot run as asked.
+    """
+    bundle = open_bundle(resolve_bundle(settings.models_dir, settings.model))
+    classifier = Classifier(
+        bundle, variant=settings.variant, device=settings.device, threads=settings.threads
+    )
+    classifier.warm_up((1, settings.max_batch))
+    return classifier
+
+
+def list_models(
+    models_dir: Path, *, default: Path | None = None, loaded: Classifier | None = None
+) -> list[ModelInfo | BrokenModel]:
+    """Every bundle, verified; one that is not sound is listed with what is wrong with it.
+
+    Args:
+        models_dir: where to look.
+        default: folder of the bundle that answers where none is named.
+        loaded: the classifier that runs, if any.
+    """
+    found: list[ModelInfo | BrokenModel] = []
+    for path in find_bundles(models_dir):
+        is_default = path == default
+        try:
+            bundle = open_bundle(path)
+        except BundleError as error:
+            told = str(error).replace(f"{path}/", "")  # clients need not know our folders
+            found.append(
+                BrokenModel(
+                    name=path.parent.name, version=path.name, default=is_default, error=told
+                )
+            )
+            continue
+        running = loaded if loaded and loaded.bundle.path == path else None
+        found.append(_info(bundle, is_default, running))
+    return found
+
+
+def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInfo:
+    manifest = bundle.manifest
+    variant = running.variant if running else manifest.default_variant
+    return ModelInfo(
+        name=manifest.name,
+        version=manifest.version,
+        default=default,
+        superclasses=list(manifest.superclasses),
+        input_height=manifest.preprocessing.height,
+        input_width=manifest.preprocessing.width,
+        variants=sorted(manifest.variants),
+        variant=variant,
+        sha256=manifest.files[manifest.variants[variant]].sha256,
+        confidence_threshold=manifest.calibration.confidence_threshold,
+        wanted_error_rate=manifest.calibration.wanted_error_rate,
+        bank_items=len(manifest.bank.items),
+        provider=running.provider if running else None,
+    )

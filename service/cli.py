@@ -1,0 +1,187 @@
+"""The root of the `superbin` command; other packages add their own by entry point.
+
+Imports stay inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from service.classification import FileResult
+    from service.schemas import BrokenModel, ModelInfo
+
+GROUP = "superbin.commands"
+OWN = frozenset({"serve", "classify", "models"})
+
+app = typer.Typer(
+    name="superbin",
+    help="Learn the bin, not the thing: train, export and serve superclass models for refuse.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ModelOption = Annotated[str | None, typer.Option(help="Bundle: name, or name/version.")]
+ModelsDirOption = Annotated[Path | None, typer.Option(help="Folder of model bundles.")]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
+    model: ModelOption = None,
+    models_dir: ModelsDirOption = None,
+    device: DeviceOption = None,
+) -> None:
+    """Serve the classifier over HTTP; options win over SUPERBIN_* variables."""
+    from service.errors import SuperbinError
+    from service.server import run
+    from service.settings import load_settings
+
+    try:
+        run(load_settings(host=host, port=port, model=model, models_dir=models_dir, device=device))
+    except SuperbinError as error:
+        _fail(str(error))
+
+
+@app.command()
+def classify(
+    photos: Annotated[list[Path], typer.Argument(help="Photos to classify.")],
+    model: ModelOption = None,
+    models_dir: ModelsDirOption = None,
+    device: DeviceOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Classify files without a server; the status is 1 where any photo was bad."""
+    from service.classification import classify_files
+    from service.errors import SuperbinError
+    from service.settings import load_settings
+
+    try:
+        settings = load_settings(model=model, models_dir=models_dir, device=device)
+        results = classify_files(photos, settings)
+    except SuperbinError as error:
+        _fail(str(error))
+    bad = 0
+    if json:
+        for result in results:
+            bad += result.error is not None
+            print(result.as_json(), flush=True)
+    else:
+        everything = list(results)
+        bad = sum(result.error is not None for result in everything)
+        _print_results(everything)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None:
+    """List the bundles and verify their files; the status is 1 where any is broken."""
+    from service.bundle import resolve_bundle
+    from service.catalogue import list_models
+    from service.errors import BundleError, SuperbinError
+    from service.settings import load_settings
+
+    try:
+        settings = load_settings(models_dir=models_dir)
+    except SuperbinError as error:
+        _fail(str(error))
+    try:
+        default = resolve_bundle(settings.models_dir, settings.model)
+    except BundleError:
+        default = None
+    found = list_models(settings.models_dir, default=default)
+    if json:
+        for one in found:
+            print(one.model_dump_json())
+    elif found:
+        _print_models(found)
+    else:
+        print(f"No bundles in {settings.models_dir}", file=sys.stderr)
+    raise typer.Exit(1 if any(_is_broken(one) for one in found) else 0)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] not in OWN:
+        for note in add_commands(app):
+            print(note, file=sys.stderr)
+    app(given)
+    sys.exit(0)
+
+
+def add_commands(to: typer.Typer) -> list[str]:
+    """Let every installed package add its commands; says which could not, and why."""
+    notes = []
+    for entry in entry_points(group=GROUP):
+        try:
+            entry.load()(to)
+        except Exception as error:  # a broken part must not take the rest of the command along
+            notes.append(f"superbin: the commands of {entry.name!r} are not available: {error}")
+    return notes
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"superbin: {message}", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+def _print_results(results: list[FileResult]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    table = Table(
+        Column("photo", overflow="fold"), "superclass", "confidence", "decision", "leaned on"
+    )
+    for one in results:
+        answer = one.answer
+        if answer is None:
+            table.add_row(Text(one.photo), Text("error", style="red"), "", "", Text(str(one.error)))
+            continue
+        leaned = ", ".join(
+            f"{item.subclass or item.superclass} {item.weight:.0%}"
+            for item in answer.references[:3]
+        )
+        table.add_row(
+            Text(one.photo), answer.superclass, f"{answer.confidence:.1%}", answer.decision, leaned
+        )
+    Console().print(table)
+
+
+def _print_models(found: list[ModelInfo | BrokenModel]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from service.schemas import ModelInfo
+
+    table = Table("bundle", "status", "superclasses", "input", "threshold", "bank", "sha256")
+    for one in found:
+        name = f"{one.name}/{one.version}{' (default)' if one.default else ''}"
+        if isinstance(one, ModelInfo):
+            table.add_row(
+                name,
+                Text("verified", style="green"),
+                ", ".join(one.superclasses),
+                f"{one.input_height} x {one.input_width}",
+                f"{one.confidence_threshold:.3f}",
+                str(one.bank_items),
+                one.sha256[:12],
+            )
+        else:
+            table.add_row(name, Text("broken", style="red"), Text(one.error), "", "", "", "")
+    Console().print(table)
+
+
+def _is_broken(one: ModelInfo | BrokenModel) -> bool:
+    return hasattr(one, "error")

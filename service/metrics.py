@@ -1,0 +1,120 @@
+"""What Prometheus can scrape; names and labels are part of the API, dashboards rely on them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from service.classifier import Classifier
+from service.schemas import Classification
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+PHOTOS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+STAGES = ("decode", "queue", "infer")
+
+
+class Metrics:
+    """The metrics of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._requests = Counter(
+            "superbin_requests_total",
+            "Requests answered.",
+            ("route", "method", "code"),
+            registry=registry,
+        )
+        self._request_seconds = Histogram(
+            "superbin_request_duration_seconds",
+            "From a request's headers to the end of its answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._stage_seconds = Histogram(
+            "superbin_stage_duration_seconds",
+            "Decoding one photo, its wait for the model, running one batch.",
+            ("stage",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._batch_photos = Histogram(
+            "superbin_batch_photos", "Photos that ran together.", buckets=PHOTOS, registry=registry
+        )
+        self._predictions = Counter(
+            "superbin_predictions_total",
+            "Photos classified.",
+            ("superclass", "decision"),
+            registry=registry,
+        )
+        self._confidence = Histogram(
+            "superbin_confidence",
+            "Calibrated confidence of the predicted superclass.",
+            ("superclass",),
+            buckets=CONFIDENCE,
+            registry=registry,
+        )
+        self._rejections = Counter(
+            "superbin_rejections_total",
+            "Photos and requests refused.",
+            ("reason",),
+            registry=registry,
+        )
+        self._queue_photos = Gauge(
+            "superbin_queue_photos", "Photos admitted and not yet answered.", registry=registry
+        )
+        self._model_info = Gauge(
+            "superbin_model_info",
+            "The model that answers.",
+            ("name", "version", "variant", "sha256", "provider"),
+            registry=registry,
+        )
+        self._ready = Gauge(
+            "superbin_ready", "1 from warm-up to shutdown, else 0.", registry=registry
+        )
+        for stage in STAGES:  # present from the first scrape on
+            self._stage_seconds.labels(stage)
+
+    def request(self, route: str, method: str, code: int, seconds: float) -> None:
+        """Count a finished request; `route` is a template, never a raw path."""
+        method = method if method in METHODS else "other"
+        self._requests.labels(route, method, str(code)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        """Observe one of `STAGES`."""
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    def batch(self, photos: int) -> None:
+        """Observe the size of a batch that ran."""
+        self._batch_photos.observe(photos)
+
+    def prediction(self, result: Classification) -> None:
+        """Count an answer."""
+        self._predictions.labels(result.superclass, result.decision).inc()
+        self._confidence.labels(result.superclass).observe(result.confidence)
+
+    def rejection(self, reason: str) -> None:
+        """Count a refused photo or request."""
+        self._rejections.labels(reason).inc()
+
+    def queue(self, photos: int) -> None:
+        """Say how many photos are admitted now."""
+        self._queue_photos.set(photos)
+
+    def ready(self, ready: bool) -> None:
+        """Say whether requests are welcome."""
+        self._ready.set(ready)
+
+    def model(self, classifier: Classifier) -> None:
+        """Publish which model answers, and where it runs."""
+        manifest = classifier.bundle.manifest
+        file = manifest.files[manifest.variants[classifier.variant]]
+        self._model_info.labels(
+            manifest.name, manifest.version, classifier.variant, file.sha256, classifier.provider
+        ).set(1)
+        for superclass in manifest.superclasses:
+            for decision in ("sort", "manual"):
+                self._predictions.labels(superclass, decision)

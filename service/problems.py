@@ -1,0 +1,74 @@
+"""The one place that maps errors to HTTP: problem details after RFC 9457."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import Response
+
+from service.batching import QueueFull, Stopping
+from service.errors import (
+    PhotoBroken,
+    PhotoEmpty,
+    PhotoTooLarge,
+    PhotoUnsupported,
+    SuperbinError,
+)
+from service.results import InferenceError
+from service.schemas import Problem
+from service.uploads import (
+    RequestMalformed,
+    RequestTooLarge,
+    RequestUnsupported,
+    TooManyPhotos,
+)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_PREFIX = "urn:superbin:problem:"
+PROBLEM_CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
+    PhotoEmpty: (HTTPStatus.BAD_REQUEST, "The photo is empty"),
+    PhotoTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The photo is too large"),
+    PhotoUnsupported: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The photo's format is not accepted"),
+    PhotoBroken: (HTTPStatus.UNPROCESSABLE_ENTITY, "The photo is damaged"),
+    RequestMalformed: (HTTPStatus.BAD_REQUEST, "The request has no photos where they belong"),
+    RequestTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request is too large"),
+    TooManyPhotos: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many photos in one request"),
+    RequestUnsupported: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body's type is not accepted"),
+    QueueFull: (HTTPStatus.SERVICE_UNAVAILABLE, "The queue is full"),
+    Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
+    InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
+}
+
+
+def problem_of(error: SuperbinError, request_id: str) -> Problem:
+    """An error of ours, as a client gets it."""
+    status, title = MEANINGS[type(error)]
+    reason = str(getattr(error, "reason", "unknown"))
+    return _problem(status, title, str(error), reason, request_id)
+
+
+def problem_of_status(code: int, detail: str, request_id: str) -> Problem:
+    """Any other status of 400 and more, such as 404."""
+    status = HTTPStatus(code)
+    return _problem(status, status.phrase, detail, status.name.lower(), request_id)
+
+
+def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    """A problem as the whole answer."""
+    return Response(
+        problem.model_dump_json(), problem.status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _problem(status: HTTPStatus, title: str, detail: str, reason: str, request_id: str) -> Problem:
+    return Problem(
+        type=TYPE_PREFIX + reason,
+        title=title,
+        status=status.value,
+        detail=detail,
+        reason=reason,
+        request_id=request_id,
+    )

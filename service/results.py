@@ -1,0 +1,67 @@
+"""One row of the graph's output, in the words of the API."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from service.bundle import Manifest
+from service.classifier import Answers
+from service.errors import SuperbinError
+from service.schemas import Classification, Decision, Reference
+
+DIGITS = 6  # what float32 holds; more would be noise
+
+
+class InferenceError(SuperbinError):
+    """The model could not answer for a sound photo: a fault of ours."""
+
+    reason = "inference"
+
+
+def classification(manifest: Manifest, answers: Answers, filename: str | None) -> Classification:
+    """Say what a lone row of answers means.
+
+    Args:
+        manifest: of the bundle that answered.
+        answers: of exactly one photo, N = 1.
+        filename: echoed.
+
+    Raises:
+        InferenceError: where the graph gave something that is no number.
+    """
+    if not np.isfinite(answers.probabilities).all():
+        raise InferenceError("expected finite probabilities, and the model gave others")
+    probabilities = {
+        superclass: _round(value)
+        for superclass, value in zip(manifest.superclasses, answers.probabilities[0], strict=True)
+    }
+    best = int(answers.probabilities[0].argmax())
+    superclass = manifest.superclasses[best]
+    # Decided on the figure that the client sees, so that both always agree.
+    confidence = probabilities[superclass]
+    return Classification(
+        filename=filename,
+        superclass=superclass,
+        confidence=confidence,
+        probabilities=probabilities,
+        decision=_decision(manifest, confidence),
+        references=_references(manifest, answers),
+        self_weight=_round(answers.self_weight[0]),
+    )
+
+
+def _decision(manifest: Manifest, confidence: float) -> Decision:
+    return "sort" if confidence >= manifest.calibration.confidence_threshold else "manual"
+
+
+def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
+    weighted = zip(answers.references[0], answers.reference_weights[0], strict=True)
+    items = manifest.bank.items
+    return [
+        Reference(**items[int(index)].model_dump(), weight=_round(weight))
+        for index, weight in weighted
+    ]
+
+
+def _round(value: np.float32) -> float:
+    return round(float(value), DIGITS)

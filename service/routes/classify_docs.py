@@ -1,0 +1,87 @@
+"""What `/openapi.json` says of `POST /v1/classify`: both kinds of body, and every refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from service.batching import QueueFull
+from service.errors import (
+    PhotoBroken,
+    PhotoEmpty,
+    PhotoTooLarge,
+    PhotoUnsupported,
+    SuperbinError,
+)
+from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
+from service.uploads import FIELD, MULTIPART
+
+DESCRIPTION = (
+    "Send one photo or several as multipart/form-data in the field `file`, or one photo as a raw "
+    "body of type image/*. There is one result per photo, in order. Among several, a bad photo "
+    "gets an `error` of its own and the others their answers; where the only photo is bad, that "
+    "error is the answer."
+)
+
+_BINARY = {"type": "string", "format": "binary"}
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": [FIELD],
+                "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY}},
+            }
+        },
+        "image/*": {"schema": _BINARY},
+    },
+}
+
+_ANSWER: dict[str, Any] = {
+    "request_id": "3f0c9d6e5b8a4c7e9d2f1a0b6c5d4e3f",
+    "model": {"name": "refuse", "version": "1"},
+    "results": [
+        {
+            "filename": "bottle.jpg",
+            "superclass": "recyclable",
+            "confidence": 0.971204,
+            "probabilities": {"recyclable": 0.971204, "residual": 0.028796},
+            "decision": "sort",
+            "references": [
+                {
+                    "id": "trashnet/plastic/plastic101.jpg",
+                    "superclass": "recyclable",
+                    "subclass": "plastic",
+                    "source": "trashnet",
+                    "weight": 0.213705,
+                }
+            ],
+            "self_weight": 0.302811,
+        }
+    ],
+}
+
+_REFUSALS = {
+    PhotoEmpty: "expected an encoded photo, got 0 bytes",
+    PhotoTooLarge: "expected at most 20,000,000 bytes a photo, got 31,457,280",
+    PhotoUnsupported: "expected one of JPEG, PNG, ..., got 1,204 bytes that begin b'%PDF-1.7'",
+    PhotoBroken: "expected a whole JPEG photo, got 20,480 bytes that do not decode",
+    QueueFull: "expected at most 128 photos in the queue, which holds 128, and 1 more came",
+}
+
+
+def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
+    problem = problem_of(error, _ANSWER["request_id"])
+    return problem.status, {
+        "description": problem.title,
+        "content": {MEDIA_TYPE: PROBLEM_CONTENT[MEDIA_TYPE] | {"example": problem.model_dump()}},
+    }
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "One result per photo",
+        "content": {"application/json": {"example": _ANSWER}},
+    },
+    **dict(_refusal(kind(detail)) for kind, detail in _REFUSALS.items()),
+}

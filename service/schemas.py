@@ -1,0 +1,109 @@
+"""The words of the HTTP API: what a client gets, field by field."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Decision = Literal["sort", "manual"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Problem(_Answer):
+    """Problem details (RFC 9457) with two members of our own: `reason` and `request_id`."""
+
+    type: str = Field(description="Identifies the kind of problem.")
+    title: str = Field(description="The kind of problem in a few words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What was expected and what came.")
+    reason: str = Field(description="A short stable word, the same as in the metrics.")
+    request_id: str = Field(description="The id to quote when asking about this.")
+
+
+class Reference(_Answer):
+    """An item of the context bank that the answer leaned on."""
+
+    id: str
+    superclass: str
+    subclass: str | None
+    source: str | None
+    weight: float = Field(description="Share of the attention that it got, averaged over heads.")
+
+
+class Classification(_Answer):
+    """The answer for one photo."""
+
+    filename: str | None = Field(description="As the client named it, without folders.")
+    superclass: str = Field(description="The bin.")
+    confidence: float = Field(description="Calibrated probability of `superclass`.")
+    probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
+    decision: Decision = Field(
+        description="`sort` where the confidence reaches the model's threshold, else `manual`."
+    )
+    references: list[Reference] = Field(description="Strongest first.")
+    self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
+
+
+class Refusal(_Answer):
+    """Why one photo among several got no answer."""
+
+    filename: str | None
+    error: Problem
+
+
+class ModelId(_Answer):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class ClassifyAnswer(_Answer):
+    """One result per photo, in the order in which they came."""
+
+    request_id: str
+    model: ModelId
+    results: list[Classification | Refusal]
+
+
+class ModelInfo(_Answer):
+    """A bundle whose files were verified when the service started."""
+
+    name: str
+    version: str
+    default: bool = Field(description="Whether it answers where no model is named.")
+    superclasses: list[str]
+    input_height: int
+    input_width: int
+    variants: list[str]
+    variant: str = Field(description="The one that runs, or would.")
+    sha256: str = Field(description="Of that variant's file.")
+    confidence_threshold: float
+    wanted_error_rate: float
+    bank_items: int
+    provider: str | None = Field(description="ONNX Runtime's execution provider, where loaded.")
+
+
+class BrokenModel(_Answer):
+    """A bundle that is there and cannot be used."""
+
+    name: str
+    version: str
+    default: bool = False
+    error: str
+
+
+class ModelsAnswer(_Answer):
+    """Every bundle that was found when the service started."""
+
+    models: list[ModelInfo | BrokenModel]
+
+
+class Health(_Answer):
+    """The state of the service, in a word."""
+
+    status: Literal["alive", "ready"]

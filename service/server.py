@@ -1,0 +1,91 @@
+"""The process that serves: uvicorn with our way to start, to say so, and to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import time
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+from prometheus_client import disable_created_metrics
+
+from service import logs
+from service.app import create_app
+from service.errors import SuperbinError
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    import socket
+
+
+class Server(uvicorn.Server):
+    """On SIGTERM readiness fails first, the port closes later, and the exit status is 0."""
+
+    def __init__(self, config: uvicorn.Config, settings: Settings, state: object) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._state = state
+        self._close_at = float("inf")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell a person where."""
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            everywhere = host in {"0.0.0.0", "::"}
+            shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
+            print(f"Superbin is ready at http://{shown}:{port}", file=sys.stderr, flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; uvicorn's own would end the process by the signal, with status 143."""
+        if self._close_at < float("inf"):  # asked twice
+            self.should_exit = True
+            self.force_exit = sig == signal.SIGINT
+            return
+        serving = getattr(self._state, "serving", None)
+        if serving:
+            serving.set_ready(False)
+        self._close_at = time.monotonic() + self._settings.drain_delay_s
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: close the port once the delay is over."""
+        if time.monotonic() >= self._close_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        SuperbinError: where the model cannot run as asked.
+        SystemExit: with a status that is not 0 where the port is taken.
+    """
+    logs.configure(settings.log_level)
+    disable_created_metrics()  # type: ignore[no-untyped-call] # series that nothing reads
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=settings.grace_period_s,
+    )
+    server = Server(config, settings, app.state)
+    # A start that failed for a reason of ours is told in one line, by the caller.
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.addFilter(lambda _: getattr(app.state, "start_error", None) is None)
+    try:
+        server.run()
+    except SystemExit:
+        error = getattr(app.state, "start_error", None)
+        if isinstance(error, SuperbinError):
+            raise error from None
+        raise

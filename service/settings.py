@@ -1,0 +1,171 @@
+"""Settings of the service: `SUPERBIN_*` environment variables, checked before anything starts."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import SuperbinError
+from service.preprocess import PhotoLimits
+
+PREFIX = "SUPERBIN_"
+PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
+CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+
+
+class SettingsError(SuperbinError):
+    """A variable is misspelt or its value cannot be used."""
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and a container's CPU quota if less."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = CGROUP_CPU_MAX.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2 here, or the quota is "max"
+        return cores
+
+
+def default_models_dir() -> Path:
+    """`models` beside the `service` package where that exists, else in the working directory."""
+    beside = Path(__file__).resolve().parent.parent / "models"
+    return beside if beside.is_dir() else Path("models")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, each as `SUPERBIN_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe lines to log; probes and scrapes are logged at debug."
+    )
+
+    models_dir: Path = Field(
+        default_factory=default_models_dir,
+        description="Folder of model bundles, <name>/<version>/.",
+    )
+    model: str = Field(
+        "refuse",
+        min_length=1,
+        description="Bundle to serve: a name, for its newest version, or name/version.",
+    )
+    variant: str | None = Field(
+        None, description="Which of the bundle's graphs to run; by default the bundle's own choice."
+    )
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda(:\d+)?)$",
+        description="Where to run: cpu, cuda or cuda:N. A GPU that is not there stops the start.",
+    )
+    threads: int = Field(
+        default_factory=available_cores,
+        ge=1,
+        description="Threads of ONNX Runtime for one batch; by default the available cores.",
+    )
+    decode_workers: int = Field(
+        default_factory=available_cores,
+        ge=1,
+        description="Photos decoded at the same time; by default the available cores.",
+    )
+
+    max_batch: int = Field(16, ge=1, description="Photos run together at most.")
+    max_queue: int = Field(
+        128,
+        ge=1,
+        description="Photos admitted and not yet answered; a request beyond that gets 503.",
+    )
+    max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
+    max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
+    max_photo_pixels: int = Field(
+        40_000_000,
+        ge=1,
+        le=PILLOW_MAX_PIXELS,
+        description="Pixels of one photo at most, read from its header before it is decoded.",
+    )
+    max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
+
+    retry_after_s: int = Field(1, ge=0, description="Seconds that a 503 asks a client to wait.")
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0.0,
+        description="Seconds between SIGTERM, when readiness fails, and closing the port.",
+    )
+    grace_period_s: int = Field(
+        8, ge=0, description="Seconds that running requests get to finish once the port is closed."
+    )
+
+    @property
+    def photo_limits(self) -> PhotoLimits:
+        """What one photo may cost."""
+        return PhotoLimits(max_bytes=self.max_photo_bytes, max_pixels=self.max_photo_pixels)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if self.max_queue < self.max_photos:
+            raise ValueError(
+                f"{PREFIX}MAX_QUEUE must hold a whole request of {PREFIX}MAX_PHOTOS = "
+                f"{self.max_photos}, got {self.max_queue}"
+            )
+        return self
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings from the environment; `overrides` that are not None win.
+
+    Raises:
+        SettingsError: naming the variable, what was expected and what came.
+    """
+    _refuse_unknown()
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_problem(p) for p in error.errors())) from error
+
+
+def _refuse_unknown() -> None:
+    """A misspelt variable would otherwise leave its default in force without a word."""
+    known = {name.upper() for name in Settings.model_fields}
+    problems = []
+    for variable in sorted(os.environ):
+        if not variable.upper().startswith(PREFIX):
+            continue
+        name = variable.upper().removeprefix(PREFIX)
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        all_known = ", ".join(PREFIX + one for one in sorted(known))
+        hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {all_known}"
+        problems.append(f"unknown variable {variable}: {hint}")
+        if name == "SERVICE_HOST":
+            problems.append(_SERVICE_LINKS)
+    if problems:
+        raise SettingsError("\n".join(problems))
+
+
+def _problem(found: Any) -> str:
+    if not found["loc"]:
+        return str(found["msg"]).removeprefix("Value error, ")
+    name = str(found["loc"][0])
+    field = Settings.model_fields.get(name)
+    about = f" ({field.description})" if field and field.description else ""
+    hint = f"\n{_SERVICE_LINKS}" if str(found["input"]).startswith("tcp://") else ""
+    return f"{PREFIX}{name.upper()}: {found['msg']}, got {found['input']!r}{about}{hint}"
+
+
+_SERVICE_LINKS = (
+    "Kubernetes sets such variables for a Service named superbin: "
+    "set enableServiceLinks: false in the pod"
+)

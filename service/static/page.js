@@ -1,0 +1,136 @@
+// Takes photos in by choosing, camera, drop and paste, and asks the service about each.
+
+import { binTag, learnBins, showAnswer, showProblem } from "./result.js";
+
+const AT_ONCE = 3; // requests in flight; one photo each, so that answers appear as they come
+const RETRIES = 3; // while the queue is full
+const find = (id) => document.getElementById(id);
+
+const waiting = [];
+let running = 0;
+
+function add(files) {
+  const photos = [...files];
+  if (!photos.length) return;
+  showResults(true);
+  const cards = photos.map(cardFor);
+  find("results").prepend(...cards);
+  photos.forEach((photo, i) => waiting.push({ photo, card: cards[i] }));
+  cards[0].scrollIntoView({ block: "nearest" });
+  next();
+}
+
+function showResults(shown) {
+  find("results-section").hidden = !shown;
+  document.documentElement.classList.toggle("answered", shown);
+}
+
+function cardFor(photo) {
+  const card = find("card").content.firstElementChild.cloneNode(true);
+  const image = card.querySelector("img");
+  card.querySelector(".name").textContent = photo.name || "Pasted photo";
+  image.addEventListener("error", () => {
+    image.hidden = true; // a format that this browser cannot show, or no image at all
+    card.querySelector(".no-preview").hidden = false;
+  });
+  image.src = URL.createObjectURL(photo);
+  return card;
+}
+
+function next() {
+  while (running < AT_ONCE && waiting.length) {
+    const job = waiting.shift();
+    running += 1;
+    ask(job).finally(() => {
+      running -= 1;
+      next();
+    });
+  }
+}
+
+async function ask({ photo, card }) {
+  const body = card.querySelector(".body");
+  const name = photo.name || "Pasted photo";
+  const again = () => {
+    waiting.push({ photo, card });
+    body.replaceChildren(find("card").content.querySelector(".waiting").cloneNode(true));
+    next();
+  };
+  try {
+    const response = await post(photo);
+    const answer = await response.json().catch(() => byProxy(response.status));
+    announce(
+      response.ok
+        ? showAnswer(body, answer.results[0], name)
+        : showProblem(body, answer, name, again),
+    );
+  } catch {
+    announce(showProblem(body, { reason: "unreachable" }, name, again));
+  }
+}
+
+// What stands between may answer in its own way, without problem details.
+function byProxy(status) {
+  return { reason: status === 413 ? "too_large" : "", title: `The answer was an error (${status}).` };
+}
+
+async function post(photo) {
+  for (let attempt = 0; ; attempt += 1) {
+    const form = new FormData();
+    form.append("file", photo, photo.name || "photo");
+    const response = await fetch("v1/classify", { method: "POST", body: form });
+    if (response.status !== 503 || attempt === RETRIES) return response;
+    const seconds = Number(response.headers.get("Retry-After")) || 1;
+    await new Promise((resume) => setTimeout(resume, 1000 * seconds));
+  }
+}
+
+function announce(text) {
+  find("announce").textContent = text;
+}
+
+function clear() {
+  waiting.length = 0;
+  for (const image of document.querySelectorAll("#results img")) URL.revokeObjectURL(image.src);
+  find("results").replaceChildren();
+  showResults(false);
+  find("choose").focus();
+}
+
+for (const id of ["choose", "camera"]) {
+  find(id).addEventListener("change", (event) => {
+    add(event.target.files);
+    event.target.value = ""; // so that the same photo can be chosen again
+  });
+}
+find("clear").addEventListener("click", clear);
+document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
+
+// A camera button is of use where there is a hand-held camera, which a touch screen tells best.
+document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
+
+// The whole page takes a drop, so that a near miss does not open the photo instead.
+let depth = 0;
+const over = (by) => {
+  depth = Math.max(0, depth + by);
+  find("intake").classList.toggle("over", depth > 0);
+};
+document.addEventListener("dragenter", () => over(1));
+document.addEventListener("dragleave", () => over(-1));
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  over(-depth);
+  add(event.dataTransfer.files);
+});
+
+async function introduce() {
+  const { models } = await (await fetch("v1/models")).json();
+  const model = models.find((one) => one.default && !one.error);
+  if (!model) return;
+  learnBins(model);
+  find("bins").replaceChildren("Sorts into ", ...model.superclasses.map(binTag));
+  find("bins").hidden = false;
+  find("footer").textContent = `Model ${model.name}, version ${model.version}`;
+}
+introduce().catch(() => {}); // the page works without

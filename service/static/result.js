@@ -1,0 +1,162 @@
+// Draws what the service said of one photo; each function gives back what a screen reader hears.
+
+const BIN_COLOURS = 8;
+const USUAL = [ // colours that many places use for such bins, as indices of --bin-N
+  [/hazard|harm|battery|danger/, 3],
+  [/organic|kitchen|food|compost|bio|wet/, 2],
+  [/residual|other|general|trash|landfill|dry|non/, 1],
+  [/glass/, 5],
+  [/plastic|packag/, 4],
+  [/recycl|paper/, 0],
+];
+const IN_WORDS = {
+  empty: "This file is empty.",
+  too_large: "This photo is too large.",
+  request_too_large: "This photo is too large.",
+  unsupported_format: "This file is not a photo that can be read here. Try a JPEG or a PNG.",
+  broken: "This photo is damaged or incomplete. Try taking it again.",
+  queue_full: "Many photos are waiting right now. Try again in a moment.",
+  stopping: "The service is restarting. Try again in a moment.",
+  unreachable: "The service cannot be reached. Are you online?",
+};
+const PASSING = new Set(["queue_full", "stopping", "unreachable", "inference", "internal_server_error"]);
+
+const bins = new Map(); // superclass -> colour index
+let threshold = null;
+let bankItems = null;
+
+export function learnBins(model) {
+  model.superclasses.forEach(colourOf);
+  threshold = model.confidence_threshold;
+  bankItems = model.bank_items;
+}
+
+function colourOf(superclass) {
+  if (!bins.has(superclass)) {
+    const taken = new Set(bins.values());
+    let colour = USUAL.find(([words]) => words.test(superclass.toLowerCase()))?.[1] ?? bins.size;
+    for (let i = 0; taken.has(colour % BIN_COLOURS) && i < BIN_COLOURS; i += 1) colour += 1;
+    bins.set(superclass, colour % BIN_COLOURS);
+  }
+  return `var(--bin-${bins.get(superclass)})`;
+}
+
+const words = (name) => name.replace(/[_-]+/g, " ");
+const title = (name) => words(name).replace(/^./, (first) => first.toUpperCase());
+
+export function percent(share) {
+  if (share > 0.995 && share < 1) return "over 99%";
+  if (share > 0 && share < 0.005) return "under 1%";
+  return `${Math.round(100 * share)}%`;
+}
+
+function element(tag, className, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  made.append(...children);
+  return made;
+}
+
+export function binTag(superclass) {
+  const dot = element("span", "dot");
+  dot.style.setProperty("--bin", colourOf(superclass));
+  return element("span", "tag", dot, title(superclass));
+}
+
+function binIcon() {
+  const box = document.createElement("template");
+  box.innerHTML =
+    '<svg viewBox="0 0 32 32" aria-hidden="true" focusable="false"><path d="M6 9.5h20M12.5 9V6.5h7V9' +
+    "M8.5 9.5 10 26h12l1.5-16.5M13.4 14l.5 7.5M18.6 14l-.5 7.5\"/></svg>";
+  return box.content.firstElementChild;
+}
+
+function shareRow(label, share, width, colour) {
+  const bar = element("i");
+  const row = element(
+    "li",
+    "share",
+    label,
+    element("span", "figure", percent(share)),
+    element("span", "bar", bar),
+  );
+  row.lastElementChild.setAttribute("aria-hidden", "true");
+  if (colour) row.style.setProperty("--bin", colour);
+  requestAnimationFrame(() => requestAnimationFrame(() => (bar.style.width = `${100 * width}%`)));
+  return row;
+}
+
+export function showAnswer(body, result, name) {
+  const bin = title(result.superclass);
+  const sort = result.decision === "sort";
+  const chip = element("span", "chip", binIcon());
+  chip.style.setProperty("--bin", colourOf(result.superclass));
+  const verdict = element(
+    "div",
+    "verdict",
+    chip,
+    element(
+      "div",
+      "",
+      element("p", "bin", bin),
+      element("p", "sure", `${percent(result.confidence)} sure`),
+    ),
+  );
+  const needed = threshold === null ? "" : ` It takes ${percent(threshold)} to sort without asking.`;
+  const sentence = sort
+    ? `Sure enough to sort: put it in “${bin}”.`
+    : `Not sure enough to sort: let a person look at it first.${needed}`;
+  const ranked = Object.entries(result.probabilities).sort((a, b) => b[1] - a[1]);
+  const shares = ranked.map(([superclass, share]) =>
+    shareRow(element("span", "", title(superclass)), share, share, colourOf(superclass)),
+  );
+  const list = element("ul", "shares", ...shares);
+  list.setAttribute("aria-label", "How sure, bin by bin");
+  body.replaceChildren(verdict, element("p", `note ${result.decision}`, sentence), list, why(result));
+  return `${name}: ${bin}, ${percent(result.confidence)} sure. ${sentence}`;
+}
+
+function why(result) {
+  const rows = result.references.map((item) => [inWords(item), item.weight]);
+  rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
+  rows.sort((a, b) => b[1] - a[1]);
+  const most = Math.max(...rows.map((row) => row[1]), 1e-9);
+  const list = rows.map(([label, weight]) => shareRow(label, weight, weight / most));
+  const details = element(
+    "details",
+    "",
+    element("summary", "", "What this answer leaned on"),
+    element("p", "quiet", "Photos that the model remembers, and how much each of them counted."),
+    element("ul", "shares small", ...list),
+  );
+  const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);
+  if (rest > 0.005) {
+    const others = bankItems === null ? "" : `${bankItems - result.references.length} `;
+    const told = `All ${others}others together: ${percent(rest)}.`;
+    details.append(element("p", "quiet rest", told));
+  }
+  details.open = true;
+  return details;
+}
+
+function inWords(item) {
+  const kind = item.subclass ?? item.superclass;
+  const told = [kind === item.superclass ? "" : words(item.superclass)];
+  if (item.source) told.push(`from ${item.source}`);
+  const rest = told.filter(Boolean).join(", ");
+  return element("span", "", element("b", "", words(kind)), rest ? ` (${rest})` : "");
+}
+
+export function showProblem(body, problem, name, again) {
+  const sentence = IN_WORDS[problem.reason] ?? problem.title ?? "Something went wrong.";
+  const note = element("div", "note bad", element("strong", "", sentence));
+  if (problem.detail && problem.reason === "too_large") note.append(element("p", "", `${title(problem.detail)}.`));
+  body.replaceChildren(note);
+  if (PASSING.has(problem.reason)) {
+    const button = element("button", "plain", "Try again");
+    button.type = "button";
+    button.addEventListener("click", again);
+    body.append(button);
+  }
+  return `${name}: ${sentence}`;
+}

@@ -1,0 +1,166 @@
+"""The body of a request, as photos: multipart or one raw image, within the limits.
+
+Starlette's own body limit is not used, since it answers in plain text; the count is kept here, on
+the stream, so that a body without a Content-Length is cut off as well.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from service.errors import PhotoTooLarge, SuperbinError
+from service.settings import Settings
+
+FIELD = "file"
+MULTIPART = "multipart/form-data"
+EXPECTED = (
+    f"expected photos as {MULTIPART} in the field {FIELD!r}, repeated for several, "
+    "or one photo as a raw body of type image/*"
+)
+MAX_TEXT_FIELDS = 8  # none is wanted; a few are parsed to name them in the refusal
+MAX_FILENAME = 128
+UNPRINTABLE = re.compile(r"[^\w .,()+@#&=~'!-]")
+
+
+class RequestMalformed(SuperbinError):
+    """The body has no photos where they belong."""
+
+    reason = "malformed_request"
+
+
+class RequestTooLarge(SuperbinError):
+    """The whole body is over its limit."""
+
+    reason = "request_too_large"
+
+
+class TooManyPhotos(SuperbinError):
+    """More photos than one request may bring."""
+
+    reason = "too_many_photos"
+
+
+class RequestUnsupported(SuperbinError):
+    """The body's type or coding is none that is accepted."""
+
+    reason = "unsupported_media_type"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One photo as it came, in memory or spooled to disk."""
+
+    filename: str | None
+    size: int
+    source: BinaryIO
+
+    def read(self, max_bytes: int) -> bytes:
+        """All of its bytes; may block on the disk.
+
+        Raises:
+            PhotoTooLarge: before any is read.
+        """
+        if self.size > max_bytes:
+            raise PhotoTooLarge(f"expected at most {max_bytes:,} bytes a photo, got {self.size:,}")
+        return self.source.read()
+
+
+@asynccontextmanager
+async def receive(request: Request, settings: Settings) -> AsyncIterator[list[Upload]]:
+    """The photos of a request, in order; their files are closed at the end.
+
+    Raises:
+        RequestMalformed, RequestTooLarge, TooManyPhotos, RequestUnsupported, PhotoTooLarge: with
+            what was expected and what came.
+    """
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
+    content_type = request.headers.get("content-type", "")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type == MULTIPART:
+        form = await _form(request, settings)
+        try:
+            yield _photos(form, settings)
+        finally:
+            await form.close()
+    elif media_type.startswith("image/"):
+        data = await _raw(request, settings)
+        yield [Upload(None, len(data), io.BytesIO(data))]
+    else:
+        came = f"the type {content_type[:80]!r}" if content_type else "no Content-Type"
+        raise RequestUnsupported(f"{EXPECTED}, got {came}")
+
+
+async def _form(request: Request, settings: Settings) -> FormData:
+    async with aclosing(_limited(request, settings.max_request_bytes)) as stream:
+        parser = MultiPartParser(
+            request.headers,
+            stream,
+            max_files=settings.max_photos,
+            max_fields=MAX_TEXT_FIELDS,
+        )
+        try:
+            return await parser.parse()
+        except MultiPartException as error:
+            if error.message.startswith("Too many files"):
+                raise TooManyPhotos(
+                    f"expected at most {settings.max_photos} photos a request, got more"
+                ) from error
+            raise RequestMalformed(f"{EXPECTED}, got a broken body: {error.message}") from error
+
+
+def _photos(form: FormData, settings: Settings) -> list[Upload]:
+    photos, strays = [], []
+    for name, value in form.multi_items():
+        if name == FIELD and isinstance(value, UploadFile):
+            photos.append(Upload(clean_filename(value.filename), value.size or 0, value.file))
+        else:
+            kind = "a file" if isinstance(value, UploadFile) else "text, without a filename"
+            strays.append(f"{name[:40]!r} ({kind})")
+    if strays:
+        raise RequestMalformed(f"{EXPECTED}, got the field {', '.join(strays[:MAX_TEXT_FIELDS])}")
+    if not photos:
+        raise RequestMalformed(f"{EXPECTED}, got a form without any field")
+    return photos
+
+
+async def _raw(request: Request, settings: Settings) -> bytes:
+    limit = min(settings.max_photo_bytes, settings.max_request_bytes)
+    try:
+        async with aclosing(_limited(request, limit)) as stream:
+            return b"".join([chunk async for chunk in stream])
+    except RequestTooLarge as error:  # here the body is the photo
+        raise PhotoTooLarge(str(error).replace("a request", "a photo")) from error
+
+
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+    """The body's chunks; a Content-Length over the limit is refused before the first of them."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise RequestTooLarge(
+            f"expected at most {max_bytes:,} bytes a request, got {int(declared):,}"
+        )
+    received = 0
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            received += len(chunk)
+            if received > max_bytes:
+                raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got more")
+            yield chunk
+
+
+def clean_filename(filename: str | None) -> str | None:
+    """The last part of a client's path, without anything that a terminal or a page could obey."""
+    last = re.split(r"[/\\]", filename or "")[-1]
+    clean = UNPRINTABLE.sub("_", last).strip()
+    return clean[:MAX_FILENAME] or None

@@ -1,0 +1,30 @@
+"""What every test shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from service.bundle import read_bundle
+from service.classifier import Classifier
+from tests.tiny_bundle import write_bundle
+
+# Nothing in the suite is timed: a busy machine must not fail it.
+settings.register_profile("superbin", deadline=None)
+settings.load_profile("superbin")
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one tiny bundle, tiny/1; not to be changed."""
+    folder = tmp_path_factory.mktemp("models")
+    write_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier(models_dir: Path) -> Classifier:
+    """A real session over the tiny bundle."""
+    return Classifier(read_bundle(models_dir / "tiny" / "1"), threads=1)

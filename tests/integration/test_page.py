@@ -1,0 +1,218 @@
+"""The page in a real Chromium, on a desk and on a phone."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.integration.server import Server
+from tests.photo_factory import noise
+
+PHOTOS = Path(__file__).parent.parent / "photos"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    # Playwright's own event loop is collected late.
+    pytest.mark.filterwarnings("default::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=[DESK, PHONE], ids=["desk", "phone"])
+def page(browser: Browser, server: Server, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page, open; it must ask nobody else and raise no error."""
+    context = browser.new_context(**request.param, base_url=server.url)
+    page = context.new_page()
+    elsewhere: list[str] = []
+    errors: list[str] = []
+    page.on(
+        "request",
+        lambda r: None if r.url.startswith((server.url, "blob:")) else elsewhere.append(r.url),
+    )
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda m: errors.append(m.text) if "Content Security" in m.text else None)
+    page.goto("/")
+    yield page
+    context.close()
+    assert not elsewhere
+    assert not errors
+
+
+def choose(page: Page, *names: str) -> None:
+    page.set_input_files("#choose", [PHOTOS / name for name in names])
+
+
+def test_a_photo_gets_a_bin_a_confidence_and_the_reasons(page: Page) -> None:
+    expect(page.get_by_text("Sorts into")).to_be_visible()
+    choose(page, "glass.jpg")
+    card = page.get_by_role("listitem").filter(has_text="glass.jpg")
+    expect(card.locator(".bin")).to_have_text(re.compile("Recyclable|Residual|Organic|Hazardous"))
+    expect(card.locator(".sure")).to_have_text(re.compile(r"\d+% sure"))
+    expect(card.locator(".note")).to_have_text(re.compile("^(Sure|Not sure) enough to sort"))
+    expect(card.get_by_label("How sure, bin by bin").get_by_role("listitem")).to_have_count(4)
+    reasons = card.locator("details")
+    expect(reasons).to_contain_text("this photo itself")
+    expect(reasons).to_contain_text("from generated")
+    expect(reasons.get_by_role("listitem")).to_have_count(6)
+    image = card.locator("img")
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 512
+    expect(page.get_by_role("status")).to_contain_text("glass.jpg: ")
+
+
+def test_several_photos_keep_their_order_and_a_bad_one_is_told_in_words(
+    page: Page, tmp_path: Path
+) -> None:
+    bad = tmp_path / "notes.jpg"
+    bad.write_text("no photo")
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(noise(1)[:-500])
+    page.set_input_files("#choose", [PHOTOS / "metal.jpg", bad, cut, PHOTOS / "paper.jpg"])
+    cards = page.locator(".card")
+    expect(cards).to_have_count(4)
+    expect(cards.locator(".name")).to_have_text(["metal.jpg", "notes.jpg", "cut.jpg", "paper.jpg"])
+    expect(cards.nth(0).locator(".bin")).to_be_visible()
+    expect(cards.nth(1)).to_contain_text("not a photo that can be read here")
+    expect(cards.nth(2)).to_contain_text("damaged or incomplete")
+    expect(cards.nth(3).locator(".bin")).to_be_visible()
+    page.get_by_role("button", name="Clear").click()
+    expect(cards).to_have_count(0)
+
+
+def test_photos_can_be_dropped_and_pasted(page: Page) -> None:
+    script = """
+        async ([kind, data]) => {
+            const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], `${kind}.jpg`, {type: "image/jpeg"}));
+            document.dispatchEvent(kind === "drop"
+                ? new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true})
+                : new ClipboardEvent("paste", {clipboardData: transfer, bubbles: true}));
+        }
+    """
+    data = base64.b64encode((PHOTOS / "trash.jpg").read_bytes()).decode()
+    for kind in ("drop", "paste"):
+        page.evaluate(script, [kind, data])
+        expect(page.locator(".card").filter(has_text=f"{kind}.jpg").locator(".bin")).to_be_visible()
+
+
+def test_a_service_that_is_busy_is_asked_again(page: Page) -> None:
+    refusals = iter([503, 503])
+
+    def handle(route: Any) -> None:
+        if next(refusals, None):
+            route.fulfill(status=503, headers={"Retry-After": "0.01"}, body="{}")
+        else:
+            route.continue_()
+
+    page.route("**/v1/classify", handle)
+    choose(page, "glass.jpg")
+    expect(page.locator(".bin")).to_be_visible()
+
+
+def test_a_service_that_is_away_is_told_and_can_be_tried_again(page: Page) -> None:
+    page.route("**/v1/classify", lambda route: route.abort())
+    choose(page, "glass.jpg")
+    expect(page.locator(".card")).to_contain_text("cannot be reached")
+    page.unroute("**/v1/classify")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".bin")).to_be_visible()
+
+
+def test_nothing_is_wider_than_the_screen_and_targets_are_large(page: Page) -> None:
+    choose(page, "cardboard.jpg", "plastic.jpg")
+    expect(page.locator(".bin")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for target in page.locator(".button:visible, .plain:visible, summary:visible").all():
+        box = target.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+
+
+def test_the_camera_is_offered_where_there_is_touch(page: Page) -> None:
+    touch = page.evaluate("navigator.maxTouchPoints > 0")
+    expect(page.get_by_text("Take a photo")).to_be_visible(visible=touch)
+    assert page.get_attribute("#camera", "capture") == "environment"
+
+
+def test_it_can_be_used_with_the_keyboard_alone(page: Page) -> None:
+    page.keyboard.press("Tab")
+    focused = [page.evaluate("document.activeElement.id || document.activeElement.className")]
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        focused.append(page.evaluate("document.activeElement.id"))
+    assert "choose" in focused
+
+
+def test_text_has_the_contrast_of_wcag_aa_in_light_and_dark(page: Page) -> None:
+    choose(page, "glass.jpg")
+    expect(page.locator(".bin")).to_be_visible()
+    page.emulate_media(reduced_motion="reduce")
+    script = """
+        () => {
+            const parse = (c) => c.match(/[\\d.]+/g).map(Number);
+            const light = (c) => {
+                const [r, g, b] = parse(c).slice(0, 3).map((v) => v / 255)
+                    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+                return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            };
+            const behind = (e) => {
+                for (; e; e = e.parentElement) {
+                    const colour = getComputedStyle(e).backgroundColor;
+                    if (parse(colour)[3] !== 0) return colour;
+                }
+                return "rgb(255, 255, 255)";
+            };
+            const found = [];
+            for (const e of document.querySelectorAll("body *")) {
+                const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+                if (!own || !e.getClientRects().length) continue;
+                const [a, b] = [light(getComputedStyle(e).color), light(behind(e))];
+                const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                if (ratio < 4.5) found.push(`${e.tagName}.${e.className} ${ratio.toFixed(2)}`);
+            }
+            return found;
+        }
+    """
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert page.evaluate(script) == []
+
+
+def test_the_documents_are_drawn_from_the_description(page: Page) -> None:
+    page.get_by_role("link", name="For developers").click()
+    expect(page.get_by_role("heading", name="The API")).to_be_visible()
+    expect(page.locator(".operation").first).to_contain_text("/v1/classify")
+    expect(page.locator("#curl")).to_contain_text("curl -F file=@")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

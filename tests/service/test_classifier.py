@@ -1,0 +1,68 @@
+"""The session runs where it was asked to, and its answers have the contract's shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from service.bundle import MANIFEST, read_bundle, record_of
+from service.classifier import Classifier
+from service.errors import BundleError, ProviderError
+from tests.tiny_bundle import ITEMS, REFERENCES, SIZE, SUPERCLASSES, WIDTH, write_bundle
+
+
+def photos(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (number, SIZE, SIZE, 3), dtype=np.uint8)
+
+
+def test_answers_have_the_shapes_of_the_contract(classifier: Classifier) -> None:
+    answers = classifier.run(photos(3))
+    assert answers.probabilities.shape == (3, len(SUPERCLASSES))
+    assert answers.embedding.shape == (3, WIDTH)
+    assert answers.references.shape == answers.reference_weights.shape == (3, REFERENCES)
+    assert answers.self_weight.shape == (3,)
+    np.testing.assert_allclose(answers.probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    assert (np.diff(answers.reference_weights) <= 0).all()
+    assert answers.references.max() < ITEMS
+    assert len(answers[1:2]) == 1
+
+
+def test_a_gpu_that_is_not_there_is_no_cpu(models_dir: Path) -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime is built for CUDA")
+    with pytest.raises(ProviderError, match="Install the gpu extra"):
+        Classifier(read_bundle(models_dir / "tiny" / "1"), device="cuda")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:1", "cuda:x", ""])
+def test_devices_that_there_are_not_are_refused(models_dir: Path, device: str) -> None:
+    with pytest.raises(ProviderError, match="expected a device of cpu, cuda or cuda:N"):
+        Classifier(read_bundle(models_dir / "tiny" / "1"), device=device)
+
+
+def test_a_variant_that_there_is_not_is_refused_with_those_that_are(models_dir: Path) -> None:
+    with pytest.raises(BundleError, match="fp32"):
+        Classifier(read_bundle(models_dir / "tiny" / "1"), variant="int8")
+
+
+def test_a_graph_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    (path / "model.onnx").write_bytes(b"no graph")
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["files"]["model.onnx"] = record_of(path / "model.onnx").model_dump()
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="cannot load"):
+        Classifier(read_bundle(path))
+
+
+def test_a_graph_of_another_size_than_the_manifest_says_is_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    manifest = json.loads((path / MANIFEST).read_text())
+    manifest["preprocessing"]["height"] = 64
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="expected input images"):
+        Classifier(read_bundle(path))

@@ -1,0 +1,128 @@
+"""The command line: answers for files, lists of bundles, and commands of other packages."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from service import cli
+from tests.photo_factory import noise
+from tests.tiny_bundle import write_bundle
+
+PHOTOS = Path(__file__).parent.parent / "photos"
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> None:
+    monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(models_dir))
+    monkeypatch.setenv("SUPERBIN_MODEL", "tiny")
+
+
+def test_files_are_classified_without_a_server_and_bad_ones_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(noise(1)[:-300])
+    missing = tmp_path / "missing.jpg"
+    paths = [str(PHOTOS / "glass.jpg"), str(bad), str(missing), str(PHOTOS / "metal.jpg")]
+    result = runner.invoke(cli.app, ["classify", *paths, "--json"])
+    assert result.exit_code == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["photo"] for line in lines] == paths
+    assert ["superclass" in line for line in lines] == [True, False, False, True]
+    assert "do not decode" in lines[1]["error"]
+    assert "No such file" in lines[2]["error"]
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_table_is_for_people(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["classify", str(PHOTOS / "glass.jpg"), "/dev/null"])
+    assert result.exit_code == 1
+    assert "superclass" in result.stdout
+    assert "0 bytes" in " ".join(result.stdout.split())
+
+
+def test_good_photos_alone_give_status_0() -> None:
+    result = runner.invoke(cli.app, ["classify", str(PHOTOS / "paper.jpg"), "--model", "tiny/1"])
+    assert result.exit_code == 0
+
+
+def test_a_model_that_is_not_there_is_told_in_a_line() -> None:
+    result = runner.invoke(cli.app, ["classify", str(PHOTOS / "paper.jpg"), "--model", "none/7"])
+    assert result.exit_code == 1
+    assert "which has: tiny/1" in result.stderr
+
+
+def test_bundles_are_listed_with_their_state(tmp_path: Path) -> None:
+    write_bundle(tmp_path)
+    (write_bundle(tmp_path, version="2") / "CARD.md").write_text("altered")
+    result = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path), "--json"])
+    assert result.exit_code == 1
+    first, second = map(json.loads, result.stdout.splitlines())
+    assert first["version"] == "1"
+    assert second["default"]  # the newest
+    assert "expected SHA-256" in second["error"]
+    shown = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path)])
+    assert "verified" in shown.stdout
+    assert "broken" in shown.stdout
+
+
+def test_no_bundles_are_said_to_be_none(tmp_path: Path) -> None:
+    result = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path)])
+    assert result.exit_code == 0
+    assert "No bundles" in result.stderr
+
+
+def _greeting(to: typer.Typer) -> None:
+    to.command("greet")(lambda: print("hello"))
+
+
+def test_other_packages_add_commands_and_a_broken_one_only_loses_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    entries = [
+        EntryPoint("absent", "no_such_package.cli:register", cli.GROUP),
+        EntryPoint("greeting", f"{__name__}:_greeting", cli.GROUP),
+    ]
+    monkeypatch.setattr(EntryPoint, "load", lambda self: _load(self))
+    monkeypatch.setattr(cli, "entry_points", lambda group: entries)
+    app = typer.Typer()
+    app.command("other")(lambda: None)
+    notes = cli.add_commands(app)
+    assert len(notes) == 1
+    assert "the commands of 'absent' are not available: No module" in notes[0]
+    assert runner.invoke(app, ["greet"]).stdout == "hello\n"
+
+
+def _load(entry: EntryPoint) -> object:
+    if entry.name == "greeting":
+        return _greeting
+    raise ModuleNotFoundError("No module named 'no_such_package'")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = (
+        "import sys; from service import cli; cli.entry_points = lambda group: []\n"
+        "try: cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'fastapi', 'numpy', 'onnxruntime', 'pydantic', 'PIL', 'uvicorn', 'torch'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert "classify" in found.stdout
+
+
+def test_serving_needs_no_torch_and_no_training() -> None:
+    script = (
+        "import sys, service.server, service.app, service.classification\n"
+        "sys.exit(', '.join({'torch', 'training', 'onnx'} & set(sys.modules)) or 0)"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr

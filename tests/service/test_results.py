@@ -1,0 +1,54 @@
+"""A row of numbers becomes an answer in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.bundle import read_manifest
+from service.classifier import Answers, Classifier
+from service.results import InferenceError, classification
+from tests.tiny_bundle import SIZE, SUPERCLASSES, write_bundle
+
+
+def answers_of(classifier: Classifier, probabilities: list[float]) -> Answers:
+    blank = classifier.run(np.zeros((1, SIZE, SIZE, 3), np.uint8))
+    return replace(blank, probabilities=np.array([probabilities], np.float32))
+
+
+def test_the_most_probable_superclass_wins_and_references_have_words(
+    classifier: Classifier,
+) -> None:
+    manifest = classifier.bundle.manifest
+    result = classification(manifest, answers_of(classifier, [0.1, 0.2, 0.6, 0.1]), "x.jpg")
+    assert result.superclass == "organic"
+    assert result.confidence == 0.6
+    assert list(result.probabilities) == list(SUPERCLASSES)
+    assert result.filename == "x.jpg"
+    first = result.references[0]
+    assert first.id in {item.id for item in manifest.bank.items}
+    assert first.source == "generated"
+    assert 0 < result.self_weight < 1
+
+
+@pytest.mark.parametrize(
+    ("confidence", "decision"), [(0.75, "sort"), (0.7499, "manual"), (0.9, "sort"), (0.5, "manual")]
+)
+def test_the_threshold_decides_and_counts_as_reached(
+    classifier: Classifier, tmp_path: Path, confidence: float, decision: str
+) -> None:
+    manifest = read_manifest(write_bundle(tmp_path, threshold=0.75))
+    rest = (1 - confidence) / 3
+    answers = answers_of(classifier, [confidence, rest, rest, rest])
+    assert classification(manifest, answers, None).decision == decision
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_no_answer(classifier: Classifier, value: float) -> None:
+    with pytest.raises(InferenceError, match="finite"):
+        classification(
+            classifier.bundle.manifest, answers_of(classifier, [value, 0.0, 0.0, 0.0]), None
+        )

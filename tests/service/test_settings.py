@@ -1,0 +1,95 @@
+"""Settings are right or the service does not start."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service import settings as module
+from service.settings import PREFIX, Settings, SettingsError, available_cores, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith(PREFIX):
+            monkeypatch.delenv(name)
+
+
+def test_defaults_are_complete_and_every_field_is_described() -> None:
+    assert load_settings().model == "refuse"
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_variables_are_read_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_PORT", "81")
+    monkeypatch.setenv("SUPERBIN_HOST", "0.0.0.0")
+    found = load_settings(port=82, host=None)
+    assert (found.host, found.port) == ("0.0.0.0", 82)
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_VARIANT", "")
+    assert load_settings().variant is None
+
+
+def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_MAX_BACH", "4")
+    with pytest.raises(SettingsError, match=r"MAX_BACH: did you mean SUPERBIN_MAX_BATCH\?"):
+        load_settings()
+
+
+def test_an_unknown_variable_is_refused_with_all_that_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SUPERBIN_ZZZZZ", "4")
+    with pytest.raises(SettingsError, match=r"known are SUPERBIN_DECODE_WORKERS, "):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "eighty"),
+        ("PORT", "70000"),
+        ("DEVICE", "gpu"),
+        ("MAX_BATCH", "0"),
+        ("LOG_LEVEL", "loud"),
+        ("MAX_PHOTO_PIXELS", "1000000000"),
+    ],
+)
+def test_a_bad_value_is_refused_by_name_with_what_came(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SUPERBIN_{name}", value)
+    with pytest.raises(SettingsError, match=f"SUPERBIN_{name}: .*got '{value}'"):
+        load_settings()
+
+
+def test_a_queue_that_no_whole_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_MAX_QUEUE", "8")
+    with pytest.raises(SettingsError, match="SUPERBIN_MAX_PHOTOS = 32, got 8"):
+        load_settings()
+
+
+def test_kubernetes_service_links_are_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_PORT", "tcp://10.0.0.1:8000")
+    with pytest.raises(SettingsError, match="enableServiceLinks: false"):
+        load_settings()
+    monkeypatch.setenv("SUPERBIN_SERVICE_HOST", "10.0.0.1")
+    with pytest.raises(SettingsError, match="enableServiceLinks: false"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 1", 8)]
+)
+def test_cores_follow_a_containers_quota(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(module, "CGROUP_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert available_cores() == cores

@@ -1,0 +1,174 @@
+"""A tiny but real bundle: mean colour of a 4 x 4 grid, attention over a bank and itself, softmax.
+
+It satisfies the whole contract, so that the service is tested without torch and without weights.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from service import bundle as contract
+from service.bundle import (
+    Bank,
+    BankItem,
+    Calibration,
+    Manifest,
+    Provenance,
+    record_of,
+    write_manifest,
+)
+from service.preprocess import Preprocessing
+
+SUPERCLASSES = ("recyclable", "residual", "organic", "hazardous")
+SUBCLASSES = ("plastic", "trash", "food", "battery")
+SIZE = 32
+WIDTH = 8  # of keys, values and embeddings
+ITEMS = 12
+REFERENCES = 5
+
+
+def write_bundle(
+    models_dir: Path,
+    name: str = "tiny",
+    version: str = "1",
+    *,
+    threshold: float = 0.5,
+    seed: int = 0,
+    fit: str = "squash",
+) -> Path:
+    """Write `models_dir/name/version` and return it."""
+    path = models_dir / name / version
+    path.mkdir(parents=True)
+    (path / contract.MODEL).write_bytes(_graph(seed).SerializeToString())
+    (path / "CARD.md").write_text("# A tiny model for tests\n", encoding="utf-8")
+    files = {file: record_of(path / file) for file in (contract.MODEL, "CARD.md")}
+    write_manifest(
+        path,
+        Manifest(
+            name=name,
+            version=version,
+            superclasses=SUPERCLASSES,
+            preprocessing=Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": fit}),
+            calibration=Calibration(
+                temperature=1.0,
+                confidence_threshold=threshold,
+                wanted_error_rate=0.05,
+                split="none",
+                photos=1,
+            ),
+            bank=Bank(selection="random", items=tuple(_items())),
+            default_variant="fp32",
+            variants={"fp32": contract.MODEL},
+            files=files,
+            provenance=Provenance(
+                command="tests",
+                git_commit=None,
+                seed=seed,
+                trained_at=datetime(2026, 1, 1, tzinfo=UTC),
+                hardware="none",
+                packages={},
+                config={},
+                dataset={},
+            ),
+        ),
+    )
+    return path
+
+
+def _items() -> list[BankItem]:
+    kinds = len(SUPERCLASSES)
+    return [
+        BankItem(
+            id=f"item{i}",
+            superclass=SUPERCLASSES[i % kinds],
+            subclass=SUBCLASSES[i % kinds],
+            source="generated",
+        )
+        for i in range(ITEMS)
+    ]
+
+
+def _graph(seed: int) -> onnx.ModelProto:
+    random = np.random.default_rng(seed)
+
+    def weights(*shape: int, scale: float = 1.0) -> npt.NDArray[np.float32]:
+        return random.normal(0.0, scale, shape).astype(np.float32)
+
+    bank_keys, bank_values = weights(ITEMS, WIDTH), weights(ITEMS, WIDTH)
+    constants = {
+        contract.INPUT_BANK_KEYS: bank_keys,
+        contract.INPUT_BANK_VALUES: bank_values,
+        "mean": np.float32(127.0),
+        "deviation": np.float32(64.0),
+        "projection": weights(48, WIDTH, scale=0.5),
+        "head": weights(WIDTH, len(SUPERCLASSES), scale=4.0),
+        "zero": np.array([0], np.int64),
+        "minus_one": np.array([-1], np.int64),
+        "one": np.array([1], np.int64),
+        "bank_end": np.array([ITEMS], np.int64),
+        "far": np.array([ITEMS + 1], np.int64),
+        "top": np.array([REFERENCES], np.int64),
+        "flat": np.array([-1, 48], np.int64),
+        "epsilon": np.float32(1e-12),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["floats", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "deviation"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "AveragePool",
+            ["planes"],
+            ["grid"],
+            kernel_shape=[SIZE // 4] * 2,
+            strides=[SIZE // 4] * 2,
+        ),
+        helper.make_node("Reshape", ["grid", "flat"], ["cells"]),
+        helper.make_node("MatMul", ["cells", "projection"], ["projected"]),
+        helper.make_node("ReduceL2", ["projected", "minus_one"], ["raw_length"], keepdims=1),
+        helper.make_node("Max", ["raw_length", "epsilon"], ["safe_raw_length"]),
+        helper.make_node("Div", ["projected", "safe_raw_length"], ["query"]),
+        # Attention over the bank and, last, the photo itself.
+        helper.make_node("Transpose", ["bank_keys"], ["keys"], perm=[1, 0]),
+        helper.make_node("MatMul", ["query", "keys"], ["bank_scores"]),
+        helper.make_node("Mul", ["query", "query"], ["squares"]),
+        helper.make_node("ReduceSum", ["squares", "minus_one"], ["self_score"], keepdims=1),
+        helper.make_node("Concat", ["bank_scores", "self_score"], ["scores"], axis=1),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=1),
+        helper.make_node("Slice", ["weights", "zero", "bank_end", "one"], ["to_bank"]),
+        helper.make_node("Slice", ["weights", "bank_end", "far", "one"], ["to_self"]),
+        helper.make_node("Squeeze", ["to_self", "one"], ["self_weight"]),
+        helper.make_node("MatMul", ["to_bank", "bank_values"], ["from_bank"]),
+        helper.make_node("Mul", ["to_self", "query"], ["from_self"]),
+        helper.make_node("Add", ["from_bank", "from_self"], ["mixed"]),
+        helper.make_node("ReduceL2", ["mixed", "minus_one"], ["length"], keepdims=1),
+        helper.make_node("Max", ["length", "epsilon"], ["safe_length"]),
+        helper.make_node("Div", ["mixed", "safe_length"], ["embedding"]),
+        helper.make_node("MatMul", ["embedding", "head"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+        helper.make_node("TopK", ["to_bank", "top"], ["reference_weights", "references"], axis=1),
+    ]
+    floats, integers = TensorProto.FLOAT, TensorProto.INT64
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
+    bank = [
+        helper.make_tensor_value_info(contract.INPUT_BANK_KEYS, floats, ["M", WIDTH]),
+        helper.make_tensor_value_info(contract.INPUT_BANK_VALUES, floats, ["M", WIDTH]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("probabilities", floats, ["N", len(SUPERCLASSES)]),
+        helper.make_tensor_value_info("embedding", floats, ["N", WIDTH]),
+        helper.make_tensor_value_info("references", integers, ["N", REFERENCES]),
+        helper.make_tensor_value_info("reference_weights", floats, ["N", REFERENCES]),
+        helper.make_tensor_value_info("self_weight", floats, ["N"]),
+    ]
+    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "tiny", [images, *bank], outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
