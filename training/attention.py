@@ -75,4 +75,4 @@ class CrossInstanceAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """[n, width] to [n, heads, width / heads]."""
-        return x.unflatten(-1, (self.heads, -1))
+        return x.reshape(-1, self.heads, x.shape[1] // self.heads)

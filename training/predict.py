@@ -36,7 +36,7 @@ def extract_features(
     parts = []
     with evaluating(model), track(label or "features", len(pixels)) as advance:
         for start in range(0, len(pixels), batch):
-            chunk = np.ascontiguousarray(pixels[start : start + batch])
+            chunk = np.array(pixels[start : start + batch])  # a writable copy: torch wants one
             parts.append(model.features(torch.from_numpy(chunk).to(device)))
             advance(len(chunk))
     return torch.cat(parts)

@@ -21,10 +21,13 @@ def anchors(superclasses: int, width: int, *, temperature: float = 0.5, seed: in
     """float32 [superclasses, width] unit vectors, turned at random by the seed.
 
     Raises:
-        ValueError: for fewer than two superclasses or less than one dimension.
+        ValueError: for fewer than two superclasses, or more of them than two on a line, where
+            descent cannot move a point past another.
     """
-    if superclasses < 2 or width < 1:
-        raise ValueError(f"expected K >= 2 and d >= 1, got K = {superclasses}, d = {width}")
+    if superclasses < 2 or width < min(2, superclasses - 1):
+        raise ValueError(
+            f"expected K >= 2 and d >= 2 (1 where K = 2), got K = {superclasses}, d = {width}"
+        )
     random = torch.Generator().manual_seed(seed)
     if width >= superclasses - 1:
         return _simplex(superclasses, width, random)

@@ -39,6 +39,8 @@ def depthwise_conv2d(
     """`conv2d` with one filter a channel: x [n, c, H, W], weight [c, 1, k, k]."""
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
         dtype = torch.get_autocast_dtype("cpu")
-        result: Tensor = _Float32Gradient.apply(x.to(dtype), weight.to(dtype), stride, padding)
+        result: Tensor = _Float32Gradient.apply(  # type: ignore[no-untyped-call]
+            x.to(dtype), weight.to(dtype), stride, padding
+        )
         return result
     return F.conv2d(x, weight, None, stride, padding, 1, x.shape[1])

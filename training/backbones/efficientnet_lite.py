@@ -60,7 +60,7 @@ class SameConv2d(nn.Conv2d):
         else:  # symmetric: the convolution pads by itself, which copies nothing
             padding = (pad_y // 2, pad_x // 2)
         stride = (self.stride[0], self.stride[1])
-        if self.groups > 1 and torch.is_grad_enabled():
+        if self.groups > 1 and self.bias is None and torch.is_grad_enabled():
             return depthwise_conv2d(input, self.weight, stride, padding)
         return F.conv2d(input, self.weight, self.bias, stride, padding, 1, self.groups)
 

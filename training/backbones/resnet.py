@@ -7,6 +7,8 @@ identity.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -36,8 +38,9 @@ class Block(nn.Module):
             if bottleneck
             else [(inputs, width, 3, stride), (width, outputs, 3, 1)]
         )
-        self.layers = nn.ModuleList(_conv_bn(*spec) for spec in shape)
-        self.last_norm = self.layers[-1][1]
+        layers = [_conv_bn(*spec) for spec in shape]
+        nn.init.zeros_(cast(Tensor, layers[-1][1].weight))
+        self.layers = nn.ModuleList(layers)
         same = stride == 1 and inputs == outputs
         self.shortcut = nn.Identity() if same else _conv_bn(inputs, outputs, 1, stride)
 
@@ -71,8 +74,6 @@ class ResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            elif isinstance(module, Block):
-                nn.init.zeros_(module.last_norm.weight)
 
     def groups(self) -> list[nn.Module]:
         """Parts from the input up, for freezing the first few: the stem, then each block."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -82,8 +83,8 @@ def read_photos(
     Args:
         root: the folder.
         superclass_map: of the folder-per-class form, where it is not `root/superclasses.toml`.
-        val_fraction, test_fraction: drawn by a hash of the path, within each subclass, where the
-            data name no split; so a photo keeps its split when others come.
+        val_fraction, test_fraction: drawn by a hash of the path where the data name no split; so
+            a photo keeps its split when others come.
 
     Raises:
         DataError: where the folder is in neither form, a label is unusable, or too little is left.
@@ -111,7 +112,11 @@ def read_photos(
 
 
 def _from_csv(file: Path) -> Iterable[Photo]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: expected text in UTF-8: {error}") from error
+    with io.StringIO(text, newline="") as stream:
         reader = csv.DictReader(stream)
         names = set(reader.fieldnames or ())
         unknown, lacking = names - set(COLUMNS), {"path", "superclass"} - names
@@ -121,6 +126,11 @@ def _from_csv(file: Path) -> Iterable[Photo]:
                 f"got {','.join(reader.fieldnames or ['nothing'])}"
             )
         for row in reader:
+            if None in row:  # where DictReader puts what has no column
+                raise DataError(
+                    f"{file}, line {reader.line_num}: expected {len(reader.fieldnames or ())} "
+                    "values, got more; a value that has a comma goes in double quotes"
+                )
             values = {key: (row[key] or "").strip() or None for key in names}
             path, superclass = values["path"], values["superclass"]
             split = values.get("split")
@@ -139,14 +149,7 @@ def _from_csv(file: Path) -> Iterable[Photo]:
 
 
 def _from_folders(root: Path, map_file: Path) -> Iterable[Photo]:
-    try:
-        record = tomllib.loads(map_file.read_text(encoding="utf-8"))["superclasses"]
-        owner = {sub: superclass for superclass, subs in record.items() for sub in subs}
-    except (tomllib.TOMLDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise DataError(
-            f'{map_file}: expected a table [superclasses] with lines name = ["subclass", ...]: '
-            f"{error!r}"
-        ) from error
+    owner = _read_map(map_file)
     folders = {folder.name for folder in root.iterdir() if folder.is_dir()}
     if strays := sorted(folders - set(owner)):
         raise DataError(f"{map_file} names no superclass for the folders {', '.join(strays)}")
@@ -159,21 +162,55 @@ def _from_folders(root: Path, map_file: Path) -> Iterable[Photo]:
                 yield Photo(path, owner[folder], folder)
 
 
+def _read_map(map_file: Path) -> dict[str, str]:
+    """Subclass to superclass."""
+    form = f'{map_file}: expected a table [superclasses] with lines name = ["subclass", ...]'
+    try:
+        record = tomllib.loads(map_file.read_text(encoding="utf-8"))["superclasses"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise DataError(f"{form}: {error!r}") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{form}, got {record!r}")
+    owner: dict[str, str] = {}
+    for superclass, subclasses in record.items():
+        if not (isinstance(subclasses, list) and all(isinstance(s, str) for s in subclasses)):
+            raise DataError(f"{form}, got {superclass} = {subclasses!r}")
+        for subclass in subclasses:
+            if owner.setdefault(subclass, superclass) != superclass:
+                raise DataError(
+                    f"{map_file} puts {subclass} in {owner[subclass]} and in {superclass}"
+                )
+    return owner
+
+
 def _with_splits(photos: list[Photo], val_fraction: float, test_fraction: float) -> list[Photo]:
-    """Give a split to those without; within each subclass, in the order of the path's hash."""
-    groups: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    """Give a split to those without, by the hash of the path alone.
+
+    A superclass too small to get a val or a test photo that way is lent the train photo whose hash
+    is the highest or the lowest, until its own comes.
+    """
+    result = list(photos)
+    groups: dict[str, list[int]] = defaultdict(list)
     for index, photo in enumerate(photos):
         if photo.split is None:
-            groups[photo.superclass, photo.subclass].append(index)
-    result = list(photos)
+            groups[photo.superclass].append(index)
+            place = _place(photo)
+            drawn = "val" if place < test_fraction + val_fraction else "train"
+            result[index] = replace(photo, split="test" if place < test_fraction else drawn)
     for members in groups.values():
-        members.sort(key=lambda i: hashlib.sha256(photos[i].path.encode()).digest())
-        tests = round(len(members) * test_fraction)
-        vals = round(len(members) * val_fraction)
-        for place, index in enumerate(members):
-            split = "test" if place < tests else "val" if place < tests + vals else "train"
-            result[index] = replace(photos[index], split=split)
+        members.sort(key=lambda i: _place(photos[i]))
+        for split, fraction, end in (("val", val_fraction, -1), ("test", test_fraction, 0)):
+            trained = [i for i in members if result[i].split == "train"]
+            lacking = not any(result[i].split == split for i in members)
+            if fraction and lacking and len(trained) > 1:
+                result[trained[end]] = replace(photos[trained[end]], split=split)
     return result
+
+
+def _place(photo: Photo) -> float:
+    """Uniform in 0..1 over paths."""
+    digest = hashlib.sha256(photo.path.encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def _check(photos: list[Photo], superclasses: tuple[str, ...], root: Path) -> None:

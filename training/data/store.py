@@ -37,10 +37,7 @@ class PixelStore:
 
 
 def cache_folder() -> Path:
-    """`$SUPERBIN_CACHE`, else `superbin` in the user's cache folder."""
-    base = os.environ.get("SUPERBIN_CACHE")
-    if base:
-        return Path(base)
+    """`superbin` in the user's cache folder, which `XDG_CACHE_HOME` moves."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "superbin"
 
 
@@ -59,7 +56,7 @@ def open_store(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{_key(root, photos, spec)}.npy"
     report = file.with_suffix(".json")
-    if not report.is_file():
+    if not (report.is_file() and file.is_file()):
         _decode_all(root, photos, spec, file)
     bad: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))
     good = tuple(photo for photo in photos if photo.path not in bad)
@@ -107,6 +104,7 @@ def _decode_all(root: Path, photos: tuple[Photo, ...], spec: Preprocessing, file
                 np.save(stream, pixels[:kept])
             trimmed.replace(part)
         part.replace(file)
+        part.write_text(json.dumps(bad), encoding="utf-8")
+        part.replace(file.with_suffix(".json"))
     finally:
         part.unlink(missing_ok=True)
-    file.with_suffix(".json").write_text(json.dumps(bad), encoding="utf-8")

@@ -1,0 +1,152 @@
+"""Metrics, calibration and reports against libraries and hand-made cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from training.calibrate import fit_temperature, fit_threshold
+from training.data.photos import Photo
+from training.evaluate import decisions, summarise
+from training.figures import confusion_matrix, draw_report
+from training.metrics import balanced_accuracy, bootstrap_interval, expected_calibration_error
+from training.outcome import Outcome, softmax
+
+NAMES = ("blue", "green", "red")
+
+
+def made_up(photos: int = 200, seed: int = 0, sharpness: float = 2.0) -> Outcome:
+    """Answers that are right about four times in five."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 3, photos)
+    logits = random.normal(size=(photos, 3)) + sharpness * np.eye(3)[labels]
+    embedding = random.normal(size=(photos, 8)).astype(np.float32)
+    places = tuple(
+        Photo(f"{i}.jpg", NAMES[k], f"kind{i % 4}", f"source{i % 2}") for i, k in enumerate(labels)
+    )
+    return Outcome(
+        target="made up",
+        split="test",
+        superclasses=NAMES,
+        photos=places,
+        labels=labels,
+        logits=logits,
+        embedding=embedding / np.linalg.norm(embedding, axis=1, keepdims=True),
+        calibration={"temperature": 1.5, "confidence_threshold": 0.7},
+        method="sclre",
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_calibration_error_is_that_of_torchmetrics(seed: int) -> None:
+    outcome = made_up(seed=seed)
+    probabilities = outcome.probabilities(1.0)
+    ours = expected_calibration_error(probabilities, outcome.labels)
+    theirs = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(outcome.labels), 3, n_bins=15, norm="l1"
+    )
+    assert ours == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_figures_are_those_of_scikit_learn() -> None:
+    outcome = made_up()
+    report = summarise(outcome)
+    truth, answer = outcome.labels, outcome.predicted
+    assert report["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(truth, answer))
+    recalls = recall_score(truth, answer, average=None)
+    precisions = precision_score(truth, answer, average=None)
+    for k, name in enumerate(NAMES):
+        assert report["superclasses"][name]["recall"] == pytest.approx(recalls[k])
+        assert report["superclasses"][name]["precision"] == pytest.approx(precisions[k])
+    assert confusion_matrix(outcome).sum() == len(truth)
+    assert np.diag(confusion_matrix(outcome)).sum() == (truth == answer).sum()
+
+
+def test_groups_hold_every_photo_once() -> None:
+    report = summarise(made_up())
+    for key in ("sources", "subclasses"):
+        assert sum(row["photos"] for row in report[key].values()) == report["photos"]
+
+
+def test_a_superclass_without_photos_has_no_recall_and_is_not_counted() -> None:
+    outcome = made_up()
+    outcome.labels[:] = np.where(outcome.labels == 2, 1, outcome.labels)
+    report = summarise(outcome)
+    assert report["superclasses"]["red"]["recall"] is None
+    assert report["balanced_accuracy"] == pytest.approx(
+        balanced_accuracy(outcome.predicted, outcome.labels, 2)
+    )
+
+
+def test_the_interval_holds_the_figure_and_narrows_with_photos() -> None:
+    few, many = made_up(60), made_up(6000)
+    for name in ("accuracy", "balanced_accuracy"):
+        widths = []
+        for outcome in (few, many):
+            low, high = bootstrap_interval(outcome.predicted, outcome.labels, 3, name)
+            assert low <= summarise(outcome)[name] <= high
+            widths.append(high - low)
+        assert widths[1] < widths[0] / 5
+
+
+def test_temperature_is_recovered_from_logits_that_were_sharpened() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 3)) * 2
+    cumulative = softmax(logits).cumsum(axis=1)
+    labels = (random.random((20_000, 1)) > cumulative).sum(axis=1).clip(max=2)
+    assert fit_temperature(logits * 3.0, labels) == pytest.approx(3.0, rel=0.05)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    photos=st.integers(1, 60),
+    rate=st.floats(0.0, 0.5),
+    ties=st.booleans(),
+)
+def test_the_threshold_keeps_to_the_error_rate_and_is_the_lowest(
+    seed: int, photos: int, rate: float, ties: bool
+) -> None:
+    outcome = made_up(photos, seed, sharpness=1.0)
+    probabilities = outcome.probabilities(1.0)
+    if ties:
+        probabilities = np.round(probabilities, 1)
+    threshold, share = fit_threshold(probabilities, outcome.labels, rate)
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == outcome.labels
+
+    def risk(level: float) -> float:
+        return float(1.0 - correct[confidence >= level].mean())
+
+    allowed = [level for level in np.unique(confidence) if risk(level) <= rate + 1e-12]
+    if not allowed:
+        assert (threshold, share) == (1.0, 0.0)
+        return
+    assert threshold == min(allowed)
+    assert share == pytest.approx((confidence >= threshold).mean())
+
+
+def test_decisions_count_what_passes_the_threshold() -> None:
+    outcome = made_up()
+    passed = outcome.probabilities().max(axis=1) >= 0.7
+    found = decisions(outcome)
+    assert found["sorted_share"] == pytest.approx(passed.mean())
+    wrong = (outcome.predicted != outcome.labels)[passed].mean()
+    assert found["error_rate_of_sorted"] == pytest.approx(wrong)
+
+
+def test_every_picture_is_drawn(tmp_path: Path) -> None:
+    draw_report(made_up(40), tmp_path)
+    drawn = sorted(file.stem for file in tmp_path.glob("*.png"))
+    expected = ["confusion", "embedding", "reliability", "risk-coverage", "superclasses"]
+    assert drawn == expected
+    for name in drawn:
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert np.asarray(picture.convert("L")).std() > 5  # not blank

@@ -1,0 +1,131 @@
+"""Decoded photos on disk: the service's pixels, decoded once, with the bad ones named."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.preprocess import Preprocessing, decode
+from training.data.photos import Photo, read_photos
+from training.data.store import cache_folder, open_store
+
+SPEC = Preprocessing(height=12, width=20)
+
+
+@pytest.fixture
+def root(make_dataset: Callable[..., Path]) -> Path:
+    return make_dataset()
+
+
+def photos_of(root: Path) -> tuple[Photo, ...]:
+    return read_photos(root).split("train")
+
+
+def test_pixels_are_what_the_service_decodes_in_the_photos_order(root: Path) -> None:
+    for spec in (SPEC, Preprocessing(height=8, width=8, fit="crop", resample="bicubic")):
+        store = open_store(root, photos_of(root), spec)
+        assert store.photos == photos_of(root)
+        assert store.pixels.dtype == np.uint8
+        assert store.pixels.shape == (24, spec.height, spec.width, 3)
+        for photo, pixels in zip(store.photos, store.pixels, strict=True):
+            expected = decode((root / photo.path).read_bytes(), spec)
+            np.testing.assert_array_equal(pixels, expected)
+
+
+def test_a_second_call_decodes_nothing(root: Path) -> None:
+    """Garbage of the same size and age in place of the photos is not looked at."""
+    before = np.array(open_store(root, photos_of(root), SPEC).pixels)
+    for photo in photos_of(root):
+        file = root / photo.path
+        status = file.stat()
+        file.write_bytes(bytes(status.st_size))
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    again = open_store(root, photos_of(root), SPEC)
+    np.testing.assert_array_equal(again.pixels, before)
+    assert again.bad == {}
+
+
+def test_a_photo_that_changed_is_decoded_again(root: Path) -> None:
+    photos = photos_of(root)
+    before = np.array(open_store(root, photos, SPEC).pixels)
+    Image.new("RGB", (30, 30), (1, 2, 3)).save(root / photos[3].path)
+    after = open_store(root, photos, SPEC).pixels
+    assert (after[3] == (1, 2, 3)).all()
+    np.testing.assert_array_equal(np.delete(after, 3, axis=0), np.delete(before, 3, axis=0))
+
+
+def test_a_photo_of_the_same_size_in_bytes_is_decoded_again_by_its_age(root: Path) -> None:
+    photos = photos_of(root)[:1]
+    for age, colour in ((1_000, (9, 9, 9)), (2_000, (5, 6, 7))):
+        Image.new("RGB", (30, 30), colour).save(root / photos[0].path, "BMP")
+        os.utime(root / photos[0].path, (age, age))
+        assert (open_store(root, photos, SPEC).pixels == colour).all()
+
+
+def test_another_size_or_another_choice_of_photos_has_its_own_pixels(root: Path) -> None:
+    photos = photos_of(root)
+    whole = open_store(root, photos, SPEC).pixels
+    assert open_store(root, photos, Preprocessing(height=9, width=9)).pixels.shape[1:3] == (9, 9)
+    np.testing.assert_array_equal(open_store(root, photos[::-1], SPEC).pixels, whole[::-1])
+
+
+def test_photos_that_do_not_decode_are_named_and_dropped(root: Path) -> None:
+    photos = photos_of(root)
+    (root / photos[0].path).write_bytes(b"not a photo")
+    sound = (root / photos[5].path).read_bytes()
+    (root / photos[5].path).write_bytes(sound[: len(sound) // 2])
+    (root / photos[7].path).write_bytes(b"")
+    for _ in range(2):  # decoded, and read from the cache
+        store = open_store(root, photos, SPEC)
+        assert set(store.bad) == {photos[i].path for i in (0, 5, 7)}
+        assert "got 11 bytes" in store.bad[photos[0].path]
+        assert store.photos == tuple(p for i, p in enumerate(photos) if i not in (0, 5, 7))
+        for photo, pixels in zip(store.photos, store.pixels, strict=True):
+            expected = decode((root / photo.path).read_bytes(), SPEC)
+            np.testing.assert_array_equal(pixels, expected)
+
+
+def test_no_photos_or_none_that_decode_give_no_pixels(root: Path) -> None:
+    assert open_store(root, (), SPEC).pixels.shape == (0, 12, 20, 3)
+    photos = photos_of(root)[:2]
+    for photo in photos:
+        (root / photo.path).write_bytes(b"not a photo")
+    store = open_store(root, photos, SPEC)
+    assert store.photos == ()
+    assert store.pixels.shape == (0, 12, 20, 3)
+    assert len(store.bad) == 2
+
+
+def test_pixels_cannot_be_written_to_and_nothing_unfinished_is_left(root: Path) -> None:
+    photos = photos_of(root)
+    (root / photos[0].path).write_bytes(b"not a photo")
+    store = open_store(root, photos, SPEC)
+    with pytest.raises(ValueError, match="read-only"):
+        store.pixels[0] = 0
+    assert {file.suffix for file in (cache_folder() / "pixels").iterdir()} == {".npy", ".json"}
+
+
+def test_pixels_without_their_report_or_a_report_without_its_pixels_are_made_anew(
+    root: Path,
+) -> None:
+    photos = photos_of(root)
+    before = np.array(open_store(root, photos, SPEC).pixels)
+    for suffix in (".npy", ".json"):
+        (half,) = (cache_folder() / "pixels").glob(f"*{suffix}")
+        half.unlink()
+        np.testing.assert_array_equal(open_store(root, photos, SPEC).pixels, before)
+
+
+def test_the_cache_is_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    assert cache_folder() == tmp_path / "user" / "superbin"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache_folder() == tmp_path / "home" / ".cache" / "superbin"

@@ -1,0 +1,90 @@
+"""Figures of merit against scikit-learn, torchmetrics and plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
+
+from training.metrics import (
+    balanced_accuracy,
+    bootstrap_interval,
+    confidences,
+    expected_calibration_error,
+    reliability,
+)
+
+
+def answers(
+    n: int, superclasses: int = 3, seed: int = 0
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    random = np.random.default_rng(seed)
+    probabilities = random.dirichlet(np.ones(superclasses), n)
+    return probabilities, random.integers(0, superclasses, n)
+
+
+@settings(deadline=None, max_examples=30)
+@given(pairs=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30))
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:A single label was found")
+def test_balanced_accuracy_is_the_mean_recall(pairs: list[tuple[int, int]]) -> None:
+    predicted, labels = np.array(pairs).T
+    expected = balanced_accuracy_score(labels, predicted)
+    assert balanced_accuracy(predicted, labels, 4) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("bins", [5, 15])
+def test_calibration_error_is_torchmetrics(bins: int) -> None:
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    probabilities, labels = answers(500)
+    expected = multiclass_calibration_error(
+        torch.from_numpy(probabilities), torch.from_numpy(labels), 3, n_bins=bins
+    )
+    got = expected_calibration_error(probabilities, labels, bins)
+    assert got == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_certain_and_right_has_no_calibration_error_and_certain_and_wrong_has_all() -> None:
+    certain = np.eye(3)[[0, 1, 2, 0]]
+    assert expected_calibration_error(certain, np.array([0, 1, 2, 0])) == 0.0
+    assert expected_calibration_error(certain, np.array([1, 2, 0, 1])) == 1.0
+
+
+def test_the_bins_of_a_reliability_table_add_up() -> None:
+    probabilities, labels = answers(300)
+    confidence, correct = confidences(probabilities, labels)
+    table = reliability(probabilities, labels)
+    assert sum(row["photos"] for row in table) == 300
+    for name, values in (("confidence", confidence), ("accuracy", correct)):
+        mean = sum(row[name] * row["photos"] for row in table) / 300
+        assert mean == pytest.approx(float(values.mean()))
+    gap = sum(abs(r["confidence"] - r["accuracy"]) * r["photos"] for r in table) / 300
+    assert expected_calibration_error(probabilities, labels) == pytest.approx(gap)
+
+
+@pytest.mark.parametrize("figure", ["accuracy", "balanced_accuracy"])
+def test_the_bootstrap_interval_is_that_of_the_normal_approximation(figure: str) -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [600, 200])
+    right = random.random(800) < np.where(labels == 0, 0.9, 0.7)
+    predicted = np.where(right, labels, 1 - labels)
+    recalls = np.array([right[labels == k].mean() for k in (0, 1)])
+    sizes = np.array([600.0, 200.0])
+    weights = sizes / sizes.sum() if figure == "accuracy" else np.array([0.5, 0.5])
+    middle = weights @ recalls
+    spread = np.sqrt((weights**2) @ (recalls * (1 - recalls) / sizes))
+    low, high = bootstrap_interval(predicted, labels, 2, figure)
+    assert low == pytest.approx(middle - 1.96 * spread, abs=0.005)
+    assert high == pytest.approx(middle + 1.96 * spread, abs=0.005)
+    assert (low, high) == bootstrap_interval(predicted, labels, 2, figure)
+
+
+def test_without_an_error_the_interval_is_a_point() -> None:
+    labels = np.array([0, 1, 1])
+    assert bootstrap_interval(labels, labels, 2, "accuracy") == (1.0, 1.0)

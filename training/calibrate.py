@@ -1,0 +1,96 @@
+"""Temperature and confidence threshold, fitted on the val split in bank mode.
+
+One temperature (Guo et al., ICML 2017) makes confidences mean what they say; the threshold is then
+the lowest confidence at which the photos that are sorted keep to a wanted error rate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from training.checkpoint import write_json
+from training.device import pick_device
+from training.errors import ConfigError
+from training.metrics import confidences, expected_calibration_error
+from training.outcome import CALIBRATION, Array, measure, softmax
+
+SPLIT = "val"
+LOG_RANGE = (-4.0, 4.0)  # of the temperature's natural logarithm
+
+
+def calibrate_run(
+    run: Path, data: Path, error_rate: float, superclass_map: Path | None, device: str
+) -> None:
+    """Fit both on val and write `calibration.json` into the run folder.
+
+    Raises:
+        ConfigError: for an error rate outside 0 to 1.
+    """
+    if not 0.0 <= error_rate < 1.0:
+        raise ConfigError(f"expected an error rate from 0 to below 1, got {error_rate}")
+    outcome = measure(run, data, SPLIT, superclass_map, pick_device(device))
+    temperature = fit_temperature(outcome.logits, outcome.labels)
+    probabilities = softmax(outcome.logits / temperature)
+    threshold, share = fit_threshold(probabilities, outcome.labels, error_rate)
+    write_json(
+        run / CALIBRATION,
+        {
+            "temperature": temperature,
+            "confidence_threshold": threshold,
+            "wanted_error_rate": error_rate,
+            "split": SPLIT,
+            "photos": len(outcome.labels),
+        },
+    )
+    before = expected_calibration_error(outcome.probabilities(1.0), outcome.labels)
+    after = expected_calibration_error(probabilities, outcome.labels)
+    print(f"temperature {temperature:.3f}: ECE on {SPLIT} {before:.4f} before, {after:.4f} after")
+    if share:
+        print(
+            f"threshold {threshold:.4f}: {share:.1%} of {SPLIT} sorted, "
+            f"at most {error_rate:.2%} of those wrong"
+        )
+    else:
+        print(
+            f"no threshold keeps errors to {error_rate:.2%} on {SPLIT}: every photo goes to manual "
+            "sorting; ask for a higher --error-rate"
+        )
+
+
+def fit_temperature(logits: Array, labels: Array) -> float:
+    """The temperature that makes the labels likeliest.
+
+    Args:
+        logits: float64 [n, K]; labels: int64 [n].
+    """
+
+    def loss(log_temperature: float) -> float:
+        likelihood = softmax(logits / np.exp(log_temperature))[np.arange(len(labels)), labels]
+        return float(-np.log(np.maximum(likelihood, 1e-300)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=LOG_RANGE, method="bounded").x))
+
+
+def fit_threshold(probabilities: Array, labels: Array, error_rate: float) -> tuple[float, float]:
+    """The lowest threshold that keeps to an error rate, and the share of photos that pass it.
+
+    Args:
+        probabilities: float64 [n, K]; labels: int64 [n].
+        error_rate: allowed share of errors among the photos at or above the threshold.
+
+    Returns:
+        (1.0, 0.0) where no threshold does; a confidence of exactly 1 then still passes.
+    """
+    confidence, correct = confidences(probabilities, labels)
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    risk = np.cumsum(~correct[order]) / np.arange(1, len(order) + 1)
+    # Photos of equal confidence pass or fail together: a threshold is only possible after the last.
+    last_of_ties = np.append(ranked[1:] < ranked[:-1], True)
+    possible = np.flatnonzero((risk <= error_rate) & last_of_ties)
+    if len(possible) == 0:
+        return 1.0, 0.0
+    return float(ranked[possible[-1]]), float((possible[-1] + 1) / len(order))

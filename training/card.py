@@ -1,0 +1,125 @@
+"""CARD.md: what a person must know of a model before relying on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from service.bundle import Manifest, Metric
+
+CARD = "CARD.md"
+
+
+def write_card(
+    path: Path, manifest: Manifest, reports: dict[str, dict[str, Any]], about: Path | None
+) -> None:
+    """Write the card.
+
+    Args:
+        manifest: of the bundle, with its metrics.
+        reports: `training.evaluate.summarise` of the default variant, by split.
+        about: Markdown on data, licences, intended use and known failures, which only a person
+            can write; the card says so where there is none.
+    """
+    text = (
+        about.read_text(encoding="utf-8").strip()
+        if about
+        else (
+            "## Data, licences, use\n\nNothing was written about these: give a Markdown file to "
+            "`superbin export --card`."
+        )
+    )
+    parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
+    parts += [_decision(manifest, reports), text, _origin(manifest)]
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _head(manifest: Manifest) -> str:
+    spec = manifest.preprocessing
+    return (
+        f"# {manifest.name}/{manifest.version}\n\n"
+        f"Sorts a photo into {len(manifest.superclasses)} superclasses "
+        f"({', '.join(manifest.superclasses)}). Input {spec.width} x {spec.height} pixels "
+        f"({spec.fit}); a context bank of {len(manifest.bank.items)} training photos, chosen by "
+        f"{manifest.bank.selection}; the default variant is {manifest.default_variant}."
+    )
+
+
+def _overall(manifest: Manifest) -> str:
+    rows = [
+        "## Figures",
+        "",
+        "Photos one by one, through the ONNX file, unless the row says other.",
+        "",
+    ]
+    rows += ["| figure | split | photos | mode | variant | value | 95% interval |"]
+    rows += ["|---|---|---|---|---|---|---|"]
+    rows += [_row(metric) for metric in manifest.metrics]
+    return "\n".join(rows)
+
+
+def _row(metric: Metric) -> str:
+    low, high = metric.interval or (None, None)
+    interval = "" if low is None or high is None else f"{low:.2%} to {high:.2%}"
+    value = f"{metric.value:.4f}" if metric.name.startswith("ece") else f"{metric.value:.2%}"
+    name = metric.name.replace("_", " ")
+    return (
+        f"| {name} | {metric.split} | {metric.photos} | {metric.mode} | {metric.variant} "
+        f"| {value} | {interval} |"
+    )
+
+
+def _by_superclass(report: dict[str, Any]) -> str:
+    rows = [f"### Per superclass on {report['split']}", ""]
+    rows += ["| superclass | photos | recall | precision |", "|---|---|---|---|"]
+    for name, row in report["superclasses"].items():
+        figures = " | ".join(_percent(row[key]) for key in ("recall", "precision"))
+        rows.append(f"| {name} | {row['photos']} | {figures} |")
+    rows += ["", "| source | photos | accuracy |", "|---|---|---|"]
+    rows += [
+        f"| {name} | {row['photos']} | {_percent(row['accuracy'])} |"
+        for name, row in report["sources"].items()
+    ]
+    weak = sorted(report["subclasses"].items(), key=lambda item: item[1]["accuracy"])[:5]
+    rows += [
+        "",
+        "Weakest kinds: "
+        + ", ".join(f"{name} {row['accuracy']:.0%} of {row['photos']}" for name, row in weak)
+        + ".",
+    ]
+    return "\n".join(rows)
+
+
+def _decision(manifest: Manifest, reports: dict[str, dict[str, Any]]) -> str:
+    calibration = manifest.calibration
+    lines = [
+        "## Confidence",
+        "",
+        f"Temperature {calibration.temperature:.3f} and threshold "
+        f"{calibration.confidence_threshold:.4f} were fitted on {calibration.photos} photos of "
+        f"{calibration.split}, for at most {calibration.wanted_error_rate:.1%} errors among the "
+        "photos that are sorted.",
+    ]
+    for split, report in reports.items():
+        decisions = report["decisions"]
+        lines.append(
+            f"On {split}, {decisions['sorted_share']:.1%} of the photos were sorted and "
+            f"{_percent(decisions['error_rate_of_sorted'])} of those were wrong; the calibration "
+            f"error (ECE) was {report['ece_after_calibration']:.4f}."
+        )
+    return "\n".join(lines)
+
+
+def _origin(manifest: Manifest) -> str:
+    origin = manifest.provenance
+    packages = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
+    return (
+        "## Provenance\n\n"
+        f"    {origin.command}\n\n"
+        f"Commit {origin.git_commit or 'unknown'}, seed {origin.seed}, "
+        f"{origin.trained_at:%Y-%m-%d}, {origin.hardware}; {packages}."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,181 @@
+"""The report of a model on a split: JSON, a table on the terminal, and pictures.
+
+Figures are of bank mode, which is what is served. The batch protocol and the lone photo stand
+beside them under their own names, so that nobody takes one for the other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from service.bundle import MANIFEST
+from training.checkpoint import hardware, write_json
+from training.data.photos import Photo
+from training.device import pick_device
+from training.errors import ConfigError
+from training.figures import draw_report
+from training.metrics import (
+    balanced_accuracy,
+    bootstrap_interval,
+    confidences,
+    expected_calibration_error,
+)
+from training.outcome import Array, Outcome, measure
+
+CONTEXT_NAMES = {
+    "batch": "batch protocol (other test photos in sight; not served)",
+    "lone": "lone photo without a bank (a plain export; not served)",
+}
+
+
+def evaluate_target(
+    target: Path,
+    data: Path,
+    split: str,
+    out: Path | None,
+    superclass_map: Path | None,
+    device: str,
+) -> None:
+    """Measure a run or a bundle and write `report.json` and the pictures to `out`.
+
+    Raises:
+        ConfigError: for a bundle without `out`: bundles are not written into.
+    """
+    bundle = (target / MANIFEST).is_file()
+    if bundle and out is None:
+        raise ConfigError("a bundle is not written into: name a folder for the report with --out")
+    chosen = "cpu" if bundle else pick_device(device)
+    outcome = measure(target, data, split, superclass_map, chosen)
+    folder = out or target / f"evaluation-{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    report = {**summarise(outcome), "hardware": hardware(chosen)}
+    write_json(folder / "report.json", report)
+    draw_report(outcome, folder)
+    print_report(report)
+    print(f"report and pictures: {folder}")
+
+
+def summarise(outcome: Outcome) -> dict[str, Any]:
+    """All figures of an outcome, as plain values."""
+    k = len(outcome.superclasses)
+    predicted, labels = outcome.predicted, outcome.labels
+    report: dict[str, Any] = {
+        "target": outcome.target,
+        "variant": outcome.variant,
+        "method": outcome.method,
+        "split": outcome.split,
+        "photos": len(labels),
+        "bad_photos": outcome.bad,
+        "context": "bank" if outcome.method == "sclre" else "none: photos never see each other",
+        "accuracy": accuracy(predicted, labels),
+        "accuracy_interval": bootstrap_interval(predicted, labels, k, "accuracy"),
+        "balanced_accuracy": balanced_accuracy(predicted, labels, k),
+        "balanced_accuracy_interval": bootstrap_interval(predicted, labels, k, "balanced_accuracy"),
+        "ece_before_calibration": expected_calibration_error(outcome.probabilities(1.0), labels),
+        "superclasses": superclass_figures(outcome),
+        "sources": _grouped(outcome, lambda photo: photo.source or "unnamed"),
+        "subclasses": _grouped(
+            outcome, lambda photo: f"{photo.source or '-'}/{photo.subclass or 'unnamed'}"
+        ),
+        "other_contexts": {
+            CONTEXT_NAMES[name]: {
+                "accuracy": float(np.mean([accuracy(p, labels) for p in predictions])),
+                "balanced_accuracy": float(
+                    np.mean([balanced_accuracy(p, labels, k) for p in predictions])
+                ),
+                "shuffles": len(predictions),
+            }
+            for name, predictions in outcome.other_contexts.items()
+        },
+    }
+    if outcome.calibration is not None:
+        report["calibration"] = outcome.calibration
+        report["ece_after_calibration"] = expected_calibration_error(
+            outcome.probabilities(), labels
+        )
+        report["decisions"] = decisions(outcome)
+    return report
+
+
+def accuracy(predicted: Array, labels: Array) -> float:
+    """Share of photos that were answered rightly."""
+    return float((predicted == labels).mean())
+
+
+def superclass_figures(outcome: Outcome) -> dict[str, dict[str, float | int | None]]:
+    """Recall and precision per superclass; None where there is nothing to divide by."""
+    figures: dict[str, dict[str, float | int | None]] = {}
+    for k, name in enumerate(outcome.superclasses):
+        actual, claimed = outcome.labels == k, outcome.predicted == k
+        both = int((actual & claimed).sum())
+        figures[name] = {
+            "recall": both / int(actual.sum()) if actual.any() else None,
+            "precision": both / int(claimed.sum()) if claimed.any() else None,
+            "photos": int(actual.sum()),
+        }
+    return figures
+
+
+def decisions(outcome: Outcome) -> dict[str, float | None]:
+    """What the calibrated threshold does: share sorted, and errors among those."""
+    assert outcome.calibration is not None  # the only caller has looked
+    threshold = float(outcome.calibration["confidence_threshold"])
+    confidence, correct = confidences(outcome.probabilities(), outcome.labels)
+    accepted = confidence >= threshold
+    errors = float(1.0 - correct[accepted].mean()) if accepted.any() else None
+    return {
+        "threshold": threshold,
+        "sorted_share": float(accepted.mean()),
+        "error_rate_of_sorted": errors,
+    }
+
+
+def _grouped(outcome: Outcome, key: Callable[[Photo], str]) -> dict[str, dict[str, float | int]]:
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for photo, right in zip(
+        outcome.photos, (outcome.predicted == outcome.labels).tolist(), strict=True
+    ):
+        groups[key(photo)].append(right)
+    return {
+        name: {"accuracy": sum(rights) / len(rights), "photos": len(rights)}
+        for name, rights in sorted(groups.items())
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """The report's main figures as tables."""
+    console = Console()
+    main = Table(title=f"{report['target']} ({report['variant']}) on {report['split']}")
+    for heading in ("figure", "value", "95% interval"):
+        main.add_column(heading)
+    for name in ("accuracy", "balanced_accuracy"):
+        low, high = report[f"{name}_interval"]
+        main.add_row(name.replace("_", " "), _percent(report[name]), f"{low:.1%} to {high:.1%}")
+    main.add_row("ECE before calibration", f"{report['ece_before_calibration']:.4f}", "")
+    if "calibration" in report:
+        main.add_row("ECE after calibration", f"{report['ece_after_calibration']:.4f}", "")
+        chosen = report["decisions"]
+        main.add_row("sorted, not manual", _percent(chosen["sorted_share"]), "")
+        main.add_row("errors among the sorted", _percent(chosen["error_rate_of_sorted"]), "")
+    for name, figures in report["other_contexts"].items():
+        main.add_row(f"accuracy, {name}", _percent(figures["accuracy"]), "")
+    console.print(main)
+    per = Table(title="per superclass")
+    for heading in ("superclass", "recall", "precision", "photos"):
+        per.add_column(heading)
+    for name, row in report["superclasses"].items():
+        per.add_row(name, _percent(row["recall"]), _percent(row["precision"]), str(row["photos"]))
+    console.print(per)
+    if report["bad_photos"]:
+        console.print(f"{len(report['bad_photos'])} photos could not be read: see report.json")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"

@@ -1,0 +1,301 @@
+"""From a run folder to a bundle that the service can load, or a refusal.
+
+A bundle is only written when its ONNX file answers as the checkpoint does, and answers each photo
+the same whatever is beside it. It is put together in a folder of its own and then renamed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.bundle import (
+    MODEL,
+    Bank,
+    BankItem,
+    Bundle,
+    Calibration,
+    Manifest,
+    Metric,
+    Provenance,
+    read_bundle,
+    record_of,
+    write_manifest,
+)
+from service.classifier import Answers, Classifier
+from service.preprocess import Pixels
+from training import checkpoint
+from training.bank import choose_bank
+from training.card import CARD, write_card
+from training.data.photos import PhotoSet, read_photos
+from training.data.store import open_store
+from training.device import pick_device
+from training.errors import ConfigError, ExportError, RunError
+from training.evaluate import accuracy, summarise
+from training.fit import label_indices
+from training.graph import ServedGraph, write_graph
+from training.model import SuperclassModel
+from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
+from training.quantise import quantise
+
+SPLITS = ("val", "test")
+FP32, INT8 = "fp32", "int8"
+LARGEST_DIFFERENCE = 1e-3  # in any probability, fp32 ONNX against PyTorch
+BATCH_TOLERANCE = 1e-5  # in any probability, a photo alone against the same in a batch
+LEAST_AGREEMENT = 0.995  # of int8's answers with fp32's, for int8 to be the default
+INVARIANCE_PHOTOS = 16
+QUANTISATION_PHOTOS = 256
+
+
+def export_run(
+    run: Path,
+    data: Path,
+    out: Path,
+    superclass_map: Path | None,
+    card: Path | None,
+    device: str,
+) -> None:
+    """Write the bundle `out`, which is `<models>/<name>/<version>`.
+
+    Raises:
+        RunError: for a run that is not finished or not calibrated, or has no context bank.
+        ExportError: where the graph does not answer as the model does.
+        ConfigError: where `out` exists already or its name cannot be a bundle's.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists; versions are never overwritten, name the next one")
+    calibration = read_calibration(run)
+    if calibration is None:
+        raise RunError(f"{run} is not calibrated: run superbin calibrate {run} --data {data}")
+    config = checkpoint.read_config(run)
+    photos = read_photos(
+        data,
+        superclass_map=superclass_map,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+    )
+    model, state = checkpoint.load_model(run)
+    if not model.method.has_bank:
+        raise RunError(
+            f"{run}: {config.method} has no context bank; only SCLRE is served, cross-entropy is "
+            "the baseline to compare it with"
+        )
+    splits = [split for split in SPLITS if photos.split(split)]
+    model = model.to(pick_device(device))
+    with model.full_precision():
+        outcomes = {
+            split: measure_model(run, model, state, photos, split, pick_device(device))
+            for split in splits
+        }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
+        part = Path(folder) / out.name
+        part.mkdir()
+        _fill(part, out, model.cpu(), state, calibration, photos, outcomes, run, card)
+        shutil.move(part, out)
+    print(f"bundle: {out}")
+
+
+def _fill(
+    part: Path,
+    out: Path,
+    model: SuperclassModel,
+    state: dict[str, Any],
+    calibration: dict[str, Any],
+    data: PhotoSet,
+    outcomes: dict[str, Outcome],
+    run: Path,
+    card: Path | None,
+) -> None:
+    """Graphs, checks, measurements, manifest, card."""
+    spec = checkpoint.read_config(run).data.served()
+    fp32_file, int8_file = part / "fp32.onnx", part / "int8.onnx"
+    write_graph(ServedGraph(model, calibration["temperature"]), spec.height, spec.width, fp32_file)
+    quantise(fp32_file, int8_file, quantisation_photos(data, run))
+    draft = _manifest(part, out, state, calibration, run)
+    trial = _with_variants(part, draft, {FP32: fp32_file.name, INT8: int8_file.name}, FP32)
+    measured = {
+        (variant, split): measure_bundle(part, data, split, variant=variant)
+        for variant in (FP32, INT8)
+        for split in outcomes
+    }
+    sample = open_store(data.root, data.split("val")[:INVARIANCE_PHOTOS], spec).pixels
+    for split, reference in outcomes.items():
+        check_against_model(measured[FP32, split], reference)
+    for variant in (FP32, INT8):
+        check_invariance(Bundle(part, trial), variant, sample)
+    agreement = {
+        split: accuracy(measured[INT8, split].predicted, measured[FP32, split].predicted)
+        for split in outcomes
+    }
+    default = INT8 if min(agreement.values()) >= LEAST_AGREEMENT else FP32
+    shares = ", ".join(f"{share:.2%} on {split}" for split, share in agreement.items())
+    print(f"int8 agrees with fp32 on {shares}: the default is {default}")
+    metrics = _metrics(outcomes, measured, agreement)
+    final = draft.model_copy(update={"metrics": tuple(metrics)})
+    (part / f"{default}.onnx").rename(part / MODEL)
+    names = {v: MODEL if v == default else f"{v}.onnx" for v in (FP32, INT8)}
+    manifest = _with_variants(part, final, names, default)
+    reports = {split: summarise(measured[default, split]) for split in outcomes}
+    write_card(part / CARD, manifest, reports, card)
+    read_bundle(part)  # what the service will do
+
+
+def quantisation_photos(data: PhotoSet, run: Path) -> Pixels:
+    """Class-balanced training photos as the service would see them: uint8 [n, H, W, 3]."""
+    store = open_store(data.root, data.split("train"), checkpoint.read_config(run).data.served())
+    labels = label_indices(store.photos, data)
+    rows = choose_bank(labels[:, None].astype(np.float32), labels, QUANTISATION_PHOTOS, "random")
+    return np.ascontiguousarray(store.pixels[rows])
+
+
+def check_against_model(onnx: Outcome, reference: Outcome) -> float:
+    """The largest difference in any probability between the graph and the model.
+
+    Raises:
+        ExportError: where it is above `LARGEST_DIFFERENCE`.
+    """
+    difference = float(np.abs(onnx.probabilities() - reference.probabilities()).max())
+    print(f"ONNX against PyTorch on {onnx.split}: largest difference {difference:.2e}")
+    if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
+        raise ExportError(
+            f"the ONNX file's probabilities differ from PyTorch's by up to {difference:.2e} on "
+            f"{onnx.split}; at most {LARGEST_DIFFERENCE:.0e} is allowed, so no bundle was written"
+        )
+    return difference
+
+
+def check_invariance(bundle: Bundle, variant: str, sample: Pixels) -> float:
+    """The largest difference between a photo's answer alone and in batches of other sizes.
+
+    Raises:
+        ExportError: where it is above `BATCH_TOLERANCE`.
+    """
+    classifier = Classifier(bundle, variant=variant)
+    photos = np.ascontiguousarray(sample)
+    alone = np.concatenate(
+        [classifier.run(photos[i : i + 1]).probabilities for i in range(len(photos))]
+    )
+    random = np.random.default_rng(0)
+    worst = 0.0
+    for size in range(1, len(photos) + 1):
+        order = random.permutation(len(photos))[:size]
+        answers: Answers = classifier.run(photos[order])
+        worst = max(worst, float(np.abs(answers.probabilities - alone[order]).max()))
+    print(f"{variant}: single against batched, largest difference {worst:.2e}")
+    if not worst <= BATCH_TOLERANCE:
+        raise ExportError(
+            f"{variant}: a photo's probabilities change by up to {worst:.2e} with its batch; at "
+            f"most {BATCH_TOLERANCE:.0e} is allowed, so no bundle was written"
+        )
+    return worst
+
+
+def _manifest(
+    part: Path, out: Path, state: dict[str, Any], calibration: dict[str, Any], run: Path
+) -> Manifest:
+    """All but files and metrics; the variant that it names is filled in by `_with_variants`."""
+    record = checkpoint.read_record(run)
+    config = checkpoint.read_config(run)
+    bank = [
+        BankItem(
+            id=item["path"],
+            superclass=item["superclass"],
+            subclass=item["subclass"],
+            source=item["source"],
+        )
+        for item in state["bank"]
+    ]
+    fields = {
+        "name": out.absolute().parent.name,
+        "version": out.name,
+        "superclasses": state["superclasses"],
+        "preprocessing": config.data.served(),
+        "calibration": Calibration(**calibration),
+        "bank": Bank(selection=config.bank.selection, items=tuple(bank)),
+        "default_variant": FP32,
+        "variants": {FP32: MODEL},
+        "files": {MODEL: {"sha256": "0" * 64, "bytes": 0}},
+        "provenance": Provenance(
+            command=record["command"],
+            git_commit=record["git_commit"],
+            seed=record["seed"],
+            trained_at=datetime.fromisoformat(record["started"]),
+            hardware=record["hardware"],
+            packages=record["packages"],
+            config=record["config"],
+            dataset=record["dataset"],
+        ),
+    }
+    try:
+        return Manifest.model_validate(fields)
+    except ValueError as error:
+        raise ConfigError(f"{out} cannot be a bundle: {error}") from error
+
+
+def _with_variants(
+    part: Path, manifest: Manifest, variants: dict[str, str], default: str
+) -> Manifest:
+    """Write the manifest with the files as they are now."""
+    names = dict(variants)
+    if names[default] != MODEL:  # a trial, before the default is known
+        shutil.copyfile(part / names[default], part / MODEL)
+        names[default] = MODEL
+    complete = manifest.model_copy(
+        update={
+            "default_variant": default,
+            "variants": names,
+            "files": {name: record_of(part / name) for name in names.values()},
+        }
+    )
+    write_manifest(part, complete)
+    return complete
+
+
+def _metrics(
+    outcomes: dict[str, Outcome],
+    measured: dict[tuple[str, str], Outcome],
+    agreement: dict[str, float],
+) -> list[Metric]:
+    """Each figure with split, mode and variant."""
+    metrics: list[Metric] = []
+    for (variant, split), outcome in measured.items():
+        report = summarise(outcome)
+        for name in ("accuracy", "balanced_accuracy", "ece_after_calibration"):
+            metrics.append(
+                Metric(
+                    name=name,
+                    value=report[name],
+                    split=split,
+                    photos=report["photos"],
+                    variant=variant,
+                    interval=report.get(f"{name}_interval"),
+                )
+            )
+    for split, share in agreement.items():
+        photos = len(outcomes[split].labels)
+        metrics.append(
+            Metric(
+                name="agreement_with_fp32", value=share, split=split, photos=photos, variant=INT8
+            )
+        )
+        for mode, predictions in outcomes[split].other_contexts.items():
+            mean = float(np.mean([accuracy(p, outcomes[split].labels) for p in predictions]))
+            metrics.append(
+                Metric.model_validate(
+                    {
+                        "name": "accuracy",
+                        "value": mean,
+                        "split": split,
+                        "photos": photos,
+                        "mode": mode,
+                        "variant": "pytorch",
+                    }
+                )
+            )
+    return metrics

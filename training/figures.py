@@ -1,0 +1,130 @@
+"""Pictures of an evaluation, as PNG: what a table of figures does not show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from sklearn.manifold import TSNE
+
+from training.metrics import confidences, reliability
+from training.outcome import Array, Outcome
+
+DPI = 120
+LEAST_FOR_TSNE = 10
+
+
+def draw_report(outcome: Outcome, folder: Path) -> None:
+    """Write the confusion matrix, reliability and risk curves, bars and t-SNE to `folder`."""
+    _save(draw_confusion(outcome), folder / "confusion.png")
+    _save(draw_reliability(outcome), folder / "reliability.png")
+    _save(draw_risk(outcome), folder / "risk-coverage.png")
+    _save(draw_superclasses(outcome), folder / "superclasses.png")
+    if len(outcome.labels) >= LEAST_FOR_TSNE:
+        _save(draw_embedding(outcome), folder / "embedding.png")
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.savefig(path, dpi=DPI, bbox_inches="tight")
+    plt.close(figure)
+
+
+def confusion_matrix(outcome: Outcome) -> Array:
+    """int64 [K, K]: rows are what photos are, columns what they were taken for."""
+    k = len(outcome.superclasses)
+    return np.bincount(outcome.labels * k + outcome.predicted, minlength=k * k).reshape(k, k)
+
+
+def draw_confusion(outcome: Outcome) -> Any:
+    """Counts, coloured by the share of their row."""
+    counts = confusion_matrix(outcome)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    k = len(outcome.superclasses)
+    figure, axes = plt.subplots(figsize=(2.2 + 0.8 * k, 1.6 + 0.7 * k))
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(k):
+        for column in range(k):
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink)
+    axes.set_xticks(range(k), outcome.superclasses, rotation=30, ha="right")
+    axes.set_yticks(range(k), outcome.superclasses)
+    axes.set(xlabel="answered", ylabel="labelled", title=f"Confusion on {outcome.split}")
+    return figure
+
+
+def draw_reliability(outcome: Outcome) -> Any:
+    """Accuracy against confidence, before and after calibration."""
+    figure, axes = plt.subplots(figsize=(5, 5))
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="perfect")
+    curves = [("before calibration", outcome.probabilities(1.0))]
+    if outcome.calibration is not None:
+        curves.append(("after calibration", outcome.probabilities()))
+    for name, probabilities in curves:
+        bins = reliability(probabilities, outcome.labels)
+        points = [[b[key] for b in bins] for key in ("confidence", "accuracy", "photos")]
+        axes.plot(points[0], points[1], marker="o", label=name)
+        for x, y, photos in zip(*points, strict=True):
+            axes.annotate(
+                str(photos), (x, y), fontsize=7, xytext=(3, -9), textcoords="offset points"
+            )
+    axes.set(xlabel="confidence", ylabel="accuracy", title=f"Reliability on {outcome.split}")
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend()
+    return figure
+
+
+def draw_risk(outcome: Outcome) -> Any:
+    """Errors among the sorted against the share that is sorted and not left to a person."""
+    confidence, correct = confidences(outcome.probabilities(), outcome.labels)
+    order = np.argsort(-confidence, kind="stable")
+    sorted_photos = np.arange(1, len(order) + 1)
+    risk = np.cumsum(~correct[order]) / sorted_photos
+    figure, axes = plt.subplots(figsize=(6, 4))
+    axes.plot(sorted_photos / len(order), risk)
+    if outcome.calibration is not None:
+        share = float((confidence >= outcome.calibration["confidence_threshold"]).mean())
+        axes.axvline(share, color="grey", linestyle=":", label="calibrated threshold")
+        axes.legend()
+    axes.set(xlabel="share sorted", ylabel="error rate among the sorted", xlim=(0, 1))
+    axes.set(ylim=(0, None), title=f"What manual sorting buys, on {outcome.split}")
+    return figure
+
+
+def draw_superclasses(outcome: Outcome) -> Any:
+    """Recall and precision of every superclass as bars."""
+    counts = confusion_matrix(outcome)
+    hits = np.diag(counts)
+    recall = hits / np.maximum(counts.sum(axis=1), 1)
+    precision = hits / np.maximum(counts.sum(axis=0), 1)
+    places = np.arange(len(hits))
+    figure, axes = plt.subplots(figsize=(2 + 1.2 * len(hits), 4))
+    for offset, name, values in ((-0.2, "recall", recall), (0.2, "precision", precision)):
+        bars = axes.bar(places + offset, values, width=0.38, label=name)
+        axes.bar_label(bars, [f"{value:.1%}" for value in values], fontsize=7)
+    labels = [f"{n}\n({c})" for n, c in zip(outcome.superclasses, counts.sum(axis=1), strict=True)]
+    axes.set_xticks(places, labels)
+    axes.set(ylim=(0, 1.1), title=f"Per superclass on {outcome.split} (photos)")
+    axes.legend(loc="lower right")
+    return figure
+
+
+def draw_embedding(outcome: Outcome) -> Any:
+    """t-SNE of the embeddings, coloured by superclass; crosses were answered wrongly."""
+    perplexity = min(30.0, (len(outcome.labels) - 1) / 3)
+    flat = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(outcome.embedding)
+    wrong = outcome.predicted != outcome.labels
+    figure, axes = plt.subplots(figsize=(7, 6))
+    for k, name in enumerate(outcome.superclasses):
+        for bad, marker in ((False, "."), (True, "x")):
+            rows = (outcome.labels == k) & (wrong == bad)
+            x, y = flat[rows].T
+            size, label = (60, None) if bad else (18, name)
+            axes.scatter(x, y, s=size, marker=marker, color=f"C{k}", label=label)
+    axes.set(xticks=[], yticks=[], title=f"t-SNE of the embeddings on {outcome.split} (x: wrong)")
+    axes.legend()
+    return figure

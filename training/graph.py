@@ -1,0 +1,117 @@
+"""The served graph: uint8 pixels to calibrated answers, as one ONNX file.
+
+The bank's keys and values are graph inputs with default values, so that the file stands alone and
+a corrected bank, of any size from `REFERENCES` up, needs no new graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from service import bundle as contract
+from training.methods.sclre import SCLRE
+from training.model import SuperclassModel
+
+REFERENCES = 5  # R: bank items named with an answer
+OPSET = 20
+IR_VERSION = 10  # what onnxruntime 1.20 and later, and so current Triton, read
+
+
+class ServedGraph(nn.Module):
+    """What is exported; also what the exported file is compared to."""
+
+    def __init__(self, model: SuperclassModel, temperature: float) -> None:
+        super().__init__()
+        self.normalise = model.normalise
+        self.backbone = fold_batch_norms(model.backbone)
+        self.head = cast(SCLRE, model.head)
+        self.temperature = temperature
+
+    def forward(self, images: Tensor, bank_keys: Tensor, bank_values: Tensor) -> tuple[Tensor, ...]:
+        """Outputs in the order of `service.bundle.OUTPUTS`."""
+        z = self.head.projection(self.backbone(self.normalise(images)))
+        got = self.head.attention.attend(z, bank_keys, bank_values)
+        v = nn.functional.normalize(got.out, dim=1)
+        probabilities = (self.head.classifier(v) / self.temperature).softmax(dim=1)
+        weights, references = got.bank_weights.topk(REFERENCES, dim=1)
+        return probabilities, v, references, weights, got.self_weight
+
+
+def fold_batch_norms(module: nn.Module) -> nn.Module:
+    """A copy in which every BatchNorm that follows a convolution is part of it.
+
+    Relies on modules being registered in the order in which they run, as all backbones here do.
+    Quantisation needs it: a BatchNorm that stays beside its convolution is rounded twice.
+    """
+    folded = copy.deepcopy(module).eval()
+    for parent in folded.modules():
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                parent.register_module(name, fuse_conv_bn_eval(conv, norm))
+                parent.register_module(norm_name, nn.Identity())
+    return folded
+
+
+def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None:
+    """Export to `path`, with N and M dynamic and the bank as default-valued inputs."""
+    keys, values = graph.head.bank_keys.clone(), graph.head.bank_values.clone()
+    images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    photos, items = torch.export.Dim("N"), torch.export.Dim("M", min=REFERENCES)
+    shapes = ({0: photos}, {0: items}, {0: items})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with torch.no_grad():
+            exported = torch.export.export(
+                graph.eval(), (images, keys, values), dynamic_shapes=shapes, strict=False
+            )
+        program = torch.onnx.export(
+            exported,
+            input_names=[
+                contract.INPUT_IMAGES,
+                contract.INPUT_BANK_KEYS,
+                contract.INPUT_BANK_VALUES,
+            ],
+            output_names=list(contract.OUTPUTS),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None  # with dynamo=True there always is one
+    model = program.model_proto
+    defaults = {contract.INPUT_BANK_KEYS: keys, contract.INPUT_BANK_VALUES: values}
+    add_defaults(model, defaults)
+    name_dimensions(model)
+    model.ir_version = min(model.ir_version, IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def add_defaults(model: Any, defaults: dict[str, Tensor]) -> None:
+    """Give graph inputs default values: an initializer of the same name, beside the input."""
+    for name, tensor in defaults.items():
+        array = tensor.detach().cpu().numpy()
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+
+
+def name_dimensions(model: Any) -> None:
+    """Call the dynamic dimensions N (photos) and M (bank items) instead of the tracer's names."""
+    names = {}
+    for value in model.graph.input:
+        traced = value.type.tensor_type.shape.dim[0].dim_param
+        names[traced] = "N" if value.name == contract.INPUT_IMAGES else "M"
+    for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param in names:
+                dimension.dim_param = names[dimension.dim_param]

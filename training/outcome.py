@@ -1,0 +1,184 @@
+"""What a model answered on a split, as arrays: what all figures and pictures are made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from service.bundle import MANIFEST, read_bundle
+from service.classifier import Classifier
+from training import checkpoint
+from training.data.photos import Photo, PhotoSet, read_photos
+from training.data.store import open_store
+from training.errors import DataError
+from training.fit import label_indices
+from training.model import SuperclassModel
+from training.predict import answer_all, extract_features
+from training.progress import track
+
+Array = npt.NDArray[Any]
+
+CALIBRATION = "calibration.json"
+SHUFFLES = 5  # of the batch protocol, whose accuracy depends on who sits beside whom
+RUN_BATCH = 16
+
+
+@dataclass
+class Outcome:
+    """Answers over n photos and K superclasses, in the photos' order.
+
+    Attributes:
+        logits: float64 [n, K] in bank mode, before the temperature (for a bundle, up to a constant
+            per photo).
+        embedding: float32 [n, E], unit length.
+        other_contexts: predicted superclasses [n] of each shuffle, by context.
+        calibration: what `superbin calibrate` fitted, or None.
+    """
+
+    target: str
+    split: str
+    superclasses: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    labels: Array
+    logits: Array
+    embedding: Array
+    calibration: dict[str, Any] | None
+    method: str
+    variant: str = "pytorch"
+    other_contexts: dict[str, list[Array]] = field(default_factory=dict)
+    bad: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def predicted(self) -> Array:
+        """int64 [n]."""
+        return np.asarray(self.logits.argmax(axis=1))
+
+    def probabilities(self, temperature: float | None = None) -> Array:
+        """float64 [n, K], at a temperature, by default the calibrated one (else 1)."""
+        if temperature is None:
+            temperature = float(self.calibration["temperature"]) if self.calibration else 1.0
+        return softmax(self.logits / temperature)
+
+
+def softmax(logits: Array) -> Array:
+    """Over the last axis, without overflow."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def read_calibration(run: Path) -> dict[str, Any] | None:
+    """What `superbin calibrate` left in a run folder, or None."""
+    file = run / CALIBRATION
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def measure(
+    target: Path, data: Path, split: str, superclass_map: Path | None, device: str
+) -> Outcome:
+    """Answer a split with a run's model, or with a bundle's ONNX file.
+
+    Raises:
+        RunError, BundleError, DataError: where either side cannot be used.
+    """
+    if (target / MANIFEST).is_file():
+        return measure_bundle(target, read_photos(data, superclass_map=superclass_map), split)
+    config = checkpoint.read_config(target)
+    photos = read_photos(
+        data,
+        superclass_map=superclass_map,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+    )
+    model, state = checkpoint.load_model(target)
+    return measure_model(target, model.to(device), state, photos, split, device)
+
+
+def measure_model(
+    run: Path,
+    model: SuperclassModel,
+    state: dict[str, Any],
+    data: PhotoSet,
+    split: str,
+    device: str,
+) -> Outcome:
+    """Answers of a PyTorch model in all three contexts; features are computed once."""
+    config = checkpoint.read_config(run)
+    _same_superclasses(tuple(state["superclasses"]), data)
+    store = open_store(data.root, _photos_of(data, split), config.data.served())
+    features = extract_features(model, store.pixels, device, label=f"{run.name} on {split}")
+    banked = answer_all(model, features, "bank")
+    shuffled = [answer_all(model, features, "batch", seed=seed) for seed in range(SHUFFLES)]
+    lone = answer_all(model, features, "lone")
+    return Outcome(
+        target=str(run),
+        split=split,
+        superclasses=data.superclasses,
+        photos=store.photos,
+        labels=label_indices(store.photos, data),
+        logits=banked.logits.double().cpu().numpy(),
+        embedding=banked.embedding.cpu().numpy(),
+        calibration=read_calibration(run),
+        method=config.method,
+        other_contexts={
+            "batch": [_classes(answer.logits) for answer in shuffled],
+            "lone": [_classes(lone.logits)],
+        },
+        bad=store.bad,
+    )
+
+
+def measure_bundle(
+    path: Path, data: PhotoSet, split: str, *, variant: str | None = None
+) -> Outcome:
+    """Answers of a bundle's ONNX file, through the service's own classifier, photo by photo."""
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    _same_superclasses(manifest.superclasses, data)
+    classifier = Classifier(bundle, variant=variant)
+    store = open_store(data.root, _photos_of(data, split), manifest.preprocessing)
+    answers = []
+    with track(f"{bundle.id} {classifier.variant} on {split}", len(store.photos)) as advance:
+        for index in range(len(store.photos)):
+            answers.append(classifier.run(np.ascontiguousarray(store.pixels[index : index + 1])))
+            advance(1)
+    probabilities = np.concatenate([answer.probabilities for answer in answers]).astype(float)
+    calibration = manifest.calibration.model_dump(mode="json")
+    logits = np.log(np.maximum(probabilities, 1e-30)) * calibration["temperature"]
+    return Outcome(
+        target=str(path),
+        split=split,
+        superclasses=manifest.superclasses,
+        photos=store.photos,
+        labels=label_indices(store.photos, data),
+        logits=logits,
+        embedding=np.concatenate([answer.embedding for answer in answers]),
+        calibration=calibration,
+        method=str(manifest.provenance.config.get("method", "sclre")),
+        variant=classifier.variant,
+        bad=store.bad,
+    )
+
+
+def _photos_of(data: PhotoSet, split: str) -> tuple[Photo, ...]:
+    photos = data.split(split)
+    if not photos:
+        raise DataError(f"{data.root} has no photo in the split {split!r}")
+    return photos
+
+
+def _same_superclasses(trained: tuple[str, ...], data: PhotoSet) -> None:
+    if trained != data.superclasses:
+        raise DataError(
+            f"the model knows the superclasses {list(trained)}, and {data.root} has "
+            f"{list(data.superclasses)}"
+        )
+
+
+def _classes(logits: torch.Tensor) -> Array:
+    return np.asarray(logits.argmax(dim=1).cpu().numpy())
