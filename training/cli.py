@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command("bank-curve")(bank_curve)
 
 
 def train(
@@ -132,6 +133,21 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, device)
+
+
+def bank_curve(
+    run: RunArgument,
+    data: DataOption,
+    split: Annotated[str, typer.Option(help="val to choose by; test to report.")] = "val",
+    out: Annotated[Path | None, typer.Option("--out", help="By default the run folder.")] = None,
+    superclasses: MapOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure accuracy against the size of the context bank, for each rule that chooses it."""
+    with _explained():
+        from training.bank_curve import measure_bank_curve
+
+        measure_bank_curve(run, data, split, out or run, superclasses, device)
 
 
 @contextmanager

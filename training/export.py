@@ -27,26 +27,23 @@ from service.bundle import (
     record_of,
     write_manifest,
 )
-from service.classifier import Answers, Classifier
 from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
 from training.card import CARD, write_card
-from training.data.photos import PhotoSet, read_photos
+from training.data.photos import PhotoSet, label_indices, read_photos
 from training.data.store import open_store
 from training.device import pick_device
-from training.errors import ConfigError, ExportError, RunError
+from training.errors import ConfigError, RunError
 from training.evaluate import accuracy, summarise
-from training.fit import label_indices
 from training.graph import ServedGraph, write_graph
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
+from training.verify import check_against_model, check_invariance
 
 SPLITS = ("val", "test")
 FP32, INT8 = "fp32", "int8"
-LARGEST_DIFFERENCE = 1e-3  # in any probability, fp32 ONNX against PyTorch
-BATCH_TOLERANCE = 1e-5  # in any probability, a photo alone against the same in a batch
 LEAST_AGREEMENT = 0.995  # of int8's answers with fp32's, for int8 to be the default
 INVARIANCE_PHOTOS = 16
 QUANTISATION_PHOTOS = 256
@@ -152,48 +149,6 @@ def quantisation_photos(data: PhotoSet, run: Path) -> Pixels:
     labels = label_indices(store.photos, data)
     rows = choose_bank(labels[:, None].astype(np.float32), labels, QUANTISATION_PHOTOS, "random")
     return np.ascontiguousarray(store.pixels[rows])
-
-
-def check_against_model(onnx: Outcome, reference: Outcome) -> float:
-    """The largest difference in any probability between the graph and the model.
-
-    Raises:
-        ExportError: where it is above `LARGEST_DIFFERENCE`.
-    """
-    difference = float(np.abs(onnx.probabilities() - reference.probabilities()).max())
-    print(f"ONNX against PyTorch on {onnx.split}: largest difference {difference:.2e}")
-    if not difference <= LARGEST_DIFFERENCE:  # NaN is refused too
-        raise ExportError(
-            f"the ONNX file's probabilities differ from PyTorch's by up to {difference:.2e} on "
-            f"{onnx.split}; at most {LARGEST_DIFFERENCE:.0e} is allowed, so no bundle was written"
-        )
-    return difference
-
-
-def check_invariance(bundle: Bundle, variant: str, sample: Pixels) -> float:
-    """The largest difference between a photo's answer alone and in batches of other sizes.
-
-    Raises:
-        ExportError: where it is above `BATCH_TOLERANCE`.
-    """
-    classifier = Classifier(bundle, variant=variant)
-    photos = np.ascontiguousarray(sample)
-    alone = np.concatenate(
-        [classifier.run(photos[i : i + 1]).probabilities for i in range(len(photos))]
-    )
-    random = np.random.default_rng(0)
-    worst = 0.0
-    for size in range(1, len(photos) + 1):
-        order = random.permutation(len(photos))[:size]
-        answers: Answers = classifier.run(photos[order])
-        worst = max(worst, float(np.abs(answers.probabilities - alone[order]).max()))
-    print(f"{variant}: single against batched, largest difference {worst:.2e}")
-    if not worst <= BATCH_TOLERANCE:
-        raise ExportError(
-            f"{variant}: a photo's probabilities change by up to {worst:.2e} with its batch; at "
-            f"most {BATCH_TOLERANCE:.0e} is allowed, so no bundle was written"
-        )
-    return worst
 
 
 def _manifest(

@@ -21,15 +21,16 @@ LEAST_FOR_TSNE = 10
 
 def draw_report(outcome: Outcome, folder: Path) -> None:
     """Write the confusion matrix, reliability and risk curves, bars and t-SNE to `folder`."""
-    _save(draw_confusion(outcome), folder / "confusion.png")
-    _save(draw_reliability(outcome), folder / "reliability.png")
-    _save(draw_risk(outcome), folder / "risk-coverage.png")
-    _save(draw_superclasses(outcome), folder / "superclasses.png")
+    save_picture(draw_confusion(outcome), folder / "confusion.png")
+    save_picture(draw_reliability(outcome), folder / "reliability.png")
+    save_picture(draw_risk(outcome), folder / "risk-coverage.png")
+    save_picture(draw_superclasses(outcome), folder / "superclasses.png")
     if len(outcome.labels) >= LEAST_FOR_TSNE:
-        _save(draw_embedding(outcome), folder / "embedding.png")
+        save_picture(draw_embedding(outcome), folder / "embedding.png")
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_picture(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and let go of it."""
     figure.savefig(path, dpi=DPI, bbox_inches="tight")
     plt.close(figure)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -25,15 +26,22 @@ from training import checkpoint
 from training.augment import augment
 from training.bank import choose_bank
 from training.config import Config
-from training.data.photos import Photo, PhotoSet
+from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import PixelStore, open_store
 from training.errors import DataError, RunError
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel, build_model
+from training.optimise import (
+    build_optimiser,
+    image_size,
+    learning_rate_factor,
+    update_average,
+)
 from training.predict import answer_all, extract_features
 from training.progress import track
 
+NAMED = 3  # bad photos on the terminal; all of them are in the file
 MOMENTS = 1 << 32  # keeps the streams of seed and step apart
 
 
@@ -59,6 +67,7 @@ class Run:
         torch.manual_seed(config.seed)
         if device.startswith("cuda"):
             torch.backends.cudnn.benchmark = False
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what determinism needs
         torch.use_deterministic_algorithms(True, warn_only=True)
         self.train_store = self._store("train", served=False)
         self.val_store = self._store("val", served=True)
@@ -89,6 +98,10 @@ class Run:
         bad = {**self.train_store.bad, **self.val_store.bad}
         bad |= dict.fromkeys(self.data.missing, "missing")
         checkpoint.write_json(self.out / checkpoint.BAD_PHOTOS, bad)
+        if bad:
+            names = ", ".join(list(bad)[:NAMED]) + (", ..." if len(bad) > NAMED else "")
+            file = self.out / checkpoint.BAD_PHOTOS
+            print(f"left out {len(bad)} photos that cannot be used ({file}): {names}", flush=True)
         for name, labels in (("train", self.labels), ("val", self.val_labels)):
             counts = np.bincount(labels, minlength=len(self.data.superclasses))
             if counts.min() == 0:
@@ -112,12 +125,6 @@ class Run:
                 module.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.progress = Progress(**state["progress"])
-
-
-def label_indices(photos: tuple[Photo, ...], data: PhotoSet) -> Any:
-    """int64 [n]: the place of each photo's superclass in `data.superclasses`."""
-    places = {name: place for place, name in enumerate(data.superclasses)}
-    return np.array([places[photo.superclass] for photo in photos], dtype=np.int64)
 
 
 def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool = False) -> None:
@@ -179,54 +186,9 @@ def train_step(run: Run) -> dict[str, float]:
     norm = nn.utils.clip_grad_norm_(trained, config.train.clip_norm)
     run.optimiser.step()
     if run.average is not None:
-        _average(run.average, run.model, config.train.ema, step)
+        update_average(run.average, run.model, config.train.ema, step)
     names, values = [*losses, "gradient_norm"], [*losses.values(), norm]
     return dict(zip(names, torch.stack([v.detach().float() for v in values]).tolist(), strict=True))
-
-
-def learning_rate_factor(step: int, steps: int, warm_up: float) -> float:
-    """Linear warm-up to 1, then a cosine to 0."""
-    rise = round(steps * warm_up)
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def image_size(config: Config, share: float) -> int:
-    """Side of the training photos once this share of training is done."""
-    px = config.data.px
-    for start, size in config.train.sizes:
-        if share >= start:
-            px = size
-    return px
-
-
-def build_optimiser(model: SuperclassModel, config: Config) -> torch.optim.Optimizer:
-    """Four groups: backbone and head, with decay and (norms and biases) without."""
-    spec = config.train
-    groups = []
-    for module, lr in ((model.backbone, spec.lr), (model.head, spec.head_lr)):
-        trained = [p for p in module.parameters() if p.requires_grad]
-        matrices = [p for p in trained if p.ndim > 1]
-        vectors = [p for p in trained if p.ndim <= 1]
-        for params, decay in ((matrices, spec.weight_decay), (vectors, 0.0)):
-            if params:
-                groups.append({"params": params, "weight_decay": decay, "lr": lr, "peak_lr": lr})
-    if spec.optimiser == "sgd":
-        return torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0)
-    return torch.optim.AdamW(groups)
-
-
-@torch.no_grad()
-def _average(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average of weights and BatchNorm statistics; shorter at the start."""
-    decay = min(decay, (1 + step) / (10 + step))
-    mine, theirs = average.state_dict(), model.state_dict()
-    names = [name for name in mine if not name.startswith("head.bank_")]  # not of training
-    floats = [name for name in names if mine[name].is_floating_point()]
-    torch._foreach_lerp_([mine[n] for n in floats], [theirs[n] for n in floats], 1.0 - decay)
-    for name in set(names) - set(floats):
-        mine[name].copy_(theirs[name])
 
 
 def _end_epoch(run: Run, parts: dict[str, float]) -> None:
@@ -255,7 +217,9 @@ def quick_bank(run: Run, model: SuperclassModel) -> None:
     """A random bank of the configured size, good enough to compare epochs by."""
     if not model.method.has_bank:
         return
-    rows = choose_bank(run.bank_labels[:, None], run.bank_labels, run.config.bank.size, "random")
+    labels = run.bank_labels
+    nowhere = np.zeros((len(labels), 1), dtype=np.float32)  # chosen at random, z plays no part
+    rows = choose_bank(nowhere, labels, run.config.bank.size, "random")
     features = extract_features(model, run.bank_store.pixels[rows], run.device, label="bank")
     model.method.fill_bank(features)
 

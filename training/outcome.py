@@ -14,10 +14,9 @@ import torch
 from service.bundle import MANIFEST, read_bundle
 from service.classifier import Classifier
 from training import checkpoint
-from training.data.photos import Photo, PhotoSet, read_photos
+from training.data.photos import Photo, PhotoSet, label_indices, read_photos
 from training.data.store import open_store
 from training.errors import DataError
-from training.fit import label_indices
 from training.model import SuperclassModel
 from training.predict import answer_all, extract_features
 from training.progress import track

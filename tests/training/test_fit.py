@@ -25,8 +25,9 @@ from training.config import Config, parse_config
 from training.data.photos import PhotoSet, read_photos
 from training.data.store import open_store
 from training.errors import DataError, RunError
-from training.fit import Interrupted, build_optimiser, fit, image_size, learning_rate_factor
+from training.fit import Interrupted, fit
 from training.model import SuperclassModel, build_model
+from training.optimise import build_optimiser, image_size, learning_rate_factor
 
 ConfigMaker = Callable[..., Config]
 DatasetMaker = Callable[..., Path]
@@ -174,6 +175,25 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_like_one_that_was_n
     torch.manual_seed(12345)  # nothing may hang on what the process did before
     resumed = run(config, photos, tmp_path / "stopped", resume=True)
     assert_identical(resumed, whole)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_weights_of_the_best_epoch_are_kept_and_not_those_of_the_last(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path, ema: float
+) -> None:
+    config, photos = tiny_config(train={"ema": ema}), read_photos(make_dataset())
+    out = tmp_path / "run"
+    with signal_in_step(3, signal.SIGINT), pytest.raises(Interrupted):
+        run(config, photos, out)
+    state = checkpoint.load(out / checkpoint.CHECKPOINT)
+    state["progress"]["best_score"] = 1.5  # so that the first epoch stays the best
+    checkpoint.save(out / checkpoint.CHECKPOINT, state)
+    got = run(config, photos, out, resume=True)
+    best, last = state["progress"]["best"], got["checkpoint"]["average" if ema else "model"]
+    for name, weight in got["model"]["weights"].items():
+        if not name.startswith("head.bank_"):
+            assert torch.equal(weight, best[name]), name
+    assert not torch.equal(best["backbone._conv_stem.weight"], last["backbone._conv_stem.weight"])
 
 
 def test_a_second_signal_ends_the_run_at_once(

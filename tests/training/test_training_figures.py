@@ -38,13 +38,13 @@ def test_balanced_accuracy_is_the_mean_recall(pairs: list[tuple[int, int]]) -> N
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("bins", [5, 15])
-def test_calibration_error_is_torchmetrics(bins: int) -> None:
+@pytest.mark.parametrize(("bins", "superclasses"), [(15, 3), (8, 40)])
+def test_calibration_error_is_torchmetrics(bins: int, superclasses: int) -> None:
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-    probabilities, labels = answers(500)
+    probabilities, labels = answers(500, superclasses)
     expected = multiclass_calibration_error(
-        torch.from_numpy(probabilities), torch.from_numpy(labels), 3, n_bins=bins
+        torch.from_numpy(probabilities), torch.from_numpy(labels), superclasses, n_bins=bins
     )
     got = expected_calibration_error(probabilities, labels, bins)
     assert got == pytest.approx(float(expected), abs=1e-6)

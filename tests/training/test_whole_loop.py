@@ -21,9 +21,10 @@ from service.bundle import OUTPUTS, Bundle, read_bundle
 from service.classifier import Classifier
 from tests.integration.server import running
 from training.errors import ExportError
-from training.export import check_against_model, check_invariance, export_run
+from training.export import export_run
 from training.graph import REFERENCES
 from training.outcome import measure
+from training.verify import check_against_model, check_invariance
 
 SUPERBIN = Path(sys.executable).with_name("superbin")
 COLOURS = {"amber": (220, 160, 20), "cobalt": (20, 50, 200)}

@@ -24,6 +24,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from training.errors import DataError
 
 LABELS = "labels.csv"
@@ -225,3 +228,9 @@ def _check(photos: list[Photo], superclasses: tuple[str, ...], root: Path) -> No
                 f"{root}: the {split} split has no photo of {', '.join(empty)}; add photos, or "
                 "set data.val_fraction where the data name no split"
             )
+
+
+def label_indices(photos: tuple[Photo, ...], data: PhotoSet) -> npt.NDArray[np.int64]:
+    """int64 [n]: the place of each photo's superclass in `data.superclasses`."""
+    places = {name: place for place, name in enumerate(data.superclasses)}
+    return np.array([places[photo.superclass] for photo in photos], dtype=np.int64)
