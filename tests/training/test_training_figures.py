@@ -38,7 +38,7 @@ def test_balanced_accuracy_is_the_mean_recall(pairs: list[tuple[int, int]]) -> N
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(("bins", "superclasses"), [(15, 3), (8, 40)])
+@pytest.mark.parametrize(("bins", "superclasses"), [(15, 3), (8, 12)])
 def test_calibration_error_is_torchmetrics(bins: int, superclasses: int) -> None:
     from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -54,6 +54,15 @@ def test_certain_and_right_has_no_calibration_error_and_certain_and_wrong_has_al
     certain = np.eye(3)[[0, 1, 2, 0]]
     assert expected_calibration_error(certain, np.array([0, 1, 2, 0])) == 0.0
     assert expected_calibration_error(certain, np.array([1, 2, 0, 1])) == 1.0
+
+
+def test_too_little_and_too_much_confidence_in_neighbouring_bins_do_not_cancel() -> None:
+    probabilities = np.full((2, 20), 0.9 / 19)
+    probabilities[0, 3] = 0.1  # and right
+    probabilities[1] = 0.8 / 19
+    probabilities[1, 4] = 0.2  # and wrong
+    error = expected_calibration_error(probabilities, np.array([3, 5]), bins=8)
+    assert error == pytest.approx((0.9 + 0.2) / 2)
 
 
 def test_the_bins_of_a_reliability_table_add_up() -> None:
