@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+# Wheels of ONNX Runtime 1.32 report usage to their maker unless told not to. A service that gets
+# people's photos does not talk to anyone by itself.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime as ort
 
 from service import bundle as contract
@@ -131,6 +135,8 @@ def open_session(path: Path, device: str, threads: int | None = None) -> ort.Inf
     # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
     # by design, and of nothing that is not checked below.
     options.log_severity_level = 3
+    if kind == "cuda":
+        ort.preload_dlls()  # CUDA's libraries lie in packages where the loader does not look
     asked = (provider, {"device_id": int(index or 0)} if kind == "cuda" else {})
     try:
         session = ort.InferenceSession(str(path), options, providers=[asked])

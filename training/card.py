@@ -30,7 +30,8 @@ def write_card(
         )
     )
     parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
-    parts += [_decision(manifest, reports), text, _origin(manifest)]
+    pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
+    parts += [*pictures, _decision(manifest, reports), text, _origin(manifest)]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

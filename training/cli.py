@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(calibrate)
     app.command()(export)
     app.command("bank-curve")(bank_curve)
+    app.command()(compare)
 
 
 def train(
@@ -148,6 +149,17 @@ def bank_curve(
         from training.bank_curve import measure_bank_curve
 
         measure_bank_curve(run, data, split, out or run, superclasses, device)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, seeds of one record or more.")],
+    split: Annotated[str, typer.Option(help="The split that they were evaluated on.")] = "test",
+) -> None:
+    """Print mean and spread over seeds of evaluated runs, as a Markdown table."""
+    with _explained():
+        from training.compare import compare_runs
+
+        typer.echo(compare_runs(runs, split))
 
 
 @contextmanager

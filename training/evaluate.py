@@ -27,12 +27,7 @@ from training.metrics import (
     confidences,
     expected_calibration_error,
 )
-from training.outcome import Array, Outcome, measure
-
-CONTEXT_NAMES = {
-    "batch": "batch protocol (other test photos in sight; not served)",
-    "lone": "lone photo without a bank (a plain export; not served)",
-}
+from training.outcome import CONTEXT_NAMES, Array, Outcome, measure
 
 
 def evaluate_target(

@@ -36,6 +36,7 @@ from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError, RunError
 from training.evaluate import accuracy, summarise
+from training.figures import draw_report
 from training.graph import ServedGraph, write_graph
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
@@ -139,6 +140,8 @@ def _fill(
     names = {v: MODEL if v == default else f"{v}.onnx" for v in (FP32, INT8)}
     manifest = _with_variants(part, final, names, default)
     reports = {split: summarise(measured[default, split]) for split in outcomes}
+    shown = SPLITS[-1] if SPLITS[-1] in outcomes else SPLITS[0]
+    draw_report(measured[default, shown], part)
     write_card(part / CARD, manifest, reports, card)
     read_bundle(part)  # what the service will do
 

@@ -130,14 +130,16 @@ class Run:
 def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool = False) -> None:
     """Train, and leave the chosen model with its context bank in `out/model.pt`.
 
+    A run that is resumed before its first checkpoint begins at the beginning.
+
     Raises:
         Interrupted: after SIGINT or SIGTERM, with everything saved.
-        RunError: where a resumed run has no checkpoint, or another configuration.
+        RunError: where the folder already holds a run, or the loss is no longer a number.
     """
     run = Run(config, data, out, device)
-    if resume:
+    if resume and (out / checkpoint.CHECKPOINT).exists():
         run.load(checkpoint.load(out / checkpoint.CHECKPOINT))
-    elif (out / checkpoint.CHECKPOINT).exists():
+    elif not resume and (out / checkpoint.CHECKPOINT).exists():
         raise RunError(f"{out} already holds a run; add --resume to go on, or name another folder")
     with _stop_requested() as stop:
         _steps(run, stop)

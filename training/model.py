@@ -109,4 +109,9 @@ def _build_head(config: Config, width: int, superclasses: int) -> nn.Module:
     smoothing = config.train.label_smoothing
     if config.method == "cross_entropy":
         return CrossEntropy(width, superclasses, smoothing)
+    if config.bank.size < superclasses:
+        raise ConfigError(
+            f"bank.size: expected an item for each of {superclasses} superclasses at least, got "
+            f"{config.bank.size}"
+        )
     return SCLRE(width, superclasses, config.sclre, smoothing, config.seed)

@@ -24,6 +24,10 @@ from training.progress import track
 Array = npt.NDArray[Any]
 
 CALIBRATION = "calibration.json"
+CONTEXT_NAMES = {
+    "batch": "batch protocol (other test photos in sight; not served)",
+    "lone": "lone photo without a bank (a plain export; not served)",
+}
 SHUFFLES = 5  # of the batch protocol, whose accuracy depends on who sits beside whom
 RUN_BATCH = 16
 

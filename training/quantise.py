@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnxruntime as ort
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,
@@ -58,6 +59,7 @@ def quantise(source: Path, target: Path, photos: Pixels) -> None:
         photos: uint8 [n, H, W, 3], of the training split.
     """
     logging.getLogger().setLevel(logging.ERROR)
+    ort.set_default_logger_severity(3)  # it would warn of the bank, which is meant to be overridden
     stride = min(STRIDE, len(photos))
     photos = photos[: len(photos) // stride * stride]  # ONNX Runtime wants whole strides
     with tempfile.TemporaryDirectory() as folder:

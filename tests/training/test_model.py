@@ -216,6 +216,13 @@ def test_widths_that_do_not_go_together_are_an_error_of_the_record(
         build_model(tiny_config(sclre={"heads": 5}), 3)
 
 
+def test_a_bank_too_small_for_one_item_of_each_superclass_is_an_error(
+    tiny_config: Callable[..., Config],
+) -> None:
+    with pytest.raises(ConfigError, match="an item for each of 3 superclasses at least, got 2"):
+        build_model(tiny_config(bank={"size": 2}), 3)
+
+
 @torch.no_grad()
 def test_features_do_not_depend_on_how_photos_are_batched(
     tiny_config: Callable[..., Config],

@@ -110,7 +110,20 @@ def test_the_exported_model_is_served_and_right(loop: Loop) -> None:
     (result,) = answer["results"]
     assert answer["model"] == {"name": "loop", "version": "1"}
     assert result["superclass"] == "cobalt"
-    assert {item["superclass"] for item in result["references"]} == {"cobalt"}
+    bank = {item.id for item in loop.bundle.manifest.bank.items}
+    weights = [item["weight"] for item in result["references"]]
+    assert {item["id"] for item in result["references"]} <= bank
+    assert weights == sorted(weights, reverse=True)
+    assert sum(weights) + result["self_weight"] <= 1.0 + 1e-4
+
+
+def test_runs_are_compared_as_markdown(loop: Loop, tmp_path: Path) -> None:
+    done = superbin(tmp_path, "compare", loop.run, "--split", "val")
+    assert done.returncode == 0, done.stderr
+    assert "| loop | bank (served) | accuracy |" in done.stdout
+    missing = superbin(tmp_path, "compare", loop.run, "--split", "test")
+    assert missing.returncode == 2
+    assert "superbin evaluate" in missing.stderr
 
 
 def test_the_command_answers_as_the_server_does(loop: Loop, tmp_path: Path) -> None:

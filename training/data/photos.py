@@ -153,7 +153,9 @@ def _from_csv(file: Path) -> Iterable[Photo]:
 
 def _from_folders(root: Path, map_file: Path) -> Iterable[Photo]:
     owner = _read_map(map_file)
-    folders = {folder.name for folder in root.iterdir() if folder.is_dir()}
+    folders = {
+        folder.name for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."
+    }
     if strays := sorted(folders - set(owner)):
         raise DataError(f"{map_file} names no superclass for the folders {', '.join(strays)}")
     if absent := sorted(set(owner) - folders):

@@ -64,7 +64,7 @@ def open_store(
 
 
 def _key(root: Path, photos: tuple[Photo, ...], spec: Preprocessing) -> str:
-    digest = hashlib.sha256(f"{DECODER_VERSION} {spec.model_dump_json()}".encode())
+    digest = hashlib.sha256(f"{DECODER_VERSION} {root.resolve()} {spec.model_dump_json()}".encode())
     for photo in photos:
         status = (root / photo.path).stat()
         digest.update(f"{photo.path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
