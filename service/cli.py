@@ -141,19 +141,19 @@ def _print_results(results: list[FileResult]) -> None:
     from rich.text import Text
 
     table = Table(
-        Column("photo", overflow="fold"), "superclass", "confidence", "decision", "leaned on"
+        Column("photo", overflow="fold"), "superclass", "confidence", "decision", "looked at"
     )
     for one in results:
         answer = one.answer
         if answer is None:
             table.add_row(Text(one.photo), Text("error", style="red"), "", "", Text(str(one.error)))
             continue
-        leaned = ", ".join(
+        seen = ", ".join(
             f"{item.subclass or item.superclass} {item.weight:.0%}"
             for item in answer.references[:3]
         )
         table.add_row(
-            Text(one.photo), answer.superclass, f"{answer.confidence:.1%}", answer.decision, leaned
+            Text(one.photo), answer.superclass, f"{answer.confidence:.1%}", answer.decision, seen
         )
     Console().print(table)
 

@@ -25,7 +25,7 @@ class Problem(_Answer):
 
 
 class Reference(_Answer):
-    """An item of the context bank that the answer leaned on."""
+    """An item of the context bank that got much attention; it need not resemble the photo."""
 
     id: str
     superclass: str

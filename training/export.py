@@ -85,11 +85,10 @@ def export_run(
         )
     splits = [split for split in SPLITS if photos.split(split)]
     model = model.to(pick_device(device))
-    with model.full_precision():
-        outcomes = {
-            split: measure_model(run, model, state, photos, split, pick_device(device))
-            for split in splits
-        }
+    outcomes = {
+        split: measure_model(run, model, state, photos, split, pick_device(device))
+        for split in splits
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
         part = Path(folder) / out.name

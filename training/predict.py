@@ -32,9 +32,16 @@ def evaluating(model: SuperclassModel) -> Iterator[None]:
 def extract_features(
     model: SuperclassModel, pixels: Pixels, device: str, *, batch: int = 64, label: str = ""
 ) -> Tensor:
-    """float32 [n, D] on the device, for uint8 pixels [n, H, W, 3], in eval mode."""
+    """float32 [n, D] on the device, for uint8 pixels [n, H, W, 3], in eval mode.
+
+    In full precision whatever training has, because that is what is served.
+    """
     parts = []
-    with evaluating(model), track(label or "features", len(pixels)) as advance:
+    with (
+        evaluating(model),
+        model.full_precision(),
+        track(label or "features", len(pixels)) as advance,
+    ):
         for start in range(0, len(pixels), batch):
             chunk = np.array(pixels[start : start + batch])  # a writable copy: torch wants one
             parts.append(model.features(torch.from_numpy(chunk).to(device)))

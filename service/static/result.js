@@ -125,8 +125,8 @@ function why(result) {
   const details = element(
     "details",
     "",
-    element("summary", "", "What this answer leaned on"),
-    element("p", "quiet", "Photos that the model remembers, and how much each of them counted."),
+    element("summary", "", "What the model looked at"),
+    element("p", "quiet", "Photos that the model remembers, by the attention that they got. Attention is not likeness: a thing from another bin may be what settles it."),
     element("ul", "shares small", ...list),
   );
   const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);
