@@ -2,7 +2,7 @@
 
 Activations are unsigned and weights signed, per channel, which ONNX Runtime's CPU kernels are
 fastest with. Only the backbone's convolutions are quantised: the head is small, and its attention
-decides between bank items that differ by little.
+decides between bank items that differ by little. The backbone's ends stay in float as well.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from service import bundle as contract
 from service.preprocess import Pixels
 
+# Convolutions that stay in float, at either end: of the settings tried on val, the one that agreed
+# with fp32 on 99.6% of the photos, where all in int8 agreed on 99.0%.
+FLOAT_FIRST, FLOAT_LAST = 6, 2
 STRIDE = 8  # photos whose activations are in memory at once
 
 
@@ -73,6 +76,7 @@ def quantise(source: Path, target: Path, photos: Pixels) -> None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
+            nodes_to_exclude=_outer_convolutions(prepared),
             op_types_to_quantize=["Conv", "Add", "Clip", "Relu", "Pad", "MaxPool"],
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={"CalibMovingAverage": True, "CalibStridedMinMax": stride},
@@ -80,6 +84,15 @@ def quantise(source: Path, target: Path, photos: Pixels) -> None:
     model = onnx.load(target)
     _restore_defaults(model, onnx.load(source))
     onnx.save(model, target)
+
+
+def _outer_convolutions(path: Path) -> list[str]:
+    """Names of the convolutions that stay in float; none of a graph that is hardly longer."""
+    nodes = onnx.load(path).graph.node
+    names = [node.name for node in nodes if node.op_type == "Conv"]
+    if len(names) <= 2 * (FLOAT_FIRST + FLOAT_LAST):
+        return []
+    return names[:FLOAT_FIRST] + names[-FLOAT_LAST:]
 
 
 def _restore_defaults(model: Any, original: Any) -> None:
