@@ -6,6 +6,7 @@ the same whatever is beside it. It is put together in a folder of its own and th
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from datetime import datetime
@@ -179,7 +180,7 @@ def _manifest(
         "variants": {FP32: MODEL},
         "files": {MODEL: {"sha256": "0" * 64, "bytes": 0}},
         "provenance": Provenance(
-            command=record["command"],
+            command=portable(record["command"]),
             git_commit=record["git_commit"],
             seed=record["seed"],
             trained_at=datetime.fromisoformat(record["started"]),
@@ -193,6 +194,12 @@ def _manifest(
         return Manifest.model_validate(fields)
     except ValueError as error:
         raise ConfigError(f"{out} cannot be a bundle: {error}") from error
+
+
+def portable(command: str) -> str:
+    """A command without this machine's folders: of an absolute path the last part stays."""
+    words = (Path(w).name if Path(w).is_absolute() else w for w in shlex.split(command))
+    return shlex.join(words)
 
 
 def _with_variants(

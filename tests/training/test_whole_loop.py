@@ -164,6 +164,7 @@ def test_the_manifest_says_where_the_model_comes_from(loop: Loop) -> None:
     assert {metric.mode for metric in manifest.metrics} == {"bank", "batch", "lone"}
     assert manifest.calibration.wanted_error_rate == 0.2
     card = (loop.bundle.path / "CARD.md").read_text()
+    assert str(loop.data.parent) not in card + (loop.bundle.path / "manifest.json").read_text()
     assert "amber" in card
     assert "superbin train" in card
 
