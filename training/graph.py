@@ -93,6 +93,7 @@ def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None
     defaults = {contract.INPUT_BANK_KEYS: keys, contract.INPUT_BANK_VALUES: values}
     add_defaults(model, defaults)
     name_dimensions(model)
+    forget_traces(model)
     model.ir_version = min(model.ir_version, IR_VERSION)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
@@ -103,6 +104,15 @@ def add_defaults(model: Any, defaults: dict[str, Tensor]) -> None:
     for name, tensor in defaults.items():
         array = tensor.detach().cpu().numpy()
         model.graph.initializer.append(numpy_helper.from_array(array, name))
+
+
+def forget_traces(model: Any) -> None:
+    """Drop what the exporter notes of source files: folders of this machine, for nobody's use."""
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for part in [*model.graph.node, *model.graph.value_info, *model.graph.initializer]:
+        del part.metadata_props[:]
+    for value in [*model.graph.input, *model.graph.output]:
+        del value.metadata_props[:]
 
 
 def name_dimensions(model: Any) -> None:
