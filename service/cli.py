@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from service.classification import FileResult
     from service.schemas import BrokenModel, ModelInfo
 
 GROUP = "superbin.commands"
@@ -64,6 +63,7 @@ def classify(
     from service.classification import classify_files
     from service.errors import SuperbinError
     from service.settings import load_settings
+    from service.tables import show_results
 
     try:
         settings = load_settings(model=model, models_dir=models_dir, device=device)
@@ -78,7 +78,7 @@ def classify(
     else:
         everything = list(results)
         bad = sum(result.error is not None for result in everything)
-        _print_results(everything)
+        show_results(everything)
     raise typer.Exit(1 if bad else 0)
 
 
@@ -89,6 +89,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     from service.catalogue import list_models
     from service.errors import BundleError, SuperbinError
     from service.settings import load_settings
+    from service.tables import show_models
 
     try:
         settings = load_settings(models_dir=models_dir)
@@ -103,7 +104,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
         for one in found:
             print(one.model_dump_json())
     elif found:
-        _print_models(found)
+        show_models(found)
     else:
         print(f"No bundles in {settings.models_dir}", file=sys.stderr)
     raise typer.Exit(1 if any(_is_broken(one) for one in found) else 0)
@@ -133,54 +134,6 @@ def add_commands(to: typer.Typer) -> list[str]:
 def _fail(message: str) -> NoReturn:
     print(f"superbin: {message}", file=sys.stderr)
     raise typer.Exit(1)
-
-
-def _print_results(results: list[FileResult]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table(
-        Column("photo", overflow="fold"), "superclass", "confidence", "decision", "looked at"
-    )
-    for one in results:
-        answer = one.answer
-        if answer is None:
-            table.add_row(Text(one.photo), Text("error", style="red"), "", "", Text(str(one.error)))
-            continue
-        seen = ", ".join(
-            f"{item.subclass or item.superclass} {item.weight:.0%}"
-            for item in answer.references[:3]
-        )
-        table.add_row(
-            Text(one.photo), answer.superclass, f"{answer.confidence:.1%}", answer.decision, seen
-        )
-    Console().print(table)
-
-
-def _print_models(found: list[ModelInfo | BrokenModel]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from service.schemas import ModelInfo
-
-    table = Table("bundle", "status", "superclasses", "input", "threshold", "bank", "sha256")
-    for one in found:
-        name = f"{one.name}/{one.version}{' (default)' if one.default else ''}"
-        if isinstance(one, ModelInfo):
-            table.add_row(
-                name,
-                Text("verified", style="green"),
-                ", ".join(one.superclasses),
-                f"{one.input_height} x {one.input_width}",
-                f"{one.confidence_threshold:.3f}",
-                str(one.bank_items),
-                one.sha256[:12],
-            )
-        else:
-            table.add_row(name, Text("broken", style="red"), Text(one.error), "", "", "", "")
-    Console().print(table)
 
 
 def _is_broken(one: ModelInfo | BrokenModel) -> bool:

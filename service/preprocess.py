@@ -118,7 +118,7 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
     except UnidentifiedImageError as error:
         raise PhotoUnsupported(
             f"expected one of {', '.join(FORMATS)}, got {len(data):,} bytes that begin "
-            f"{data[:8]!r}, which is none of them"
+            f"{data[:8]!r}, which is none of them, or is cut off in its header"
         ) from error
     except Exception as error:  # a header that begins well and goes wrong
         raise PhotoBroken(

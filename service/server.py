@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 import time
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -17,8 +17,9 @@ from service.app import create_app
 from service.errors import SuperbinError
 from service.settings import Settings
 
-if TYPE_CHECKING:
-    import socket
+
+class ServeError(SuperbinError):
+    """The address cannot be listened on."""
 
 
 class Server(uvicorn.Server):
@@ -57,20 +58,44 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def take_port(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, not yet listening: clients are refused until it is.
+
+    Raises:
+        ServeError: where the address is taken, not ours, or not to be found.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        taken = socket.socket(family, kind, proto)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(address)
+    except OSError as error:
+        raise _no_port(host, port, error) from error
+    return taken
+
+
+def _no_port(host: str, port: int, error: OSError) -> ServeError:
+    return ServeError(
+        f"cannot listen on {host}, port {port}: {error.strerror or error}; "
+        "name another with --host and --port, port 0 takes a free one"
+    )
+
+
 def run(settings: Settings) -> None:
     """Serve until a signal comes.
 
     Raises:
+        ServeError: where the port is taken.
         SuperbinError: where the model cannot run as asked.
-        SystemExit: with a status that is not 0 where the port is taken.
     """
     logs.configure(settings.log_level)
+    listener = take_port(settings.host, settings.port)  # before the model is loaded in vain
     disable_created_metrics()  # type: ignore[no-untyped-call] # series that nothing reads
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        host=settings.host,
-        port=settings.port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -83,9 +108,11 @@ def run(settings: Settings) -> None:
     uvicorn_log = logging.getLogger("uvicorn.error")
     uvicorn_log.addFilter(lambda _: getattr(app.state, "start_error", None) is None)
     try:
-        server.run()
+        server.run([listener])
+    except OSError as error:  # another that was starting at the same time listened first
+        raise _no_port(settings.host, settings.port, error) from error
     except SystemExit:
-        error = getattr(app.state, "start_error", None)
-        if isinstance(error, SuperbinError):
-            raise error from None
+        failure = getattr(app.state, "start_error", None)
+        if isinstance(failure, SuperbinError):
+            raise failure from None
         raise

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from training import checkpoint
 from training.config import BankConfig, Config
-from training.data.photos import label_indices, read_photos
+from training.data.photos import label_indices, read_photos_as
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import RunError
@@ -47,12 +47,7 @@ def measure_bank_curve(
         raise RunError(f"{run}: {config.method} has no context bank")
     chosen = pick_device(device)
     model = model.to(chosen)
-    photos = read_photos(
-        data,
-        superclass_map=superclass_map,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-    )
+    photos = read_photos_as(data, config, superclass_map)
     parts: dict[str, tuple[Tensor, Any]] = {}
     for name in ("train", split):
         store = open_store(photos.root, photos.split(name), config.data.served())

@@ -19,6 +19,7 @@ from training.outcome import CALIBRATION, Array, measure, softmax
 
 SPLIT = "val"
 LOG_RANGE = (-4.0, 4.0)  # of the temperature's natural logarithm
+MARGIN = 0.01
 
 
 def calibrate_run(
@@ -48,6 +49,12 @@ def calibrate_run(
     before = expected_calibration_error(outcome.probabilities(1.0), outcome.labels)
     after = expected_calibration_error(probabilities, outcome.labels)
     print(f"temperature {temperature:.3f}: ECE on {SPLIT} {before:.4f} before, {after:.4f} after")
+    if not LOG_RANGE[0] + MARGIN < np.log(temperature) < LOG_RANGE[1] - MARGIN:
+        print(
+            "warning: the temperature stands at the end of its range: the "
+            f"{len(outcome.labels)} photos of {SPLIT} do not tell how sure the model should be; "
+            "take more of them"
+        )
     if share:
         print(
             f"threshold {threshold:.4f}: {share:.1%} of {SPLIT} sorted, "

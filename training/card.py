@@ -103,11 +103,15 @@ def _decision(manifest: Manifest, reports: dict[str, dict[str, Any]]) -> str:
     ]
     for split, report in reports.items():
         decisions = report["decisions"]
-        lines.append(
-            f"On {split}, {decisions['sorted_share']:.1%} of the photos were sorted and "
-            f"{_percent(decisions['error_rate_of_sorted'])} of those were wrong; the calibration "
-            f"error (ECE) was {report['ece_after_calibration']:.4f}."
+        wrong = decisions["error_rate_of_sorted"]
+        decided = (
+            "no photo was sorted: all go to a person"
+            if wrong is None
+            else f"{decisions['sorted_share']:.1%} of the photos were sorted and {wrong:.1%} of "
+            "those were wrong"
         )
+        ece = f"{report['ece_after_calibration']:.4f}"
+        lines.append(f"On {split}, {decided}; the calibration error (ECE) was {ece}.")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -47,8 +47,8 @@ def train(
     """Train a model: backbone, method and schedule as the record says."""
     with _explained():
         from training import checkpoint
-        from training.config import load_config
-        from training.data.photos import read_photos
+        from training.config import load_config, record_changes
+        from training.data.photos import read_photos_as
         from training.device import keep_freed_memory, pick_device
         from training.errors import RunError
         from training.fit import Interrupted, fit
@@ -56,17 +56,12 @@ def train(
         record = load_config(config, set_)
         chosen = pick_device(device)
         keep_freed_memory()
-        photos = read_photos(
-            data,
-            superclass_map=superclasses,
-            val_fraction=record.data.val_fraction,
-            test_fraction=record.data.test_fraction,
-        )
+        photos = read_photos_as(data, record, superclasses)
         out.mkdir(parents=True, exist_ok=True)
         if resume:
             before = checkpoint.read_record(out)
-            if before["config"] != record.model_dump(mode="json"):
-                raise RunError(f"{out} was started with another record; see its record.json")
+            if changed := record_changes(before["config"], record.model_dump(mode="json")):
+                raise RunError(f"{out} was started with another record: {'; '.join(changed)}")
             if before["dataset"] != photos.summary():
                 raise RunError(f"{data} has changed since {out} was started; start a new run")
         elif (out / checkpoint.RECORD).exists():
@@ -76,11 +71,16 @@ def train(
         try:
             fit(record, photos, out, device=chosen, resume=resume)
         except Interrupted as interruption:
-            typer.echo(
-                f"{interruption}, all of it saved. To go on:\n  {_resume_command()}", err=True
+            _tell_how_to_go_on(f"{interruption}, all of it saved.")
+        except KeyboardInterrupt:  # while photos are decoded or the bank is chosen
+            begun = (out / checkpoint.CHECKPOINT).exists()
+            _tell_how_to_go_on(
+                "stopped; the last checkpoint is kept."
+                if begun
+                else "stopped before the first step."
             )
-            raise typer.Exit(130) from None
-        typer.echo(f"done: {out}. Next: superbin evaluate {out} --data {data}")
+        calibration = f"superbin calibrate {out} --data {data}"
+        typer.echo(f"done: {out}. Next: {calibration}, then superbin evaluate and superbin export")
 
 
 def evaluate(
@@ -184,10 +184,11 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def _tell_how_to_go_on(state: str) -> NoReturn:
+    command = _command() if "--resume" in sys.argv else f"{_command()} --resume"
+    typer.echo(f"{state} To go on:\n  {command}", err=True)
+    raise typer.Exit(130)
+
+
 def _command() -> str:
     return shlex.join(["superbin", *sys.argv[1:]])
-
-
-def _resume_command() -> str:
-    command = _command()
-    return command if "--resume" in sys.argv else f"{command} --resume"

@@ -170,6 +170,18 @@ def parse_config(record: dict[str, Any]) -> Config:
         raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
 
 
+def record_changes(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
+    """`key was A and is B` for each key in which two resolved records differ."""
+    changes = []
+    for key in sorted({*before, *now}):
+        old, new, name = before.get(key), now.get(key), f"{place}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            changes += record_changes(old, new, f"{name}.")
+        elif old != new:
+            changes.append(f"{name} was {old!r} and is {new!r}")
+    return changes
+
+
 def _apply(record: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals:

@@ -23,8 +23,8 @@ from training.errors import ConfigError
 from training.figures import draw_report
 from training.metrics import (
     balanced_accuracy,
-    bootstrap_interval,
     confidences,
+    credible_interval,
     expected_calibration_error,
 )
 from training.outcome import CONTEXT_NAMES, Array, Outcome, measure
@@ -70,9 +70,9 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "bad_photos": outcome.bad,
         "context": "bank" if outcome.method == "sclre" else "none: photos never see each other",
         "accuracy": accuracy(predicted, labels),
-        "accuracy_interval": bootstrap_interval(predicted, labels, k, "accuracy"),
+        "accuracy_interval": credible_interval(predicted, labels, k, "accuracy"),
         "balanced_accuracy": balanced_accuracy(predicted, labels, k),
-        "balanced_accuracy_interval": bootstrap_interval(predicted, labels, k, "balanced_accuracy"),
+        "balanced_accuracy_interval": credible_interval(predicted, labels, k, "balanced_accuracy"),
         "ece_before_calibration": expected_calibration_error(outcome.probabilities(1.0), labels),
         "superclasses": superclass_figures(outcome),
         "sources": _grouped(outcome, lambda photo: photo.source or "unnamed"),
@@ -169,7 +169,7 @@ def print_report(report: dict[str, Any]) -> None:
         per.add_row(name, _percent(row["recall"]), _percent(row["precision"]), str(row["photos"]))
     console.print(per)
     if report["bad_photos"]:
-        console.print(f"{len(report['bad_photos'])} photos could not be read: see report.json")
+        console.print(f"Could not be read, see report.json: {len(report['bad_photos'])}")
 
 
 def _percent(value: float | None) -> str:

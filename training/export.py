@@ -32,7 +32,7 @@ from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
 from training.card import CARD, write_card
-from training.data.photos import PhotoSet, label_indices, read_photos
+from training.data.photos import PhotoSet, label_indices, read_photos_as
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError, RunError
@@ -72,12 +72,7 @@ def export_run(
     if calibration is None:
         raise RunError(f"{run} is not calibrated: run superbin calibrate {run} --data {data}")
     config = checkpoint.read_config(run)
-    photos = read_photos(
-        data,
-        superclass_map=superclass_map,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-    )
+    photos = read_photos_as(data, config, superclass_map)
     model, state = checkpoint.load_model(run)
     if not model.method.has_bank:
         raise RunError(

@@ -96,6 +96,8 @@ class Run:
 
     def _check_data(self) -> None:
         bad = {**self.train_store.bad, **self.val_store.bad}
+        if self.data.split("test"):  # nothing but whether they decode is asked of these
+            bad |= self._store("test", served=True).bad
         bad |= dict.fromkeys(self.data.missing, "missing")
         checkpoint.write_json(self.out / checkpoint.BAD_PHOTOS, bad)
         if bad:

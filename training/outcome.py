@@ -14,7 +14,7 @@ import torch
 from service.bundle import MANIFEST, read_bundle
 from service.classifier import Classifier
 from training import checkpoint
-from training.data.photos import Photo, PhotoSet, label_indices, read_photos
+from training.data.photos import Photo, PhotoSet, label_indices, read_photos, read_photos_as
 from training.data.store import open_store
 from training.errors import DataError
 from training.model import SuperclassModel
@@ -92,12 +92,7 @@ def measure(
     if (target / MANIFEST).is_file():
         return measure_bundle(target, read_photos(data, superclass_map=superclass_map), split)
     config = checkpoint.read_config(target)
-    photos = read_photos(
-        data,
-        superclass_map=superclass_map,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-    )
+    photos = read_photos_as(data, config, superclass_map)
     model, state = checkpoint.load_model(target)
     return measure_model(target, model.to(device), state, photos, split, device)
 

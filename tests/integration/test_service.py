@@ -207,7 +207,10 @@ def test_a_bad_value_stops_the_start(models_dir: Path) -> None:
 def test_a_port_that_is_taken_stops_the_start(models_dir: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         server = spawn(environment(models_dir, port=taken.getsockname()[1]))
-        assert server.ended() != 0
+        assert server.ended() == 1
+    assert server.stderr[-1].startswith("superbin: cannot listen on 127.0.0.1, port ")
+    assert "Address already in use" in server.stderr[-1]
+    assert not server.stdout  # the model was not loaded in vain
 
 
 def test_the_command_serves_as_the_module_does(models_dir: Path) -> None:

@@ -45,7 +45,19 @@ def test_a_table_is_for_people(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["classify", str(PHOTOS / "glass.jpg"), "/dev/null"])
     assert result.exit_code == 1
     assert "superclass" in result.stdout
-    assert "0 bytes" in " ".join(result.stdout.split())
+    assert "/dev/null" not in result.stdout
+    assert result.stderr.startswith("error: /dev/null: expected an encoded photo, got 0 bytes")
+
+
+def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    photo = PHOTOS / "cardboard.jpg"
+    result = runner.invoke(cli.app, ["classify", str(photo)])
+    assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
+    cells = "".join(
+        line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line
+    )
+    assert cells == str(photo)
 
 
 def test_good_photos_alone_give_status_0() -> None:
@@ -71,6 +83,7 @@ def test_bundles_are_listed_with_their_state(tmp_path: Path) -> None:
     shown = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path)])
     assert "verified" in shown.stdout
     assert "broken" in shown.stdout
+    assert "error: tiny/2: CARD.md: expected SHA-256" in shown.stderr
 
 
 def test_no_bundles_are_said_to_be_none(tmp_path: Path) -> None:

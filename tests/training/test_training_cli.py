@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on_and_that_finishes_it(
 
     resumed = superbin(*command.split()[1:])
     assert resumed.returncode == 0, resumed.stderr
-    assert f"Next: superbin evaluate {out} --data {data}" in resumed.stdout
+    assert f"Next: superbin calibrate {out} --data {data}, then" in resumed.stdout
     history = [json.loads(line) for line in (out / checkpoint.HISTORY).read_text().splitlines()]
     assert [line["step"] for line in history] == list(range(3, 25, 3))
     _, state = checkpoint.load_model(out)
@@ -95,6 +96,22 @@ def test_ctrl_c_saves_the_run_and_says_how_to_go_on_and_that_finishes_it(
     written = checkpoint.read_record(out)
     assert written["command"] == " ".join(["superbin", *arguments])
     assert written["dataset"]["photos"] == 39
+
+
+def test_ctrl_c_before_the_first_step_says_how_to_go_on_too(
+    make_dataset: Callable[..., Path], record: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", str(record), "--data", str(make_dataset()), "--out", str(out)]
+    process = subprocess.Popen([SUPERBIN, *arguments], stderr=subprocess.PIPE, text=True)
+    while not (out / checkpoint.RECORD).exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert errors.strip().splitlines()[-1].strip() == " ".join(["superbin", *arguments, "--resume"])
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_photos(
@@ -110,7 +127,7 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_
     assert "already holds a run; add --resume" in output
     code, output = invoke(*arguments, "--set", "seed=1", "--resume")
     assert code == 2
-    assert "was started with another record" in output
+    assert "was started with another record: seed was 0 and is 1" in output
     labels = (data / "labels.csv").read_text()
     (data / "labels.csv").write_text(labels.replace("moss,train", "amber,train", 1))
     code, output = invoke(*arguments, "--resume")

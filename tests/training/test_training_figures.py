@@ -12,8 +12,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from training.metrics import (
     balanced_accuracy,
-    bootstrap_interval,
     confidences,
+    credible_interval,
     expected_calibration_error,
     reliability,
 )
@@ -78,7 +78,7 @@ def test_the_bins_of_a_reliability_table_add_up() -> None:
 
 
 @pytest.mark.parametrize("figure", ["accuracy", "balanced_accuracy"])
-def test_the_bootstrap_interval_is_that_of_the_normal_approximation(figure: str) -> None:
+def test_the_credible_interval_is_that_of_the_normal_approximation(figure: str) -> None:
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1], [600, 200])
     right = random.random(800) < np.where(labels == 0, 0.9, 0.7)
@@ -88,12 +88,19 @@ def test_the_bootstrap_interval_is_that_of_the_normal_approximation(figure: str)
     weights = sizes / sizes.sum() if figure == "accuracy" else np.array([0.5, 0.5])
     middle = weights @ recalls
     spread = np.sqrt((weights**2) @ (recalls * (1 - recalls) / sizes))
-    low, high = bootstrap_interval(predicted, labels, 2, figure)
+    low, high = credible_interval(predicted, labels, 2, figure)
     assert low == pytest.approx(middle - 1.96 * spread, abs=0.005)
     assert high == pytest.approx(middle + 1.96 * spread, abs=0.005)
-    assert (low, high) == bootstrap_interval(predicted, labels, 2, figure)
+    assert (low, high) == credible_interval(predicted, labels, 2, figure)
 
 
-def test_without_an_error_the_interval_is_a_point() -> None:
+@pytest.mark.parametrize("figure", ["accuracy", "balanced_accuracy"])
+def test_a_few_photos_without_an_error_still_leave_doubt(figure: str) -> None:
     labels = np.array([0, 1, 1])
-    assert bootstrap_interval(labels, labels, 2, "accuracy") == (1.0, 1.0)
+    low, high = credible_interval(labels, labels, 2, figure)
+    assert low < 0.75
+    assert high == 1.0
+    few, many = (
+        credible_interval(np.tile(labels, n), np.tile(labels, n), 2, figure)[0] for n in (1, 99)
+    )
+    assert few < 0.8 < 0.98 < many

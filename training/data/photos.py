@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from training.config import Config
 from training.errors import DataError
 
 LABELS = "labels.csv"
@@ -112,6 +113,16 @@ def read_photos(
     superclasses = tuple(sorted({photo.superclass for photo in split}))
     _check(split, superclasses, root)
     return PhotoSet(root, tuple(split), superclasses, missing)
+
+
+def read_photos_as(root: Path, config: Config, superclass_map: Path | None = None) -> PhotoSet:
+    """`read_photos` with the fractions of an experiment record."""
+    return read_photos(
+        root,
+        superclass_map=superclass_map,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+    )
 
 
 def _from_csv(file: Path) -> Iterable[Photo]:

@@ -1,0 +1,64 @@
+"""What the commands show to a person: tables on stdout, what went wrong on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+from service.classification import FileResult
+from service.schemas import BrokenModel, ModelInfo
+
+SHOWN_REFERENCES = 3
+
+
+def show_results(results: Sequence[FileResult]) -> None:
+    """A row for each photo that was answered, a line for each that was not."""
+    rows = []
+    for one in results:
+        if (answer := one.answer) is None:
+            continue
+        seen = ", ".join(
+            f"{item.subclass or item.superclass} {item.weight:.0%}"
+            for item in answer.references[:SHOWN_REFERENCES]
+        )
+        confidence = f"{answer.confidence:.1%}"
+        rows.append((one.photo, answer.superclass, confidence, answer.decision, seen))
+    _show(("photo", "superclass", "confidence", "decision", "looked at"), rows)
+    _complain([f"{one.photo}: {one.error}" for one in results if one.error is not None])
+
+
+def show_models(models: Sequence[ModelInfo | BrokenModel]) -> None:
+    """A row for each bundle, and for each broken one a line with the reason."""
+    rows, errors = [], []
+    for one in models:
+        name = f"{one.name}/{one.version}"
+        title = f"{name} (default)" if one.default else name
+        if isinstance(one, BrokenModel):
+            rows.append((title, "broken", "", "", "", ""))
+            errors.append(f"{name}: {one.error}")
+            continue
+        superclasses = ", ".join(one.superclasses)
+        size = f"{one.input_height} x {one.input_width}"
+        threshold = f"{one.confidence_threshold:.3f}"
+        rows.append((title, "verified", superclasses, size, threshold, str(one.bank_items)))
+    _show(("bundle", "status", "superclasses", "input", "threshold", "bank"), rows)
+    _complain(errors)
+
+
+def _show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        return
+    # What does not fit is folded: half a name is no name.
+    table = Table(*(Column(heading, overflow="fold") for heading in headings))
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+def _complain(errors: Sequence[str]) -> None:
+    console = Console(stderr=True)
+    for error in errors:
+        console.print(Text.assemble(("error: ", "red"), error), soft_wrap=True)

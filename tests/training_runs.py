@@ -1,0 +1,70 @@
+"""Training runs inside a test: started, stopped by a signal, compared."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training import checkpoint
+from training.config import Config
+from training.data.photos import PhotoSet
+from training.fit import fit
+
+ConfigMaker = Callable[..., Config]
+DatasetMaker = Callable[..., Path]
+
+
+def run(config: Config, photos: PhotoSet, out: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Train as the command does, and give what the run folder holds."""
+    if not resume:
+        out.mkdir()
+        checkpoint.write_record(out, config, "a test", "cpu", photos.summary())
+    fit(config, photos, out, device="cpu", resume=resume)
+    history = [json.loads(line) for line in (out / checkpoint.HISTORY).read_text().splitlines()]
+    return {
+        "checkpoint": checkpoint.load(out / checkpoint.CHECKPOINT),
+        "model": checkpoint.load(out / checkpoint.MODEL),
+        "history": history,
+    }
+
+
+@contextmanager
+def signal_in_step(step: int, number: signal.Signals) -> Iterator[None]:
+    """Raise a signal while the backbone is busy with training step `step`, counted from one."""
+    passes = 0
+
+    def count(module: nn.Module, inputs: object) -> None:
+        nonlocal passes
+        if module.training and hasattr(module, "groups") and callable(module.groups):
+            passes += 1
+            if passes == step:
+                signal.raise_signal(number)
+
+    hook = nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def assert_identical(one: Any, other: Any, place: str = "") -> None:
+    """Bit by bit, through every dictionary and list."""
+    if isinstance(one, Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            assert_identical(one[key], other[key], f"{place}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_identical(a, b, f"{place}[{index}]")
+    else:
+        assert one == other, place
