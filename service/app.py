@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import structlog
@@ -14,8 +13,9 @@ from starlette.requests import ClientDisconnect
 
 from service import __version__
 from service.access import Access
-from service.batching import Batcher
-from service.catalogue import list_models, open_classifier
+from service.admission import Admission, Unavailable
+from service.batching import Scheduler
+from service.catalogue import list_models, open_classifiers
 from service.classifier import Classifier
 from service.errors import SuperbinError
 from service.metrics import Metrics
@@ -37,11 +37,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            classifier = open_classifier(settings)
+            classifiers = open_classifiers(settings)
         except SuperbinError as error:
             app.state.start_error = error  # the server tells it without a traceback
             raise
-        async with _serving(settings, measures, classifier) as app.state.serving:
+        async with _serving(settings, measures, classifiers) as app.state.serving:
             yield
 
     app = FastAPI(
@@ -54,44 +54,58 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Access, metrics=measures)
     for family in (classify, models, health, metrics, page):
         app.include_router(family.router)
-    _handle_errors(app, settings, measures)
+    _handle_errors(app, measures)
     return app
 
 
 @asynccontextmanager
 async def _serving(
-    settings: Settings, measures: Metrics, classifier: Classifier
+    settings: Settings, measures: Metrics, classifiers: list[Classifier]
 ) -> AsyncIterator[Serving]:
-    """Put the parts together around a warm classifier; at the end answer what waits and let go."""
+    """Put the parts together around warm classifiers; at the end answer what waits and let go."""
+    classifier = classifiers[0]
     measures.model(classifier)
-    batcher = Batcher(
-        classifier.run,
+    scheduler = Scheduler(
+        [one.run for one in classifiers],
+        decode_workers=settings.decode_workers,
         max_batch=settings.max_batch,
-        max_queue=settings.max_queue,
+        max_delay_s=settings.max_delay_s,
         metrics=measures,
     )
-    decoders = ThreadPoolExecutor(settings.decode_workers, thread_name_prefix="decode")
+    admission = Admission(
+        scheduler.backlog,
+        max_photos=settings.max_queue,
+        max_bytes=settings.max_queue_bytes,
+        max_request_photos=settings.max_photos,
+        metrics=measures,
+    )
     served = classifier.bundle
     models = list_models(settings.models_dir, default=served.path, loaded=classifier)
-    serving = Serving(settings, measures, served.manifest, batcher, decoders, models)
+    serving = Serving(settings, measures, served.manifest, admission, scheduler, models)
     serving.set_ready(True)
-    log.info("ready", model=served.id, variant=classifier.variant, provider=classifier.provider)
+    log.info(
+        "ready",
+        model=served.id,
+        variant=classifier.variant,
+        providers=[one.provider for one in classifiers],
+    )
     try:
         yield serving
     finally:
         serving.set_ready(False)
-        await batcher.close()
-        decoders.shutdown(cancel_futures=True)
+        admission.close()
+        await scheduler.close()
         log.info("stopped")
 
 
-def _handle_errors(app: FastAPI, settings: Settings, measures: Metrics) -> None:
+def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     @app.exception_handler(SuperbinError)
     async def ours(request: Request, error: SuperbinError) -> Response:
         problem = problem_of(error, request.state.request_id)
         measures.rejection(problem.reason)
-        busy = problem.status == 503
-        headers = {"Retry-After": str(settings.retry_after_s)} if busy else None
+        headers = None
+        if isinstance(error, Unavailable):
+            headers = {"Retry-After": str(error.retry_after_s)}
         return problem_response(problem, headers)
 
     @app.exception_handler(HTTPException)

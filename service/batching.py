@@ -1,42 +1,39 @@
-"""The scheduler between requests and the classifier: photos that arrive together run together.
+"""The scheduler between requests and the model: decode, then run what waits together.
 
-Work-conserving: as soon as the session is idle it takes whatever waits, up to `max_batch`. It never
-waits for more, since that costs latency and gains little.
+Work-conserving: an idle thread takes what is there at once and never waits for more, unless asked
+to. Photos are decoded and run on threads of their own; the event loop only hands them in and is
+woken once for each batch of answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
 
 from service.classifier import Answers
+from service.cost import Backlog, CostModel
 from service.errors import SuperbinError
+from service.fairness import FairQueue
 from service.metrics import Metrics
 from service.preprocess import Pixels
 from service.results import InferenceError
+from service.stages import Stage
 
 log = structlog.get_logger()
 
 Run = Callable[[Pixels], Answers]
 
 
-class QueueFull(SuperbinError):
-    """More photos are admitted already than the queue may hold."""
+class DeadlineExceeded(SuperbinError):
+    """A photo was not answered within the time that its request had."""
 
-    reason = "queue_full"
-
-
-class Stopping(SuperbinError):
-    """The service is shutting down and takes nothing new."""
-
-    reason = "stopping"
+    reason = "deadline"
 
 
 @dataclass(frozen=True)
@@ -44,119 +41,221 @@ class Outcome:
     """What came of one photo: its row of answers (N = 1), and where the time went."""
 
     answers: Answers
+    decode_s: float
     queue_s: float
     infer_s: float
 
 
-@dataclass(frozen=True)
-class _Waiting:
-    pixels: Pixels
+@dataclass(eq=False)
+class Photo:
+    """One photo on its way; times are of `time.monotonic`.
+
+    Attributes:
+        load: gives its pixels, [H, W, 3]; called on a decoding thread.
+        client: who sent it; clients take turns.
+        bulk: whether it may wait for the photos that people wait for.
+    """
+
+    load: Callable[[], Pixels]
+    client: str
+    bulk: bool
+    deadline: float
     outcome: asyncio.Future[Outcome]
-    since: float = field(default_factory=time.perf_counter)
+    since: float = field(default_factory=time.monotonic)
+    pixels: Pixels | None = None
+    decode_s: float = 0.0
+    decoded: float = 0.0
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether its client has gone, or has been answered already."""
+        return self.outcome.done()
 
 
-class Batcher:
-    """Runs photos in batches, one batch at a time, on a thread of its own."""
+class Scheduler:
+    """Decoding threads, then one thread for each session of the model."""
 
-    def __init__(self, run: Run, *, max_batch: int, max_queue: int, metrics: Metrics) -> None:
-        self._run = run
-        self._max_batch = max_batch
-        self._max_queue = max_queue
+    def __init__(
+        self,
+        sessions: Sequence[Run],
+        *,
+        decode_workers: int,
+        max_batch: int,
+        max_delay_s: float = 0.0,
+        metrics: Metrics,
+    ) -> None:
+        self.backlog = Backlog()
+        self._loop = asyncio.get_running_loop()
         self._metrics = metrics
-        self._admitted = 0
-        self._closing = False
-        self._waiting: asyncio.Queue[_Waiting | None] = asyncio.Queue()  # None: stop
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="infer")
-        self._worker = asyncio.create_task(self._work(), name="batcher")
+        self._max_batch = max_batch
+        self._max_delay_s = max_delay_s
+        self._cost = CostModel()
+        self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
+        self._decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
 
-    @contextmanager
-    def places(self, photos: int) -> Iterator[None]:
-        """Hold the places of a request's photos until all of them are done with: all or nothing.
+    async def classify(
+        self,
+        loads: Sequence[Callable[[], Pixels]],
+        *,
+        client: str,
+        bulk: bool = False,
+        timeout_s: float,
+    ) -> list[Outcome | SuperbinError]:
+        """Answer the photos of one request, in order; a bad one gets its error, the others answers.
 
-        Raises:
-            QueueFull, Stopping: before anything was decoded.
+        Cancelling the caller takes what waits of them out of the queues.
         """
-        if self._closing:
-            raise Stopping("the service is shutting down")
-        if self._admitted + photos > self._max_queue:
-            raise QueueFull(
-                f"expected at most {self._max_queue} photos in the queue, which holds "
-                f"{self._admitted}, and {photos} more came: try again in a moment"
-            )
-        self._admit(photos)
+        deadline = time.monotonic() + timeout_s
+        photos = [Photo(load, client, bulk, deadline, self._loop.create_future()) for load in loads]
+        timer = self._loop.call_later(timeout_s, self._expire, photos, timeout_s)
         try:
-            yield
+            self.backlog.enter(len(photos))
+            self._decode.put(photos)
+            await asyncio.wait([photo.outcome for photo in photos])
+            return [_result(photo.outcome) for photo in photos]
         finally:
-            self._admit(-photos)
-
-    async def classify(self, pixels: Pixels) -> Outcome:
-        """Run one photo, [H, W, 3], with whatever else waits.
-
-        Cancelling the caller takes the photo out of the queue.
-
-        Raises:
-            InferenceError: where the model fails on this photo, alone as well.
-            Stopping: where `close` came first.
-        """
-        if self._closing:
-            raise Stopping("the service is shutting down")
-        photo = _Waiting(pixels, asyncio.get_running_loop().create_future())
-        self._waiting.put_nowait(photo)
-        return await photo.outcome
+            timer.cancel()
+            self.backlog.gone(sum(_let_go(photo.outcome) for photo in photos))
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
-        self._closing = True
-        self._waiting.put_nowait(None)
-        await self._worker
-        self._thread.shutdown()
+        await asyncio.to_thread(self._decode.close)
+        await asyncio.to_thread(self._infer.close)
+        await asyncio.sleep(0)  # for the answers that were handed over last
 
-    def _admit(self, photos: int) -> None:
-        self._admitted += photos
-        self._metrics.queue(self._admitted)
+    def _expire(self, photos: list[Photo], timeout_s: float) -> None:
+        late = [photo for photo in photos if not photo.outcome.done()]
+        self.backlog.gone(len(late))
+        for photo in late:
+            photo.outcome.set_exception(
+                DeadlineExceeded(f"expected an answer within {timeout_s:g} s, got none in time")
+            )
 
-    async def _work(self) -> None:
-        stop = False
-        while not stop:
-            taken = [await self._waiting.get()]
-            while len(taken) < self._max_batch and not self._waiting.empty():
-                taken.append(self._waiting.get_nowait())
-            stop = None in taken
-            # A done future is one whose client has gone.
-            batch = [photo for photo in taken if photo and not photo.outcome.done()]
-            if batch:
-                await self._answer(batch)
+    # On the decoding threads.
 
-    async def _answer(self, batch: list[_Waiting]) -> None:
-        """Run a batch; where it fails run each photo alone, so that a bad one fails alone."""
-        started = time.perf_counter()
-        try:
-            answers = await self._infer(batch)
-        except Exception as error:
-            log.exception("batch failed", photos=len(batch))
-            if len(batch) > 1:
-                for photo in batch:
-                    await self._answer([photo])
-            elif not batch[0].outcome.done():
-                failure = InferenceError("the model failed on this photo")
-                failure.__cause__ = error
-                batch[0].outcome.set_exception(failure)
+    def _choose_one(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
+        return [queue.pop(time.monotonic())], 0.0
+
+    def _decode_one(self, photos: list[Photo]) -> None:
+        (photo,) = photos
+        if photo.unwanted:
             return
-        infer_s = time.perf_counter() - started
-        self._metrics.batch(len(batch))
-        self._metrics.stage("infer", infer_s)
-        for row, photo in enumerate(batch):
-            queue_s = started - photo.since
-            self._metrics.stage("queue", queue_s)
-            if not photo.outcome.done():
-                photo.outcome.set_result(Outcome(answers[row : row + 1], queue_s, infer_s))
+        started = time.monotonic()
+        try:
+            photo.pixels = photo.load()
+        except SuperbinError as error:
+            self._hand_over([(photo, error)])
+            return
+        except Exception as error:
+            log.exception("decoding failed")
+            self._hand_over([(photo, _failure(error))])
+            return
+        photo.decoded = time.monotonic()
+        photo.decode_s = photo.decoded - started
+        self._metrics.stage("decode", photo.decode_s)
+        self._infer.put([photo])
 
-    async def _infer(self, batch: list[_Waiting]) -> Answers:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._run_together, batch)
+    # On the sessions' threads.
 
-    def _run_together(self, batch: list[_Waiting]) -> Answers:
-        answers = self._run(np.stack([photo.pixels for photo in batch]))
-        if len(answers) != len(batch):
-            raise ValueError(f"expected {len(batch)} answers, got {len(answers)}")
-        return answers
+    def _choose_batch(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
+        """As many as run together without making one of them late; shared among idle sessions."""
+        now = time.monotonic()
+        batch: list[Photo] = []
+        earliest = math.inf
+        most = min(self._max_batch, math.ceil(len(queue) / idle))
+        if self._max_delay_s and len(queue) < self._max_batch:
+            due = queue.peek(now).decoded + self._max_delay_s
+            if now < due:
+                return [], due - now
+        while len(queue) and len(batch) < most:
+            photo = queue.peek(now)
+            if photo.unwanted:
+                queue.pop(now)
+                continue
+            earliest = min(earliest, photo.deadline)
+            if batch and now + self._cost.seconds(len(batch) + 1) > earliest:
+                break
+            batch.append(queue.pop(now))
+        return batch, 0.0
+
+    def _runner(self, run: Run) -> Callable[[list[Photo]], None]:
+        def answer(batch: list[Photo]) -> None:
+            started = time.monotonic()
+            try:
+                answers = _run_together(run, batch)
+            except Exception as error:
+                log.exception("batch failed", photos=len(batch))
+                self._answer_alone(answer, batch, error)
+                return
+            infer_s = time.monotonic() - started
+            self._cost.observe(len(batch), infer_s)
+            self._metrics.batch(len(batch), infer_s)
+            self._hand_over(
+                [
+                    (
+                        photo,
+                        Outcome(
+                            answers[row : row + 1],
+                            photo.decode_s,
+                            started - photo.since - photo.decode_s,
+                            infer_s,
+                        ),
+                    )
+                    for row, photo in enumerate(batch)
+                ]
+            )
+
+        return answer
+
+    def _answer_alone(
+        self, answer: Callable[[list[Photo]], None], batch: list[Photo], error: Exception
+    ) -> None:
+        """Where a batch fails each photo runs alone, so that a bad one fails alone."""
+        if len(batch) > 1:
+            for photo in batch:
+                answer([photo])
+            return
+        self._hand_over([(batch[0], _failure(error))])
+
+    def _hand_over(self, results: list[tuple[Photo, Outcome | SuperbinError]]) -> None:
+        self._loop.call_soon_threadsafe(self._settle, results)
+
+    def _settle(self, results: list[tuple[Photo, Outcome | SuperbinError]]) -> None:
+        """On the event loop."""
+        wanted = [(photo, result) for photo, result in results if not photo.unwanted]
+        self.backlog.answered(len(wanted), time.monotonic())
+        self._metrics.drain_rate(self.backlog.rate)
+        for photo, result in wanted:
+            if isinstance(result, Outcome):
+                self._metrics.stage("queue", result.queue_s)
+                photo.outcome.set_result(result)
+            else:
+                photo.outcome.set_exception(result)
+
+
+def _let_go(outcome: asyncio.Future[Outcome]) -> bool:
+    """Whether it had to be cancelled; an error that nobody will ask for is no news either."""
+    if outcome.cancel():
+        return True
+    outcome.exception()
+    return False
+
+
+def _result(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
+    error = outcome.exception()
+    return error if isinstance(error, SuperbinError) else outcome.result()
+
+
+def _failure(error: Exception) -> InferenceError:
+    failure = InferenceError("this photo could not be processed: a fault of the service")
+    failure.__cause__ = error
+    return failure
+
+
+def _run_together(run: Run, batch: list[Photo]) -> Answers:
+    pixels = [photo.pixels for photo in batch if photo.pixels is not None]
+    images = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
+    answers = run(images)
+    if len(answers) != len(batch):
+        raise ValueError(f"expected {len(batch)} answers, got {len(answers)}")
+    return answers

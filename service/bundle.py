@@ -90,7 +90,7 @@ class Metric(_Record):
     photos: int = Field(ge=1)
     mode: Literal["bank", "batch", "lone"] = "bank"
     variant: str = "fp32"
-    interval: tuple[float, float] | None = None  # 95% bootstrap
+    interval: tuple[float, float] | None = None  # 95%, see training.metrics
 
 
 class Provenance(_Record):

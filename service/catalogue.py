@@ -6,6 +6,7 @@ from pathlib import Path
 
 from service.bundle import Bundle, find_bundles, read_bundle, resolve_bundle
 from service.classifier import Classifier
+from service.devices import session_devices
 from service.errors import BundleError
 from service.schemas import BrokenModel, ModelInfo
 from service.settings import Settings
@@ -24,18 +25,21 @@ def open_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def open_classifier(settings: Settings) -> Classifier:
-    """The classifier that the settings ask for, warmed up.
+def open_classifiers(settings: Settings) -> list[Classifier]:
+    """A classifier for each session that the settings ask for, warmed up.
 
     Raises:
-        BundleError, ProviderError: where it cannot run as asked.
+        BundleError, ProviderError: where one cannot run as asked.
     """
     bundle = open_bundle(resolve_bundle(settings.models_dir, settings.model))
-    classifier = Classifier(
-        bundle, variant=settings.variant, device=settings.device, threads=settings.threads
-    )
-    classifier.warm_up((1, settings.max_batch))
-    return classifier
+    devices = session_devices(settings.device)
+    threads = max(1, settings.threads // len(devices))
+    classifiers = []
+    for device in devices:
+        classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
+        classifier.warm_up((1, settings.max_batch))
+        classifiers.append(classifier)
+    return classifiers
 
 
 def list_models(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.catalogue import open_classifier
+from service.catalogue import open_classifiers
 from service.classifier import Classifier
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.preprocess import Pixels, decode
@@ -39,7 +39,7 @@ def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileR
     Raises:
         BundleError, ProviderError: where it cannot be.
     """
-    classifier = open_classifier(settings)
+    classifier, *_ = open_classifiers(settings)
     return (_classify(classifier, photo, settings) for photo in photos)
 
 

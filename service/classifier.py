@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-# Wheels of ONNX Runtime 1.32 report usage to their maker unless told not to. A service that gets
-# people's photos does not talk to anyone by itself.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-import onnxruntime as ort
-
 from service import bundle as contract
 from service.bundle import Bundle
-from service.errors import BundleError, ProviderError
+from service.devices import CPU, open_session, session_devices
+from service.errors import BundleError
 from service.preprocess import Pixels
 
 Floats = npt.NDArray[np.float32]
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Classifier:
         bundle: Bundle,
         *,
         variant: str | None = None,
-        device: str = "cpu",
+        device: str = CPU,
         threads: int | None = None,
     ) -> None:
         """Load the bundle's graph.
@@ -64,17 +58,18 @@ class Classifier:
         Args:
             bundle: a verified bundle.
             variant: which of its graphs, by default the bundle's own default.
-            device: `cpu`, `cuda` or `cuda:N`.
-            threads: intra-op threads; by default the cores this process may use.
+            device: `cpu`, `cuda:I` or `tensorrt:I`.
+            threads: of the CPU, for one batch; by default the cores this process may use.
 
         Raises:
             ProviderError: where the device that was asked for is not the one that would run.
             BundleError: where the graph does not load or has other inputs and outputs.
         """
         self.bundle = bundle
-        self.device = device
         self.variant = variant or bundle.manifest.default_variant
-        self._session = open_session(bundle.model_path(variant), device, threads)
+        (self.device,) = session_devices(device)
+        threads = threads or len(os.sched_getaffinity(0))
+        self._session = open_session(bundle.model_path(variant), self.device, threads)
         self._check_signature()
 
     @property
@@ -110,41 +105,3 @@ class Classifier:
         missing = set(contract.OUTPUTS) - names
         if missing:
             raise BundleError(f"{self.bundle.id}: the graph lacks the outputs {sorted(missing)}")
-
-
-def open_session(path: Path, device: str, threads: int | None = None) -> ort.InferenceSession:
-    """An ONNX Runtime session that runs on the device that was asked for, or none.
-
-    Raises:
-        ProviderError: ONNX Runtime itself would fall back to the CPU with only a log line.
-        BundleError: where the file is no graph that this ONNX Runtime can run.
-    """
-    kind, _, index = device.partition(":")
-    if kind not in PROVIDERS or (index and not index.isdecimal()) or (kind == "cpu" and index):
-        raise ProviderError(f"expected a device of cpu, cuda or cuda:N, got {device!r}")
-    provider = PROVIDERS[kind]
-    if provider not in ort.get_available_providers():
-        raise ProviderError(
-            f"device {device!r} needs ONNX Runtime's {provider}; this build has "
-            f"{ort.get_available_providers()}. Install the gpu extra (onnxruntime-gpu) in place "
-            "of cpu, or ask for the device cpu"
-        )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
-    options.inter_op_num_threads = 1
-    # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
-    # by design, and of nothing that is not checked below.
-    options.log_severity_level = 3
-    if kind == "cuda":
-        ort.preload_dlls()  # CUDA's libraries lie in packages where the loader does not look
-    asked = (provider, {"device_id": int(index or 0)} if kind == "cuda" else {})
-    try:
-        session = ort.InferenceSession(str(path), options, providers=[asked])
-    except Exception as error:  # the pybind exceptions share no narrower base
-        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
-    if session.get_providers()[0] != provider:
-        raise ProviderError(
-            f"device {device!r} was asked for and ONNX Runtime chose {session.get_providers()}: "
-            "is there a GPU, and do its driver and CUDA libraries fit this onnxruntime-gpu?"
-        )
-    return session

@@ -65,6 +65,21 @@ class Metrics:
         self._queue_photos = Gauge(
             "superbin_queue_photos", "Photos admitted and not yet answered.", registry=registry
         )
+        self._queue_bytes = Gauge(
+            "superbin_queue_bytes",
+            "Bytes of bodies admitted and not yet answered.",
+            registry=registry,
+        )
+        self._drain_rate = Gauge(
+            "superbin_drain_photos_per_second",
+            "Rate at which photos were answered while others waited.",
+            registry=registry,
+        )
+        self._session_seconds = Counter(
+            "superbin_session_busy_seconds_total",
+            "Time that the model's sessions spent running batches.",
+            registry=registry,
+        )
         self._model_info = Gauge(
             "superbin_model_info",
             "The model that answers.",
@@ -87,9 +102,11 @@ class Metrics:
         """Observe one of `STAGES`."""
         self._stage_seconds.labels(stage).observe(seconds)
 
-    def batch(self, photos: int) -> None:
-        """Observe the size of a batch that ran."""
+    def batch(self, photos: int, seconds: float) -> None:
+        """Observe a batch that ran."""
         self._batch_photos.observe(photos)
+        self._session_seconds.inc(seconds)
+        self.stage("infer", seconds)
 
     def prediction(self, result: Classification) -> None:
         """Count an answer."""
@@ -100,9 +117,14 @@ class Metrics:
         """Count a refused photo or request."""
         self._rejections.labels(reason).inc()
 
-    def queue(self, photos: int) -> None:
-        """Say how many photos are admitted now."""
+    def queue(self, photos: int, nbytes: int) -> None:
+        """Say how much is admitted now."""
         self._queue_photos.set(photos)
+        self._queue_bytes.set(nbytes)
+
+    def drain_rate(self, photos_per_second: float | None) -> None:
+        """Say how fast photos are answered."""
+        self._drain_rate.set(photos_per_second or 0.0)
 
     def ready(self, ready: bool) -> None:
         """Say whether requests are welcome."""

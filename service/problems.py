@@ -7,7 +7,8 @@ from typing import Any
 
 from starlette.responses import Response
 
-from service.batching import QueueFull, Stopping
+from service.admission import QueueFull, Stopping, TooSlow
+from service.batching import DeadlineExceeded
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -19,8 +20,10 @@ from service.results import InferenceError
 from service.schemas import Problem
 from service.uploads import (
     RequestMalformed,
+    RequestSlow,
     RequestTooLarge,
     RequestUnsupported,
+    TimeoutMalformed,
     TooManyPhotos,
 )
 
@@ -38,6 +41,10 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     TooManyPhotos: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many photos in one request"),
     RequestUnsupported: (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body's type is not accepted"),
     QueueFull: (HTTPStatus.SERVICE_UNAVAILABLE, "The queue is full"),
+    TooSlow: (HTTPStatus.SERVICE_UNAVAILABLE, "The queue is too long for the time given"),
+    DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "No answer in time"),
+    RequestSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
+    TimeoutMalformed: (HTTPStatus.BAD_REQUEST, "The timeout is none"),
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }

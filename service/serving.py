@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from service.batching import Batcher
+from service.admission import Admission
+from service.batching import Scheduler
 from service.bundle import Manifest
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
@@ -21,8 +21,8 @@ class Serving:
     settings: Settings
     metrics: Metrics
     manifest: Manifest
-    batcher: Batcher
-    decoders: ThreadPoolExecutor
+    admission: Admission
+    scheduler: Scheduler
     models: list[ModelInfo | BrokenModel]
     ready: bool = False
 

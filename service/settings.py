@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.devices import DEVICES
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
 
@@ -66,13 +67,14 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         "cpu",
-        pattern=r"^(cpu|cuda(:\d+)?)$",
-        description="Where to run: cpu, cuda or cuda:N. A GPU that is not there stops the start.",
+        pattern=rf"^{DEVICES}$",
+        description="Where to run: cpu, cpu:N for N sessions, cuda:I or tensorrt:I for a GPU, or "
+        "several by commas. A GPU that is not there stops the start.",
     )
     threads: int = Field(
         default_factory=available_cores,
         ge=1,
-        description="Threads of ONNX Runtime for one batch; by default the available cores.",
+        description="Threads of ONNX Runtime, over all sessions; by default the available cores.",
     )
     decode_workers: int = Field(
         default_factory=available_cores,
@@ -86,6 +88,33 @@ class Settings(BaseSettings):
         ge=1,
         description="Photos admitted and not yet answered; a request beyond that gets 503.",
     )
+    max_queue_bytes: int = Field(
+        256_000_000,
+        ge=1,
+        description="Bytes of bodies admitted and not yet answered; beyond that there is a 503.",
+    )
+    max_delay_s: float = Field(
+        0.0,
+        ge=0.0,
+        le=10.0,
+        description="Seconds that a photo may wait for a fuller batch while the model is idle.",
+    )
+    interactive_photos: int = Field(
+        4, ge=0, description="Requests of more photos than this are bulk and let others go first."
+    )
+    timeout_s: float = Field(
+        30.0,
+        gt=0.0,
+        le=3600.0,
+        description="Seconds from the end of the body to the answer; X-Request-Timeout may ask for "
+        "less.",
+    )
+    body_timeout_s: float = Field(
+        10.0, gt=0.0, description="Seconds that a body may take, and more as long as it flows."
+    )
+    body_min_rate: int = Field(
+        4096, ge=1, description="Bytes a second that earn a body another second each."
+    )
     max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
     max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
     max_photo_pixels: int = Field(
@@ -96,7 +125,6 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
 
-    retry_after_s: int = Field(1, ge=0, description="Seconds that a 503 asks a client to wait.")
     drain_delay_s: float = Field(
         0.0,
         ge=0.0,
@@ -111,12 +139,22 @@ class Settings(BaseSettings):
         """What one photo may cost."""
         return PhotoLimits(max_bytes=self.max_photo_bytes, max_pixels=self.max_photo_pixels)
 
+    @property
+    def max_raw_bytes(self) -> int:
+        """What a body may be that is one photo."""
+        return min(self.max_photo_bytes, self.max_request_bytes)
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         if self.max_queue < self.max_photos:
             raise ValueError(
                 f"{PREFIX}MAX_QUEUE must hold a whole request of {PREFIX}MAX_PHOTOS = "
                 f"{self.max_photos}, got {self.max_queue}"
+            )
+        if self.max_queue_bytes < self.max_request_bytes:
+            raise ValueError(
+                f"{PREFIX}MAX_QUEUE_BYTES must hold a whole request of {PREFIX}MAX_REQUEST_BYTES = "
+                f"{self.max_request_bytes}, got {self.max_queue_bytes}"
             )
         return self
 

@@ -6,6 +6,7 @@ the stream, so that a body without a Content-Length is cut off as well.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,6 +23,7 @@ from service.settings import Settings
 
 FIELD = "file"
 MULTIPART = "multipart/form-data"
+TIMEOUT = "X-Request-Timeout"
 EXPECTED = (
     f"expected photos as {MULTIPART} in the field {FIELD!r}, repeated for several, "
     "or one photo as a raw body of type image/*"
@@ -49,10 +51,37 @@ class TooManyPhotos(SuperbinError):
     reason = "too_many_photos"
 
 
+class RequestSlow(SuperbinError):
+    """The body comes too slowly: a bad line, or somebody who wants to keep places taken."""
+
+    reason = "slow_request"
+
+
+class TimeoutMalformed(SuperbinError):
+    """The header that says how long a client waits holds no such time."""
+
+    reason = "malformed_timeout"
+
+
 class RequestUnsupported(SuperbinError):
     """The body's type or coding is none that is accepted."""
 
     reason = "unsupported_media_type"
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What the headers tell of a body.
+
+    Attributes:
+        photos: 1 for a raw body, None for a form, which does not tell.
+        nbytes: of the body, at most.
+        timeout_s: from the end of the body to the answer.
+    """
+
+    photos: int | None
+    nbytes: int
+    timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -74,35 +103,73 @@ class Upload:
         return self.source.read()
 
 
-@asynccontextmanager
-async def receive(request: Request, settings: Settings) -> AsyncIterator[list[Upload]]:
-    """The photos of a request, in order; their files are closed at the end.
+def announce(request: Request, settings: Settings) -> Announced:
+    """Read the headers alone.
 
     Raises:
-        RequestMalformed, RequestTooLarge, TooManyPhotos, RequestUnsupported, PhotoTooLarge: with
-            what was expected and what came.
+        RequestTooLarge, RequestUnsupported, PhotoTooLarge, TimeoutMalformed: with what was expected
+            and what came.
     """
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
         raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
+    timeout_s = _timeout(request, settings)
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == MULTIPART:
+        return Announced(None, _announced_bytes(request, settings.max_request_bytes), timeout_s)
+    if media_type.startswith("image/"):
+        try:
+            return Announced(1, _announced_bytes(request, settings.max_raw_bytes), timeout_s)
+        except RequestTooLarge as error:
+            raise _as_photo(error) from error
+    came = f"the type {content_type[:80]!r}" if content_type else "no Content-Type"
+    raise RequestUnsupported(f"{EXPECTED}, got {came}")
+
+
+def _announced_bytes(request: Request, max_bytes: int) -> int:
+    declared = request.headers.get("content-length", "")
+    if not declared.isdecimal():
+        return max_bytes
+    if int(declared) > max_bytes:
+        raise RequestTooLarge(
+            f"expected at most {max_bytes:,} bytes a request, got {int(declared):,}"
+        )
+    return int(declared)
+
+
+def _timeout(request: Request, settings: Settings) -> float:
+    given = request.headers.get(TIMEOUT)
+    if given is None:
+        return settings.timeout_s
+    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", given, re.ASCII) or not float(given):
+        raise TimeoutMalformed(f"expected {TIMEOUT} in seconds, such as 0.5, got {given[:40]!r}")
+    return min(float(given), settings.timeout_s)
+
+
+@asynccontextmanager
+async def receive(
+    request: Request, announced: Announced, settings: Settings
+) -> AsyncIterator[list[Upload]]:
+    """The photos of a request, in order; their files are closed at the end.
+
+    Raises:
+        RequestMalformed, RequestTooLarge, RequestSlow, TooManyPhotos, PhotoTooLarge: with what was
+            expected and what came.
+    """
+    if announced.photos is None:
         form = await _form(request, settings)
         try:
             yield _photos(form, settings)
         finally:
             await form.close()
-    elif media_type.startswith("image/"):
+    else:
         data = await _raw(request, settings)
         yield [Upload(None, len(data), io.BytesIO(data))]
-    else:
-        came = f"the type {content_type[:80]!r}" if content_type else "no Content-Type"
-        raise RequestUnsupported(f"{EXPECTED}, got {came}")
 
 
 async def _form(request: Request, settings: Settings) -> FormData:
-    async with aclosing(_limited(request, settings.max_request_bytes)) as stream:
+    async with aclosing(_limited(request, settings.max_request_bytes, settings)) as stream:
         parser = MultiPartParser(
             request.headers,
             stream,
@@ -135,24 +202,42 @@ def _photos(form: FormData, settings: Settings) -> list[Upload]:
 
 
 async def _raw(request: Request, settings: Settings) -> bytes:
-    limit = min(settings.max_photo_bytes, settings.max_request_bytes)
     try:
-        async with aclosing(_limited(request, limit)) as stream:
+        async with aclosing(_limited(request, settings.max_raw_bytes, settings)) as stream:
             return b"".join([chunk async for chunk in stream])
-    except RequestTooLarge as error:  # here the body is the photo
-        raise PhotoTooLarge(str(error).replace("a request", "a photo")) from error
+    except RequestTooLarge as error:
+        raise _as_photo(error) from error
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body's chunks; a Content-Length over the limit is refused before the first of them."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise RequestTooLarge(
-            f"expected at most {max_bytes:,} bytes a request, got {int(declared):,}"
-        )
+def _as_photo(error: RequestTooLarge) -> PhotoTooLarge:
+    """Where the body is the photo."""
+    return PhotoTooLarge(str(error).replace("a request", "a photo"))
+
+
+async def _limited(
+    request: Request, max_bytes: int, settings: Settings
+) -> AsyncGenerator[bytes, None]:
+    """The body's chunks, no more of them than allowed and no slower.
+
+    Each chunk earns the rest time, as in Apache's mod_reqtimeout.
+    """
+    loop = asyncio.get_running_loop()
+    started = loop.time()
     received = 0
     async with aclosing(request.stream()) as stream:
-        async for chunk in stream:
+        while True:
+            allowed_s = settings.body_timeout_s + received / settings.body_min_rate
+            try:
+                async with asyncio.timeout_at(started + allowed_s):
+                    chunk = await anext(stream, None)
+            except TimeoutError as error:
+                raise RequestSlow(
+                    f"expected the body within {settings.body_timeout_s:g} s and then at "
+                    f"{settings.body_min_rate:,} bytes a second, got {received:,} bytes in "
+                    f"{loop.time() - started:.1f} s"
+                ) from error
+            if chunk is None:
+                return
             received += len(chunk)
             if received > max_bytes:
                 raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got more")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.batching import QueueFull
+from service.admission import QueueFull
+from service.batching import DeadlineExceeded
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -13,7 +14,7 @@ from service.errors import (
     SuperbinError,
 )
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
-from service.uploads import FIELD, MULTIPART
+from service.uploads import FIELD, MULTIPART, RequestSlow
 
 DESCRIPTION = (
     "Send one photo or several as multipart/form-data in the field `file`, or one photo as a raw "
@@ -66,8 +67,15 @@ _REFUSALS = {
     PhotoTooLarge: "expected at most 20,000,000 bytes a photo, got 31,457,280",
     PhotoUnsupported: "expected one of JPEG, PNG, ..., got 1,204 bytes that begin b'%PDF-1.7'",
     PhotoBroken: "expected a whole JPEG photo, got 20,480 bytes that do not decode",
-    QueueFull: "expected at most 128 photos in the queue, which holds 128, and 1 more came",
 }
+
+
+_ERRORS: list[SuperbinError] = [
+    *(kind(detail) for kind, detail in _REFUSALS.items()),
+    QueueFull("expected at most 128 photos in the queue, which holds 128, and 1 came", 2),
+    DeadlineExceeded("expected an answer within 0.5 s, got none in time"),
+    RequestSlow("expected the body within 10 s and at 4,096 bytes a second, got 20,480 in 15 s"),
+]
 
 
 def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
@@ -83,5 +91,5 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         "description": "One result per photo",
         "content": {"application/json": {"example": _ANSWER}},
     },
-    **dict(_refusal(kind(detail)) for kind, detail in _REFUSALS.items()),
+    **dict(map(_refusal, _ERRORS)),
 }

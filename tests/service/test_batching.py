@@ -1,25 +1,28 @@
-"""Photos run together, fail alone, and are never more than the queue may hold."""
+"""Photos run together, fail alone, keep to their time, and are dropped when nobody wants them."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from service.batching import Batcher, Outcome, QueueFull, Stopping
+from service.batching import DeadlineExceeded, Outcome, Scheduler
 from service.classifier import Answers
+from service.errors import PhotoBroken, SuperbinError
 from service.metrics import Metrics
 from service.preprocess import Pixels
 from service.results import InferenceError
 
 POISON = 255
+FOREVER_S = 60.0
 
 
-def photo(value: int) -> Pixels:
+def load(value: int) -> Pixels:
     return np.full((8, 8, 3), value, dtype=np.uint8)
 
 
@@ -50,33 +53,56 @@ class Gate:
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def with_deadline() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await test()
 
     asyncio.run(with_deadline())
 
 
-def batcher(gate: Gate, max_batch: int = 4, max_queue: int = 100) -> Batcher:
-    return Batcher(gate, max_batch=max_batch, max_queue=max_queue, metrics=Metrics())
+def scheduler(*gates: Gate, max_batch: int = 4, **others: Any) -> Scheduler:
+    # One decoding thread keeps the order in which photos came.
+    settings = {"decode_workers": 1, "max_batch": max_batch, "metrics": Metrics()} | others
+    return Scheduler(list(gates), **settings)
 
 
 async def entered(gate: Gate) -> None:
     await asyncio.to_thread(gate.entered.wait, 10)
 
 
-def value(outcome: Outcome) -> int:
-    assert len(outcome.answers) == 1
-    return int(outcome.answers.self_weight[0])
+async def until(true: Callable[[], bool]) -> None:
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+def ask(
+    engine: Scheduler, *values: int, client: str = "a", timeout_s: float = FOREVER_S, **others: Any
+) -> asyncio.Task[list[Outcome | SuperbinError]]:
+    """One request of so many photos; its photos are waiting when the loop was passed once."""
+    loads = [partial(load, value) for value in values]
+    return asyncio.create_task(engine.classify(loads, client=client, timeout_s=timeout_s, **others))
+
+
+def values(found: list[Outcome | SuperbinError]) -> list[Any]:
+    """Each photo's own value, or the kind of its error."""
+    return [
+        int(one.answers.self_weight[0]) if isinstance(one, Outcome) else type(one) for one in found
+    ]
+
+
+async def waiting(engine: Scheduler, photos: int) -> None:
+    """Until so many photos are decoded and wait for a session."""
+    await until(lambda: len(engine._infer._queue) == photos)
 
 
 def test_every_photo_gets_its_own_answer_whatever_the_order() -> None:
     async def test() -> None:
-        gate = Gate()
-        batches = batcher(gate)
-        outcomes = await asyncio.gather(*(batches.classify(photo(v)) for v in range(50)))
-        assert [value(outcome) for outcome in outcomes] == list(range(50))
-        await batches.close()
-        assert sorted(v for batch in gate.batches for v in batch) == list(range(50))
+        gates = [Gate(), Gate()]
+        engine = scheduler(*gates, decode_workers=3)
+        requests = [ask(engine, *range(i, i + i % 7 + 1), client=str(i % 5)) for i in range(60)]
+        for i, found in enumerate(await asyncio.gather(*requests)):
+            assert values(found) == list(range(i, i + i % 7 + 1))
+        assert engine.backlog.photos == 0
+        await engine.close()
 
     run(test)
 
@@ -84,15 +110,44 @@ def test_every_photo_gets_its_own_answer_whatever_the_order() -> None:
 def test_a_lone_photo_runs_at_once_and_those_that_came_meanwhile_run_together() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        batches = batcher(gate, max_batch=4)
-        first = asyncio.create_task(batches.classify(photo(0)))
+        engine = scheduler(gate, max_batch=4)
+        first = ask(engine, 0)
         await entered(gate)
-        later = [asyncio.create_task(batches.classify(photo(v))) for v in range(1, 8)]
-        await asyncio.sleep(0)
+        later = ask(engine, *range(1, 8))
+        await waiting(engine, 7)
         gate.open()
-        await asyncio.gather(first, *later)
+        await asyncio.gather(first, later)
         assert gate.batches == [[0], [1, 2, 3, 4], [5, 6, 7]]
-        await batches.close()
+        await engine.close()
+
+    run(test)
+
+
+def test_what_waits_is_shared_among_sessions_that_are_idle() -> None:
+    async def test() -> None:
+        gates = [Gate(open=False), Gate(open=False)]
+        engine = scheduler(*gates, max_batch=8)
+        request = ask(engine, *range(6))
+        await asyncio.gather(*map(entered, gates))
+        for gate in gates:
+            gate.open()
+        await request
+        sizes = sorted(sum(map(len, gate.batches)) for gate in gates)
+        assert sum(sizes) == 6
+        assert sizes[0] >= 1
+        await engine.close()
+
+    run(test)
+
+
+def test_a_delay_is_waited_for_a_fuller_batch_and_no_longer_than_until_it_is_full() -> None:
+    async def test() -> None:
+        gate = Gate()
+        engine = scheduler(gate, max_batch=3, max_delay_s=FOREVER_S)
+        requests = [ask(engine, value) for value in range(3)]
+        await asyncio.gather(*requests)
+        assert gate.batches == [[0, 1, 2]]
+        await engine.close()
 
     run(test)
 
@@ -100,40 +155,58 @@ def test_a_lone_photo_runs_at_once_and_those_that_came_meanwhile_run_together() 
 def test_a_photo_that_fails_the_batch_fails_alone() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        batches = batcher(gate, max_batch=4)
-        first = asyncio.create_task(batches.classify(photo(0)))
+        engine = scheduler(gate)
+        first = ask(engine, 0)
         await entered(gate)
-        values = [1, POISON, 2]
-        tasks = [asyncio.create_task(batches.classify(photo(v))) for v in values]
-        await asyncio.sleep(0)
+        request = ask(engine, 1, POISON, 2)
+        await waiting(engine, 3)
         gate.open()
         await first
-        one, bad, two = await asyncio.gather(*tasks, return_exceptions=True)
-        assert isinstance(one, Outcome)
-        assert isinstance(two, Outcome)
-        assert (value(one), value(two)) == (1, 2)
-        assert isinstance(bad, InferenceError)
-        assert isinstance(bad.__cause__, RuntimeError)
-        assert value(await batches.classify(photo(3))) == 3  # and nothing is poisoned
-        await batches.close()
+        found = await request
+        assert values(found) == [1, InferenceError, 2]
+        assert isinstance(found[1], InferenceError)
+        assert isinstance(found[1].__cause__, RuntimeError)
+        assert values(await ask(engine, 3)) == [3]  # and nothing is poisoned
+        await engine.close()
 
     run(test)
 
 
-def test_a_photo_whose_client_has_gone_is_not_run() -> None:
+def test_a_photo_that_does_not_decode_fails_alone() -> None:
+    def broken(error: Exception) -> Pixels:
+        raise error
+
+    async def test() -> None:
+        engine = scheduler(Gate())
+        loads = [
+            partial(load, 1),
+            partial(broken, PhotoBroken("half a photo")),
+            partial(broken, MemoryError()),
+            partial(load, 2),
+        ]
+        found = await engine.classify(loads, client="a", timeout_s=FOREVER_S)
+        assert values(found) == [1, PhotoBroken, InferenceError, 2]
+        await engine.close()
+
+    run(test)
+
+
+def test_photos_whose_client_has_gone_are_not_run() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        batches = batcher(gate)
-        first = asyncio.create_task(batches.classify(photo(0)))
+        engine = scheduler(gate)
+        first = ask(engine, 0)
         await entered(gate)
-        gone = asyncio.create_task(batches.classify(photo(1)))
-        stays = asyncio.create_task(batches.classify(photo(2)))
-        await asyncio.sleep(0)
+        gone, stays = ask(engine, 1, 2), ask(engine, 3)
+        await waiting(engine, 3)
         gone.cancel()
+        await asyncio.wait([gone])
+        assert engine.backlog.photos == 2
         gate.open()
         await asyncio.gather(first, stays)
-        assert gate.batches == [[0], [2]]
-        await batches.close()
+        assert gate.batches == [[0], [3]]
+        assert engine.backlog.photos == 0
+        await engine.close()
 
     run(test)
 
@@ -141,50 +214,88 @@ def test_a_photo_whose_client_has_gone_is_not_run() -> None:
 def test_a_client_that_leaves_while_its_photo_runs_harms_nobody() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        batches = batcher(gate)
-        gone = asyncio.create_task(batches.classify(photo(0)))
+        engine = scheduler(gate)
+        gone = ask(engine, 0)
         await entered(gate)
         gone.cancel()
-        stays = asyncio.create_task(batches.classify(photo(1)))
-        await asyncio.sleep(0)
+        stays = ask(engine, 1)
+        await waiting(engine, 1)
         gate.open()
-        assert value(await stays) == 1
-        await batches.close()
+        assert values(await stays) == [1]
+        assert engine.backlog.photos == 0
+        await engine.close()
 
     run(test)
 
 
-def test_places_are_given_to_all_photos_of_a_request_or_to_none() -> None:
-    async def test() -> None:
-        batches = batcher(Gate(), max_queue=10)
-        with batches.places(6):
-            with pytest.raises(QueueFull, match="at most 10 photos in the queue, which holds 6"):
-                batches.places(5).__enter__()
-            with batches.places(4):
-                pass
-        with pytest.raises(ValueError, match="any"), batches.places(10):
-            raise ValueError("any")
-        with batches.places(10):
-            pass
-        await batches.close()
-
-    run(test)
-
-
-def test_closing_answers_what_waits_and_takes_nothing_new() -> None:
+def test_a_photo_that_is_late_is_told_so_and_is_not_run() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        batches = batcher(gate, max_batch=2)
-        tasks = [asyncio.create_task(batches.classify(photo(v))) for v in range(5)]
+        engine = scheduler(gate)
+        first = ask(engine, 0)
         await entered(gate)
-        closing = asyncio.create_task(batches.close())
-        await asyncio.sleep(0)
-        with pytest.raises(Stopping):
-            batches.places(1).__enter__()
-        with pytest.raises(Stopping):
-            await batches.classify(photo(9))
+        late, patient = ask(engine, 1, timeout_s=0.01), ask(engine, 2)
+        (error,) = await late
+        assert isinstance(error, DeadlineExceeded)
+        assert "within 0.01 s" in str(error)
         gate.open()
-        assert [value(outcome) for outcome in await asyncio.gather(*tasks)] == list(range(5))
+        assert values(await first) + values(await patient) == [0, 2]
+        assert gate.batches == [[0], [2]]
+        assert engine.backlog.photos == 0
+        await engine.close()
+
+    run(test)
+
+
+def test_no_photo_is_made_late_by_a_bigger_batch() -> None:
+    async def test() -> None:
+        gate = Gate(open=False)
+        engine = scheduler(gate, max_batch=8)
+        for photos in (1, 2, 3):
+            engine._cost.observe(photos, 10.0 * photos)  # ten seconds a photo
+        first = ask(engine, 0, client="first")
+        await entered(gate)
+        patient = ask(engine, 1, 2, 3, 4, 5, client="patient", timeout_s=1000.0)
+        await waiting(engine, 5)
+        urgent = ask(engine, 6, client="urgent", timeout_s=35.0)
+        await waiting(engine, 6)
+        gate.open()
+        await asyncio.gather(first, patient, urgent)
+        assert gate.batches[1] == [1, 6, 2]  # in turn, and a fourth would make 6 late
+        await engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_one_photo_does_not_wait_for_all_of_anothers(bulk: bool) -> None:
+    async def test() -> None:
+        gate = Gate(open=False)
+        engine = scheduler(gate, max_batch=2)
+        first = ask(engine, 0, client="bulk")
+        await entered(gate)
+        many = ask(engine, *range(1, 21), client="bulk", bulk=bulk)
+        await waiting(engine, 20)
+        one = ask(engine, 99, client="single")
+        await waiting(engine, 21)
+        gate.open()
+        await asyncio.gather(first, many, one)
+        assert 99 in gate.batches[1]
+        await engine.close()
+
+    run(test)
+
+
+def test_closing_answers_what_waits() -> None:
+    async def test() -> None:
+        gate = Gate(open=False)
+        engine = scheduler(gate, max_batch=2)
+        request = ask(engine, *range(5))
+        await entered(gate)
+        closing = asyncio.create_task(engine.close())
+        await asyncio.sleep(0)
+        gate.open()
         await closing
+        assert values(await request) == list(range(5))
 
     run(test)

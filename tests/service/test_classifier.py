@@ -11,6 +11,7 @@ import pytest
 
 from service.bundle import MANIFEST, read_bundle, record_of
 from service.classifier import Classifier
+from service.devices import session_devices
 from service.errors import BundleError, ProviderError
 from tests.tiny_bundle import ITEMS, REFERENCES, SIZE, SUPERCLASSES, WIDTH, write_bundle
 
@@ -38,9 +39,9 @@ def test_a_gpu_that_is_not_there_is_no_cpu(models_dir: Path) -> None:
         Classifier(read_bundle(models_dir / "tiny" / "1"), device="cuda")
 
 
-@pytest.mark.parametrize("device", ["gpu", "cpu:1", "cuda:x", ""])
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "", "cpu,", "cpu:", "cpu;cuda:0"])
 def test_devices_that_there_are_not_are_refused(models_dir: Path, device: str) -> None:
-    with pytest.raises(ProviderError, match="expected a device of cpu, cuda or cuda:N"):
+    with pytest.raises(ProviderError, match="expected a device of cpu, cpu:N for N sessions"):
         Classifier(read_bundle(models_dir / "tiny" / "1"), device=device)
 
 
@@ -66,3 +67,16 @@ def test_a_graph_of_another_size_than_the_manifest_says_is_refused(tmp_path: Pat
     (path / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="expected input images"):
         Classifier(read_bundle(path))
+
+
+@pytest.mark.parametrize(
+    ("device", "sessions"),
+    [
+        ("cpu", ["cpu"]),
+        ("cpu:3", ["cpu"] * 3),
+        ("cuda:0,cuda:1", ["cuda:0", "cuda:1"]),
+        ("tensorrt,cpu:2", ["tensorrt", "cpu", "cpu"]),
+    ],
+)
+def test_a_setting_names_a_device_for_each_session(device: str, sessions: list[str]) -> None:
+    assert session_devices(device) == sessions

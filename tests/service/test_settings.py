@@ -45,7 +45,7 @@ def test_an_unknown_variable_is_refused_with_all_that_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SUPERBIN_ZZZZZ", "4")
-    with pytest.raises(SettingsError, match=r"known are SUPERBIN_DECODE_WORKERS, "):
+    with pytest.raises(SettingsError, match=r"known are SUPERBIN_BODY_MIN_RATE, "):
         load_settings()
 
 

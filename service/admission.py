@@ -1,0 +1,165 @@
+"""Who gets in: decided from a request's headers, before its body is read or anything is decoded.
+
+What is admitted holds places (photos and bytes) until it is answered. What is not is told at once,
+and when to come back: by the rate at which the queue was seen to drain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from service.cost import Backlog
+from service.errors import SuperbinError
+from service.metrics import Metrics
+
+SHORTEST_WAIT_S = 1
+LONGEST_WAIT_S = 60
+
+
+class Unavailable(SuperbinError):
+    """The service takes no more for now; `retry_after_s` says when it may."""
+
+    reason = "unavailable"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(Unavailable):
+    """More photos or bytes are admitted already than the queue may hold."""
+
+    reason = "queue_full"
+
+
+class TooSlow(Unavailable):
+    """The queue is so long that the request would not be answered within its time."""
+
+    reason = "too_slow"
+
+
+class Stopping(Unavailable):
+    """The service is shutting down and takes nothing new."""
+
+    reason = "stopping"
+
+
+@dataclass
+class Place:
+    """What one request holds."""
+
+    photos: int
+    nbytes: int
+
+
+class Admission:
+    """Counts photos and bytes that are admitted and not yet answered; for one event loop."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        *,
+        max_photos: int,
+        max_bytes: int,
+        max_request_photos: int,
+        metrics: Metrics,
+    ) -> None:
+        self._backlog = backlog
+        self._max_photos = max_photos
+        self._max_request_photos = max_request_photos
+        self._max_bytes = max_bytes
+        self._metrics = metrics
+        self._photos = self._nbytes = 0
+        self._mean_bytes: float | None = None  # of a photo, over the recent ones
+        self._closing = False
+
+    @contextmanager
+    def admit(self, photos: int | None, nbytes: int, timeout_s: float) -> Iterator[Place]:
+        """Hold the places of a request until it is answered: all or nothing.
+
+        Args:
+            photos: how many; None where the headers do not tell, then guessed from the bytes.
+            nbytes: of the body, at most.
+            timeout_s: within which the request wants its answer.
+
+        Raises:
+            QueueFull, TooSlow, Stopping: where it should come back later.
+        """
+        place = Place(0, 0)
+        try:
+            self._check_wait(timeout_s)
+            self._resize(place, self._guess(nbytes) if photos is None else photos, nbytes)
+            yield place
+        finally:
+            self._hold(place, 0, 0)
+
+    def settle(self, place: Place, photos: int, nbytes: int) -> None:
+        """Hold what really came, and learn how large photos are.
+
+        Raises:
+            QueueFull, Stopping: where more came than was guessed, and it does not fit.
+        """
+        mean = nbytes / max(photos, 1)
+        known = self._mean_bytes
+        self._mean_bytes = mean if known is None else 0.9 * known + 0.1 * mean
+        self._resize(place, photos, nbytes)
+
+    def _resize(self, place: Place, photos: int, nbytes: int) -> None:
+        """Hold other numbers, once more is known.
+
+        Raises:
+            QueueFull, Stopping: where the difference does not fit; the place stays as it was.
+        """
+        if self._closing:
+            raise Stopping("the service is shutting down", SHORTEST_WAIT_S)
+        more, more_bytes = photos - place.photos, nbytes - place.nbytes
+        if more > 0 and self._photos + more > self._max_photos:
+            raise QueueFull(
+                f"expected at most {self._max_photos} photos in the queue, which holds "
+                f"{self._photos - place.photos}, and {photos} came",
+                self._retry_after(self._photos + more - self._max_photos),
+            )
+        if more_bytes > 0 and self._nbytes + more_bytes > self._max_bytes:
+            raise QueueFull(
+                f"expected at most {self._max_bytes:,} bytes in the queue, which holds "
+                f"{self._nbytes - place.nbytes:,}, and {nbytes:,} came",
+                self._retry_after(1),
+            )
+        self._hold(place, photos, nbytes)
+
+    def close(self) -> None:
+        """Take nothing new."""
+        self._closing = True
+
+    def _hold(self, place: Place, photos: int, nbytes: int) -> None:
+        self._photos += photos - place.photos
+        self._nbytes += nbytes - place.nbytes
+        place.photos, place.nbytes = photos, nbytes
+        self._metrics.queue(self._photos, self._nbytes)
+
+    def _guess(self, nbytes: int) -> int:
+        """Photos in a body of so many bytes."""
+        guess = round(nbytes / self._mean_bytes) if self._mean_bytes else 1
+        return min(max(guess, 1), self._max_request_photos)
+
+    def _check_wait(self, timeout_s: float) -> None:
+        wait_s = self._backlog.wait_s
+        if wait_s > timeout_s:
+            raise TooSlow(
+                f"expected an answer within {timeout_s:g} s, and the photos that wait already take "
+                f"about {wait_s:.1f} s",
+                _whole_seconds(wait_s - timeout_s),
+            )
+
+    def _retry_after(self, photos: int) -> int:
+        """Seconds until so many places are free."""
+        rate = self._backlog.rate
+        return _whole_seconds(photos / rate if rate else 0.0)
+
+
+def _whole_seconds(wait_s: float) -> int:
+    """As HTTP wants them, at least one."""
+    return math.ceil(min(max(wait_s, SHORTEST_WAIT_S), LONGEST_WAIT_S))

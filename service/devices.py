@@ -1,0 +1,82 @@
+"""Where sessions run: `cpu`, `cpu:N`, `cuda:0,cuda:1`, `tensorrt`; never somewhere else instead."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# Wheels of ONNX Runtime 1.32 report usage to their maker unless told not to. A service that gets
+# people's photos does not talk to anyone by itself.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime as ort
+
+from service.errors import BundleError, ProviderError
+
+CPU = "cpu"
+PROVIDERS = {
+    CPU: "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+ONE = r"(cpu(:[1-9]\d?)?|(cuda|tensorrt)(:\d{1,2})?)"
+DEVICES = rf"{ONE}(,{ONE})*"
+EXPECTED = "cpu, cpu:N for N sessions, cuda:I or tensorrt:I for the GPU I, or several by commas"
+
+
+def session_devices(device: str) -> list[str]:
+    """One device for each session: `cpu:2,cuda:0` is cpu, cpu and cuda:0.
+
+    Raises:
+        ProviderError: for anything else.
+    """
+    if not re.fullmatch(DEVICES, device):
+        raise ProviderError(f"expected a device of {EXPECTED}, got {device!r}")
+    devices: list[str] = []
+    for one in device.split(","):
+        kind, _, number = one.partition(":")
+        devices += [CPU] * int(number or 1) if kind == CPU else [one]
+    return devices
+
+
+def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
+    """An ONNX Runtime session that runs on the device that was asked for, or none.
+
+    Args:
+        path: of the graph.
+        device: one that `session_devices` gives.
+        threads: of the CPU, for one batch.
+
+    Raises:
+        ProviderError: ONNX Runtime itself would fall back to the CPU with only a log line.
+        BundleError: where the file is no graph that this ONNX Runtime can run.
+    """
+    kind, _, index = device.partition(":")
+    provider = PROVIDERS[kind]
+    if provider not in ort.get_available_providers():
+        raise ProviderError(
+            f"device {device!r} needs ONNX Runtime's {provider}; this build has "
+            f"{ort.get_available_providers()}. Install the gpu extra (onnxruntime-gpu) in place "
+            "of cpu, or ask for the device cpu"
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
+    # by design, and of nothing that is not checked below.
+    options.log_severity_level = 3
+    asked = [(provider, {} if kind == CPU else {"device_id": int(index or 0)})]
+    if kind != CPU:
+        ort.preload_dlls()  # CUDA's libraries lie in packages where the loader does not look
+    if kind == "tensorrt":  # for the operators that TensorRT lacks
+        asked.append((PROVIDERS["cuda"], {"device_id": int(index or 0)}))
+    try:
+        session = ort.InferenceSession(str(path), options, providers=asked)
+    except Exception as error:  # the pybind exceptions share no narrower base
+        raise BundleError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise ProviderError(
+            f"device {device!r} was asked for and ONNX Runtime chose {session.get_providers()}: "
+            "is there a GPU, and do its driver and CUDA libraries fit this onnxruntime-gpu?"
+        )
+    return session

@@ -1,0 +1,92 @@
+"""The order in which photos are taken: interactive before bulk, and clients in turn.
+
+One sender of a thousand photos costs a sender of one no more than the batch that runs just then.
+Bulk is never starved: what has waited half of its time goes first.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Generic, Protocol, TypeVar
+
+
+class Waiting(Protocol):
+    """What can stand in the queue; times are of `time.monotonic`."""
+
+    client: str
+    bulk: bool
+    since: float
+    deadline: float
+
+
+T = TypeVar("T", bound=Waiting)
+
+
+class FairQueue(Generic[T]):
+    """A queue with a lane for interactive photos and one for bulk. Not thread-safe by itself."""
+
+    def __init__(self) -> None:
+        self._interactive: _Lane[T] = _Lane()
+        self._bulk: _Lane[T] = _Lane()
+
+    def __len__(self) -> int:
+        return len(self._interactive) + len(self._bulk)
+
+    def push(self, photo: T) -> None:
+        """Put a photo behind its client's others."""
+        (self._bulk if photo.bulk else self._interactive).push(photo)
+
+    def peek(self, now: float) -> T:
+        """The photo that `pop` would take.
+
+        Raises:
+            IndexError: where none waits.
+        """
+        return self._lane(now).first()
+
+    def pop(self, now: float) -> T:
+        """Take the next photo; its client then waits for all others.
+
+        Raises:
+            IndexError: where none waits.
+        """
+        return self._lane(now).pop()
+
+    def _lane(self, now: float) -> _Lane[T]:
+        if len(self._bulk):
+            oldest = self._bulk.first()
+            if not len(self._interactive) or now - oldest.since >= oldest.deadline - now:
+                return self._bulk
+        return self._interactive
+
+
+class _Lane(Generic[T]):
+    """Clients in turn, and for each its photos in order."""
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[str, deque[T]] = OrderedDict()
+        self._photos = 0
+
+    def __len__(self) -> int:
+        return self._photos
+
+    def push(self, photo: T) -> None:
+        self._clients.setdefault(photo.client, deque()).append(photo)
+        self._photos += 1
+
+    def first(self) -> T:
+        if not self._clients:
+            raise IndexError("nobody waits")
+        return next(iter(self._clients.values()))[0]
+
+    def pop(self) -> T:
+        if not self._clients:
+            raise IndexError("nobody waits")
+        client, photos = next(iter(self._clients.items()))
+        photo = photos.popleft()
+        self._photos -= 1
+        if photos:
+            self._clients.move_to_end(client)
+        else:
+            del self._clients[client]
+        return photo

@@ -1,0 +1,83 @@
+"""Threads that work on what waits in a fair queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic
+
+import structlog
+
+from service.fairness import FairQueue, T
+
+log = structlog.get_logger()
+
+
+class Stage(Generic[T]):
+    """Worker threads over one queue, each of which takes some of what waits whenever it is idle."""
+
+    def __init__(
+        self,
+        name: str,
+        workers: Sequence[Callable[[list[T]], None]],
+        choose: Callable[[FairQueue[T], int], tuple[list[T], float]],
+    ) -> None:
+        """Start one thread for each worker.
+
+        Args:
+            workers: what to do with what was taken; each answers for it itself.
+            choose: takes some of a queue that is not empty, given how many threads are idle; none,
+                and for how long (seconds), where it would rather wait for more.
+        """
+        self._queue: FairQueue[T] = FairQueue()
+        self._ready = threading.Condition()
+        self._choose = choose
+        self._idle = 0
+        self._closing = False
+        self._threads = [
+            threading.Thread(target=self._work, args=(worker,), name=f"{name}-{i}", daemon=True)
+            for i, worker in enumerate(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def put(self, waiting: Sequence[T]) -> None:
+        """Let these wait for a thread."""
+        with self._ready:
+            for one in waiting:
+                self._queue.push(one)
+            self._ready.notify(len(waiting))
+
+    def close(self) -> None:
+        """Work off what waits, then end the threads; blocks."""
+        with self._ready:
+            self._closing = True
+            self._ready.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self, worker: Callable[[list[T]], None]) -> None:
+        while (taken := self._take()) is not None:
+            try:
+                worker(taken)
+            except Exception:  # a thread that ends here would be missed for ever
+                log.exception("unexpected error", taken=len(taken))
+
+    def _take(self) -> list[T] | None:
+        """What to work on; None at the end."""
+        with self._ready:
+            self._idle += 1
+            try:
+                while True:
+                    if len(self._queue):
+                        taken, wait_s = self._choose(self._queue, self._idle)
+                        if taken:
+                            return taken
+                        if wait_s:
+                            self._ready.wait(wait_s)
+                    elif self._closing:
+                        return None
+                    else:
+                        self._ready.wait()
+            finally:
+                self._idle -= 1
