@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,17 +94,18 @@ class Scheduler:
         self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
         self._decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
 
-    async def classify(
+    @contextmanager
+    def submitted(
         self,
         loads: Sequence[Callable[[], Pixels]],
         *,
         client: str,
         bulk: bool = False,
         timeout_s: float,
-    ) -> list[Outcome | SuperbinError]:
-        """Answer the photos of one request, in order; a bad one gets its error, the others answers.
+    ) -> Iterator[list[asyncio.Future[Outcome]]]:
+        """Work on the photos of one request; what is not answered at the end is dropped.
 
-        Cancelling the caller takes what waits of them out of the queues.
+        A photo's future has its outcome, or one of PhotoError, DeadlineExceeded, InferenceError.
         """
         deadline = time.monotonic() + timeout_s
         photos = [Photo(load, client, bulk, deadline, self._loop.create_future()) for load in loads]
@@ -111,8 +113,7 @@ class Scheduler:
         try:
             self.backlog.enter(len(photos))
             self._decode.put(photos)
-            await asyncio.wait([photo.outcome for photo in photos])
-            return [_result(photo.outcome) for photo in photos]
+            yield [photo.outcome for photo in photos]
         finally:
             timer.cancel()
             self.backlog.gone(sum(_let_go(photo.outcome) for photo in photos))
@@ -241,9 +242,16 @@ def _let_go(outcome: asyncio.Future[Outcome]) -> bool:
     return False
 
 
-def _result(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
+def result_of(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
+    """What a photo's future has; a bad photo's error is an answer too."""
     error = outcome.exception()
     return error if isinstance(error, SuperbinError) else outcome.result()
+
+
+async def results_of(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | SuperbinError]:
+    """All of a request's, in order."""
+    await asyncio.wait(outcomes)
+    return [result_of(outcome) for outcome in outcomes]
 
 
 def _failure(error: Exception) -> InferenceError:

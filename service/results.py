@@ -7,7 +7,7 @@ import numpy as np
 from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
-from service.schemas import Classification, Decision, Reference
+from service.schemas import Classification, Decision, Embedding, Reference
 
 DIGITS = 6  # what float32 holds; more would be noise
 
@@ -48,6 +48,18 @@ def classification(manifest: Manifest, answers: Answers, filename: str | None) -
         references=_references(manifest, answers),
         self_weight=_round(answers.self_weight[0]),
     )
+
+
+def embedding(answers: Answers, filename: str | None) -> Embedding:
+    """A lone row's embedding.
+
+    Raises:
+        InferenceError: where the graph gave something that is no number.
+    """
+    values = answers.embedding[0]
+    if not np.isfinite(values).all():
+        raise InferenceError("expected a finite embedding, and the model gave another")
+    return Embedding(filename=filename, embedding=[_round(value) for value in values])
 
 
 def _decision(manifest: Manifest, confidence: float) -> Decision:

@@ -48,6 +48,13 @@ class Classification(_Answer):
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
 
 
+class Embedding(_Answer):
+    """Where one photo lies among others: near in angle means alike to the model."""
+
+    filename: str | None = Field(description="As the client named it, without folders.")
+    embedding: list[float] = Field(description="Of unit length.")
+
+
 class Refusal(_Answer):
     """Why one photo among several got no answer."""
 
@@ -68,6 +75,22 @@ class ClassifyAnswer(_Answer):
     request_id: str
     model: ModelId
     results: list[Classification | Refusal]
+
+
+class EmbedAnswer(_Answer):
+    """One result per photo, in the order in which they came."""
+
+    request_id: str
+    model: ModelId
+    results: list[Embedding | Refusal]
+
+
+class Line(_Answer):
+    """One photo's result, in a stream of lines."""
+
+    index: int = Field(description="The photo's place in the request, from 0.")
+    model: ModelId
+    result: Classification | Embedding | Refusal
 
 
 class ModelInfo(_Answer):

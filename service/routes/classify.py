@@ -1,102 +1,166 @@
-"""`POST /v1/classify`: photos in, superclasses out."""
+"""`POST /v1/classify` and `/v1/embed`: photos in, superclasses or embeddings out.
+
+One JSON document by default; with `Accept: application/x-ndjson` a line for each photo as soon as
+it is answered.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine
-from functools import partial
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
-from service.batching import Outcome
+from service.batching import Outcome, result_of, results_of
 from service.errors import SuperbinError
-from service.preprocess import Pixels, decode
+from service.intake import Intake, intake, unless_gone
 from service.problems import problem_of
-from service.results import InferenceError, classification
-from service.routes.classify_docs import DESCRIPTION, REQUEST_BODY, RESPONSES
-from service.schemas import Classification, ClassifyAnswer, ModelId, Refusal
-from service.serving import Serving, serving
-from service.uploads import Announced, Upload, announce, receive
+from service.results import InferenceError, classification, embedding
+from service.routes.classify_docs import (
+    CLASSIFY_DESCRIPTION,
+    CLASSIFY_RESPONSES,
+    EMBED_DESCRIPTION,
+    EMBED_RESPONSES,
+    REQUEST_BODY,
+)
+from service.schemas import (
+    Classification,
+    ClassifyAnswer,
+    EmbedAnswer,
+    Embedding,
+    Line,
+    ModelId,
+    Refusal,
+)
+from service.uploads import Upload
 
-T = TypeVar("T")
+NDJSON = "application/x-ndjson"
+NOT_STORED = {"Cache-Control": "no-store"}
+
+Answer = TypeVar("Answer", Classification, Embedding)
+Tell = Callable[[Intake, Upload, Outcome], Answer]
 
 router = APIRouter(tags=["classify"])
 
 
 @router.post(
     "/v1/classify",
-    description=DESCRIPTION,
-    responses=RESPONSES,
+    description=CLASSIFY_DESCRIPTION,
+    response_model=ClassifyAnswer,
+    responses=CLASSIFY_RESPONSES,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def classify(request: Request, response: Response) -> ClassifyAnswer:
+async def classify(request: Request) -> Response:
     """Classify every photo of the request."""
-    held = serving(request)
-    announced = announce(request, held.settings)
-    with held.admission.admit(announced.photos, announced.nbytes, announced.timeout_s) as place:
-        started = time.perf_counter()
-        async with receive(request, announced, held.settings) as uploads:
-            read_s = time.perf_counter() - started
-            request.state.photos = len(uploads)
-            held.admission.settle(place, len(uploads), sum(upload.size for upload in uploads))
-            found = await _unless_gone(request, _outcomes(held, request, uploads, announced))
-    response.headers["Server-Timing"] = _server_timing(read_s, found)
-    response.headers["Cache-Control"] = "no-store"
-    results = _results(held, request.state.request_id, uploads, found)
-    model = ModelId(name=held.manifest.name, version=held.manifest.version)
-    return ClassifyAnswer(request_id=request.state.request_id, model=model, results=results)
+    return await _answer(request, _classification, ClassifyAnswer)
 
 
-async def _outcomes(
-    held: Serving, request: Request, uploads: list[Upload], announced: Announced
-) -> list[Outcome | SuperbinError]:
-    spec, limits = held.manifest.preprocessing, held.settings.photo_limits
+@router.post(
+    "/v1/embed",
+    description=EMBED_DESCRIPTION,
+    response_model=EmbedAnswer,
+    responses=EMBED_RESPONSES,
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def embed(request: Request) -> Response:
+    """The embedding of every photo of the request."""
+    return await _answer(request, _embedding, EmbedAnswer)
 
-    def load(upload: Upload) -> Pixels:
-        return decode(upload.read(limits.max_bytes), spec, limits)
 
-    return await held.scheduler.classify(
-        [partial(load, upload) for upload in uploads],
-        client=request.client.host if request.client else "",
-        bulk=len(uploads) > held.settings.interactive_photos,
-        timeout_s=announced.timeout_s,
+def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
+    answer = classification(photos.held.manifest, outcome.answers, upload.filename)
+    photos.held.metrics.prediction(answer)
+    return answer
+
+
+def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
+    return embedding(outcome.answers, upload.filename)
+
+
+async def _answer(
+    request: Request, tell: Tell[Answer], whole: type[ClassifyAnswer] | type[EmbedAnswer]
+) -> Response:
+    async with AsyncExitStack() as stack:
+        photos = await stack.enter_async_context(intake(request))
+        outcomes = stack.enter_context(photos.submitted())
+        if NDJSON in request.headers.get("accept", ""):
+            return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
+        found = await unless_gone(request, results_of(outcomes))
+    results = _results(photos, found, tell)
+    answer = whole.model_validate(
+        {"request_id": request.state.request_id, "model": _model(photos), "results": results}
+    )
+    timing = {"Server-Timing": _server_timing(photos.read_s, found)}
+    return Response(
+        answer.model_dump_json(), media_type="application/json", headers=NOT_STORED | timing
     )
 
 
+class _Lines(StreamingResponse):
+    """A line for each photo in the order in which they are answered; then `stack` ends."""
+
+    def __init__(self, lines: AsyncIterator[str], stack: AsyncExitStack) -> None:
+        super().__init__(lines, media_type=NDJSON, headers=NOT_STORED)
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._stack:  # not in the generator: one that never begins never ends either
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(
+    photos: Intake, outcomes: list[asyncio.Future[Outcome]], tell: Tell[Answer]
+) -> AsyncIterator[str]:
+    waiting = dict(zip(outcomes, enumerate(photos.uploads), strict=True))
+    while waiting:
+        done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for outcome in done:
+            index, upload = waiting.pop(outcome)
+            found = _result(photos, upload, result_of(outcome), tell)
+            result = _refusal(photos, upload, found) if isinstance(found, SuperbinError) else found
+            yield Line(index=index, model=_model(photos), result=result).model_dump_json() + "\n"
+
+
 def _results(
-    held: Serving,
-    request_id: str,
-    uploads: list[Upload],
-    found: list[Outcome | SuperbinError],
-) -> list[Classification | Refusal]:
+    photos: Intake, found: list[Outcome | SuperbinError], tell: Tell[Answer]
+) -> list[Answer | Refusal]:
     """Answers and refusals in order; where a lone photo was refused, that is the answer."""
-    results: list[Classification | Refusal] = []
-    for upload, one in zip(uploads, found, strict=True):
-        answer = _answer(held, upload, one)
-        if isinstance(answer, Classification):
-            held.metrics.prediction(answer)
-            results.append(answer)
-            continue
-        if len(found) == 1:
-            raise answer
-        problem = problem_of(answer, request_id)
-        held.metrics.rejection(problem.reason)
-        results.append(Refusal(filename=upload.filename, error=problem))
+    results: list[Answer | Refusal] = []
+    for upload, one in zip(photos.uploads, found, strict=True):
+        result = _result(photos, upload, one, tell)
+        if isinstance(result, SuperbinError):
+            if len(found) == 1:
+                raise result
+            results.append(_refusal(photos, upload, result))
+        else:
+            results.append(result)
     return results
 
 
-def _answer(
-    held: Serving, upload: Upload, found: Outcome | SuperbinError
-) -> Classification | SuperbinError:
+def _result(
+    photos: Intake, upload: Upload, found: Outcome | SuperbinError, tell: Tell[Answer]
+) -> Answer | SuperbinError:
     if not isinstance(found, Outcome):
         return found
     try:
-        return classification(held.manifest, found.answers, upload.filename)
+        return tell(photos, upload, found)
     except InferenceError as error:
         return error
+
+
+def _refusal(photos: Intake, upload: Upload, error: SuperbinError) -> Refusal:
+    problem = problem_of(error, photos.request.state.request_id)
+    photos.held.metrics.rejection(problem.reason)
+    return Refusal(filename=upload.filename, error=problem)
+
+
+def _model(photos: Intake) -> ModelId:
+    manifest = photos.held.manifest
+    return ModelId(name=manifest.name, version=manifest.version)
 
 
 def _server_timing(read_s: float, found: list[Outcome | SuperbinError]) -> str:
@@ -109,28 +173,3 @@ def _server_timing(read_s: float, found: list[Outcome | SuperbinError]) -> str:
         "infer": max((one.infer_s for one in outcomes), default=0.0),
     }
     return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in times.items())
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and drop it where the client leaves first.
-
-    Raises:
-        ClientDisconnect: where it did.
-    """
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnected(request: Request) -> None:
-    """Return when the client has gone; the body was read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

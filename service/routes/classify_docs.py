@@ -16,12 +16,16 @@ from service.errors import (
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
 from service.uploads import FIELD, MULTIPART, RequestSlow
 
-DESCRIPTION = (
+_BODY = (
     "Send one photo or several as multipart/form-data in the field `file`, or one photo as a raw "
     "body of type image/*. There is one result per photo, in order. Among several, a bad photo "
     "gets an `error` of its own and the others their answers; where the only photo is bad, that "
-    "error is the answer."
+    "error is the answer. With `Accept: application/x-ndjson` there is a line of JSON for each "
+    "photo as soon as it is answered, with its `index` in the request. `X-Request-Timeout` says "
+    "within how many seconds the answer is wanted."
 )
+CLASSIFY_DESCRIPTION = f"The superclass of each photo. {_BODY}"
+EMBED_DESCRIPTION = f"The embedding of each photo, of unit length. {_BODY}"
 
 _BINARY = {"type": "string", "format": "binary"}
 REQUEST_BODY: dict[str, Any] = {
@@ -86,10 +90,17 @@ def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
     }
 
 
-RESPONSES: dict[int | str, dict[str, Any]] = {
+_SHARED: dict[int | str, dict[str, Any]] = dict(map(_refusal, _ERRORS))
+CLASSIFY_RESPONSES = _SHARED | {
     200: {
         "description": "One result per photo",
         "content": {"application/json": {"example": _ANSWER}},
-    },
-    **dict(map(_refusal, _ERRORS)),
+    }
+}
+_EMBEDDING = {"filename": "bottle.jpg", "embedding": [0.6, -0.8]}
+EMBED_RESPONSES = _SHARED | {
+    200: {
+        "description": "One result per photo",
+        "content": {"application/json": {"example": _ANSWER | {"results": [_EMBEDDING]}}},
+    }
 }

@@ -353,3 +353,60 @@ def test_a_timeout_that_is_none_is_told_what_one_is(client: httpx.Client, given:
     headers = {"x-request-timeout": given}
     response = client.post("/v1/classify", files=files(PHOTO), headers=headers)
     problem(response, 400, "malformed_timeout")
+
+
+def test_an_embedding_is_of_unit_length_and_the_same_alone_and_together(
+    client: httpx.Client,
+) -> None:
+    others = [noise(seed) for seed in range(3)]
+    together = client.post("/v1/embed", files=files(*others, PHOTO)).json()
+    alone = client.post("/v1/embed", content=PHOTO, headers=JPEG).json()
+    assert together["model"] == {"name": "tiny", "version": "1"}
+    embedding = together["results"][3]["embedding"]
+    assert sum(value**2 for value in embedding) == pytest.approx(1.0, abs=1e-5)
+    assert alone["results"][0]["embedding"] == embedding
+    problem(client.post("/v1/embed", files=files(b"")), 400, "empty")
+
+
+@pytest.mark.parametrize("route", ["/v1/classify", "/v1/embed"])
+def test_lines_are_the_same_answers_one_by_one(client: httpx.Client, route: str) -> None:
+    photos = files(PHOTO, b"no photo", encode(quarters()), PHOTO)
+    whole = client.post(route, files=photos).json()
+    with client.stream(
+        "POST", route, files=photos, headers={"accept": "application/x-ndjson"}
+    ) as answer:
+        assert answer.headers["content-type"] == "application/x-ndjson"
+        lines = [json.loads(line) for line in answer.iter_lines()]
+        request_id = answer.headers["x-request-id"]
+    lines.sort(key=lambda line: line["index"])
+    assert [line["index"] for line in lines] == [0, 1, 2, 3]
+    assert all(line["model"] == whole["model"] for line in lines)
+    whole["results"][1]["error"]["request_id"] = request_id
+    assert [line["result"] for line in lines] == whole["results"]
+    assert "superbin_queue_photos 0.0" in client.get("/metrics").text
+
+
+def test_a_client_that_leaves_a_stream_gives_its_places_back(server: Server) -> None:
+    slow = encode(quarters(3000, 2000), "PNG")
+    with (
+        httpx.Client(base_url=server.url, timeout=30) as client,
+        client.stream(
+            "POST",
+            "/v1/classify",
+            files=files(PHOTO, *[slow] * 20),
+            headers={"accept": "application/x-ndjson"},
+        ) as answer,
+    ):
+        assert json.loads(next(answer.iter_lines()))["index"] == 0
+
+    def given_back() -> bool:
+        return "superbin_queue_photos 0.0" in httpx.get(f"{server.url}/metrics").text
+
+    until(given_back, "the places to be given back")
+
+
+def test_lines_of_a_request_without_photos_are_a_problem_as_ever(client: httpx.Client) -> None:
+    headers = {"accept": "application/x-ndjson", "content-type": "text/plain"}
+    problem(
+        client.post("/v1/classify", content=b"x", headers=headers), 415, "unsupported_media_type"
+    )

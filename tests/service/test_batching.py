@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.batching import DeadlineExceeded, Outcome, Scheduler
+from service.batching import DeadlineExceeded, Outcome, Scheduler, results_of
 from service.classifier import Answers
 from service.errors import PhotoBroken, SuperbinError
 from service.metrics import Metrics
@@ -79,7 +79,16 @@ def ask(
 ) -> asyncio.Task[list[Outcome | SuperbinError]]:
     """One request of so many photos; its photos are waiting when the loop was passed once."""
     loads = [partial(load, value) for value in values]
-    return asyncio.create_task(engine.classify(loads, client=client, timeout_s=timeout_s, **others))
+    return asyncio.create_task(
+        classify(engine, loads, client=client, timeout_s=timeout_s, **others)
+    )
+
+
+async def classify(
+    engine: Scheduler, loads: list[Callable[[], Pixels]], **others: Any
+) -> list[Outcome | SuperbinError]:
+    with engine.submitted(loads, **others) as outcomes:
+        return await results_of(outcomes)
 
 
 def values(found: list[Outcome | SuperbinError]) -> list[Any]:
@@ -184,7 +193,7 @@ def test_a_photo_that_does_not_decode_fails_alone() -> None:
             partial(broken, MemoryError()),
             partial(load, 2),
         ]
-        found = await engine.classify(loads, client="a", timeout_s=FOREVER_S)
+        found = await classify(engine, loads, client="a", timeout_s=FOREVER_S)
         assert values(found) == [1, PhotoBroken, InferenceError, 2]
         await engine.close()
 
