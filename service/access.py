@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -66,7 +66,7 @@ class Access:
             if code:  # the answer has begun: let the server close the connection
                 raise
             problem = problem_of_status(500, "something went wrong on our side", request_id)
-            await problem_response(problem)(scope, receive, send_on)
+            await problem_response(problem, path=scope["path"])(scope, receive, send_on)
         finally:
             # 499: the client left, or the server stopped, before there was an answer.
             self._record(scope, code or 499, time.perf_counter() - started)

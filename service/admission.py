@@ -53,6 +53,7 @@ class Place:
 
     photos: int
     nbytes: int
+    guessed: bool = False
 
 
 class Admission:
@@ -88,7 +89,7 @@ class Admission:
         Raises:
             QueueFull, TooSlow, Stopping: where it should come back later.
         """
-        place = Place(0, 0)
+        place = Place(0, 0, guessed=photos is None)
         try:
             self._check_wait(timeout_s)
             self._resize(place, self._guess(nbytes) if photos is None else photos, nbytes)
@@ -102,9 +103,10 @@ class Admission:
         Raises:
             QueueFull, Stopping: where more came than was guessed, and it does not fit.
         """
-        mean = nbytes / max(photos, 1)
-        known = self._mean_bytes
-        self._mean_bytes = mean if known is None else 0.9 * known + 0.1 * mean
+        if place.guessed:
+            mean = nbytes / max(photos, 1)
+            known = self._mean_bytes
+            self._mean_bytes = mean if known is None else 0.9 * known + 0.1 * mean
         self._resize(place, photos, nbytes)
 
     def _resize(self, place: Place, photos: int, nbytes: int) -> None:

@@ -20,7 +20,7 @@ from service.classifier import Classifier
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
-from service.routes import classify, health, metrics, models, page
+from service.routes import classify, health, inference_protocol, metrics, models, page
 from service.serving import Serving
 from service.settings import Settings
 
@@ -52,7 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url=None,  # routes/page.py has it, and /docs: FastAPI's loads parts from elsewhere
     )
     app.add_middleware(Access, metrics=measures)
-    for family in (classify, models, health, metrics, page):
+    for family in (classify, models, inference_protocol, health, metrics, page):
         app.include_router(family.router)
     _handle_errors(app, measures)
     return app
@@ -106,18 +106,19 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
         headers = None
         if isinstance(error, Unavailable):
             headers = {"Retry-After": str(error.retry_after_s)}
-        return problem_response(problem, headers)
+        return problem_response(problem, headers, path=request.url.path)
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
         problem = problem_of_status(error.status_code, detail, request.state.request_id)
-        return problem_response(problem, dict(error.headers or {}))
+        return problem_response(problem, dict(error.headers or {}), path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
-        return problem_response(problem_of_status(422, detail, request.state.request_id))
+        problem = problem_of_status(422, detail, request.state.request_id)
+        return problem_response(problem, path=request.url.path)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:

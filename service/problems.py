@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any
 
@@ -18,6 +19,8 @@ from service.errors import (
 )
 from service.results import InferenceError
 from service.schemas import Problem
+from service.serving import ModelUnknown
+from service.tensors import TensorMalformed
 from service.uploads import (
     RequestMalformed,
     RequestSlow,
@@ -46,6 +49,8 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     RequestSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
     TimeoutMalformed: (HTTPStatus.BAD_REQUEST, "The timeout is none"),
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
+    TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
+    ModelUnknown: (HTTPStatus.NOT_FOUND, "No such model is served"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }
 
@@ -63,8 +68,13 @@ def problem_of_status(code: int, detail: str, request_id: str) -> Problem:
     return _problem(status, status.phrase, detail, status.name.lower(), request_id)
 
 
-def problem_response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    """A problem as the whole answer."""
+def problem_response(
+    problem: Problem, headers: dict[str, str] | None = None, *, path: str = ""
+) -> Response:
+    """A problem as the whole answer, in the words of the protocol that `path` belongs to."""
+    if path.startswith("/v2/"):  # clients of the Open Inference Protocol read `error` alone
+        body = json.dumps({"error": problem.detail, "reason": problem.reason})
+        return Response(body, problem.status, headers=headers, media_type="application/json")
     return Response(
         problem.model_dump_json(), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

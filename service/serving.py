@@ -9,9 +9,16 @@ from starlette.requests import Request
 from service.admission import Admission
 from service.batching import Scheduler
 from service.bundle import Manifest
+from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
 from service.settings import Settings
+
+
+class ModelUnknown(SuperbinError):
+    """No model of this name and version is served."""
+
+    reason = "unknown_model"
 
 
 @dataclass

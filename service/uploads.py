@@ -110,9 +110,7 @@ def announce(request: Request, settings: Settings) -> Announced:
         RequestTooLarge, RequestUnsupported, PhotoTooLarge, TimeoutMalformed: with what was expected
             and what came.
     """
-    coding = request.headers.get("content-encoding", "identity")
-    if coding != "identity":
-        raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
+    _check_coding(request)
     timeout_s = _timeout(request, settings)
     content_type = request.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
@@ -125,6 +123,33 @@ def announce(request: Request, settings: Settings) -> Announced:
             raise _as_photo(error) from error
     came = f"the type {content_type[:80]!r}" if content_type else "no Content-Type"
     raise RequestUnsupported(f"{EXPECTED}, got {came}")
+
+
+def announce_body(request: Request, settings: Settings) -> Announced:
+    """Read the headers of a body that is neither a form nor a photo.
+
+    Raises:
+        RequestTooLarge, RequestUnsupported, TimeoutMalformed: with what was expected and what came.
+    """
+    _check_coding(request)
+    nbytes = _announced_bytes(request, settings.max_request_bytes)
+    return Announced(None, nbytes, _timeout(request, settings))
+
+
+async def read_body(request: Request, settings: Settings) -> bytes:
+    """All of a body that `announce_body` announced.
+
+    Raises:
+        RequestTooLarge, RequestSlow: with what was expected and what came.
+    """
+    async with aclosing(_limited(request, settings.max_request_bytes, settings)) as stream:
+        return b"".join([chunk async for chunk in stream])
+
+
+def _check_coding(request: Request) -> None:
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
 
 
 def _announced_bytes(request: Request, max_bytes: int) -> int:

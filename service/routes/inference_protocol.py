@@ -1,0 +1,124 @@
+"""The Open Inference Protocol v2 over HTTP, for clients that speak it already."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+
+from service import __version__
+from service.batching import Outcome, results_of
+from service.bundle import OUTPUTS
+from service.errors import SuperbinError
+from service.intake import submitted, unless_gone
+from service.preprocess import Pixels, decode
+from service.serving import ModelUnknown, Serving, serving
+from service.tensors import Inference, metadata, read_inference, write_answer
+from service.uploads import TooManyPhotos, announce_body, read_body
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+INLINE_BYTES = 65_536  # a longer body is parsed on a thread, so that others need not wait for it
+MODEL = "/v2/models/{name}"
+VERSION = MODEL + "/versions/{version}"
+
+router = APIRouter(tags=["Open Inference Protocol v2"])
+
+
+@router.get("/v2")
+async def server() -> dict[str, Any]:
+    """The server and the extensions that it has."""
+    extensions = ["binary_tensor_data", "classification"]
+    return {"name": "superbin", "version": __version__, "extensions": extensions}
+
+
+@router.get("/v2/health/live")
+async def live() -> dict[str, bool]:
+    """Whether the process runs and answers."""
+    return {"live": True}
+
+
+@router.get("/v2/health/ready")
+async def ready(request: Request, response: Response) -> dict[str, bool]:
+    """Whether it wants requests."""
+    return _ready(serving(request), response)
+
+
+@router.get(MODEL)
+@router.get(VERSION)
+async def model(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+    """Inputs and outputs of a model."""
+    manifest = _served(request, name, version).manifest
+    return metadata(manifest, [manifest.version])
+
+
+@router.get(MODEL + "/ready")
+@router.get(VERSION + "/ready")
+async def model_ready(
+    request: Request, response: Response, name: str, version: str | None = None
+) -> dict[str, bool]:
+    """Whether a model wants requests."""
+    return _ready(_served(request, name, version), response)
+
+
+@router.post(MODEL + "/infer")
+@router.post(VERSION + "/infer")
+async def infer(request: Request, name: str, version: str | None = None) -> Response:
+    """Run photos: UINT8 pixels, or BYTES of encoded photos; JSON or the binary extension."""
+    held = _served(request, name, version)
+    announced = announce_body(request, held.settings)
+    with held.admission.admit(1, announced.nbytes, announced.timeout_s) as place:
+        body = await read_body(request, held.settings)
+        read = partial(read_inference, body, request.headers.get(HEADER_LENGTH), held.manifest)
+        asked = await asyncio.to_thread(read) if len(body) > INLINE_BYTES else read()
+        photos = len(asked.photos)
+        request.state.photos = photos
+        if photos > held.settings.max_photos:
+            raise TooManyPhotos(
+                f"expected at most {held.settings.max_photos} photos a request, got {photos}"
+            )
+        held.admission.settle(place, photos, len(body))
+        loads = [partial(_load, held, photo) for photo in asked.photos]
+        with submitted(held, request, loads, announced.timeout_s) as outcomes:
+            found = await unless_gone(request, results_of(outcomes))
+    return _answer(held, asked, found)
+
+
+def _load(held: Serving, photo: Pixels | bytes) -> Pixels:
+    if isinstance(photo, bytes):
+        return decode(photo, held.manifest.preprocessing, held.settings.photo_limits)
+    return photo
+
+
+def _answer(held: Serving, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
+    """All photos' rows; or the first error, since the protocol has none for one of several."""
+    rows = []
+    for one in found:
+        if isinstance(one, SuperbinError):
+            raise one
+        rows.append(one.answers)
+    answers = {name: np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS}
+    body, header_length = write_answer(held.manifest, asked, answers)
+    if header_length is None:
+        return Response(body, media_type="application/json")
+    return Response(
+        body, media_type="application/octet-stream", headers={HEADER_LENGTH: str(header_length)}
+    )
+
+
+def _served(request: Request, name: str, version: str | None) -> Serving:
+    held = serving(request)
+    manifest = held.manifest
+    if name != manifest.name or version not in {None, manifest.version}:
+        raise ModelUnknown(
+            f"expected the model {manifest.name}, version {manifest.version}, got {name[:64]!r}"
+            + (f", version {version[:64]!r}" if version else "")
+        )
+    return held
+
+
+def _ready(held: Serving, response: Response) -> dict[str, bool]:
+    response.status_code = 200 if held.ready else 503
+    return {"ready": held.ready}
