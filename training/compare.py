@@ -11,7 +11,7 @@ import numpy as np
 
 from training.checkpoint import read_config
 from training.errors import RunError
-from training.outcome import CONTEXT_NAMES
+from training.outcome import BANK, CONTEXT_NAMES
 
 FIGURES = ("accuracy", "balanced_accuracy")
 
@@ -35,13 +35,14 @@ def compare_runs(runs: list[Path], split: str) -> str:
     ]
     for name, reports in sorted(groups.items()):
         reports.sort(key=lambda pair: pair[0])
-        for context in (None, *CONTEXT_NAMES.values()):
+        served = reports[0][1]["context"]  # of cross-entropy it is the only one
+        for context in (None, *(CONTEXT_NAMES.values() if served == BANK else ())):
             for figure in FIGURES:
                 values = [
                     (report if context is None else report["other_contexts"][context])[figure]
                     for _, report in reports
                 ]
-                rows.append(_row(name, context or "bank (served)", figure, values))
+                rows.append(_row(name, context or served, figure, values))
     return "\n".join(rows)
 
 

@@ -27,7 +27,7 @@ from training.metrics import (
     credible_interval,
     expected_calibration_error,
 )
-from training.outcome import CONTEXT_NAMES, Array, Outcome, measure
+from training.outcome import BANK, CONTEXT_NAMES, Array, Outcome, measure
 
 
 def evaluate_target(
@@ -68,7 +68,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "split": outcome.split,
         "photos": len(labels),
         "bad_photos": outcome.bad,
-        "context": "bank" if outcome.method == "sclre" else "none: photos never see each other",
+        "context": BANK if outcome.method == "sclre" else "none: photos never see each other",
         "accuracy": accuracy(predicted, labels),
         "accuracy_interval": credible_interval(predicted, labels, k, "accuracy"),
         "balanced_accuracy": balanced_accuracy(predicted, labels, k),

@@ -24,6 +24,7 @@ from training.progress import track
 Array = npt.NDArray[Any]
 
 CALIBRATION = "calibration.json"
+BANK = "bank (served)"
 CONTEXT_NAMES = {
     "batch": "batch protocol (other test photos in sight; not served)",
     "lone": "lone photo without a bank (a plain export; not served)",
