@@ -49,10 +49,11 @@ class Stopping(Unavailable):
 
 @dataclass
 class Place:
-    """What one request holds."""
+    """What one request holds, and the backlog that it will join."""
 
-    photos: int
-    nbytes: int
+    backlog: Backlog
+    photos: int = 0
+    nbytes: int = 0
     guessed: bool = False
 
 
@@ -61,14 +62,12 @@ class Admission:
 
     def __init__(
         self,
-        backlog: Backlog,
         *,
         max_photos: int,
         max_bytes: int,
         max_request_photos: int,
         metrics: Metrics,
     ) -> None:
-        self._backlog = backlog
         self._max_photos = max_photos
         self._max_request_photos = max_request_photos
         self._max_bytes = max_bytes
@@ -78,10 +77,13 @@ class Admission:
         self._closing = False
 
     @contextmanager
-    def admit(self, photos: int | None, nbytes: int, timeout_s: float) -> Iterator[Place]:
+    def admit(
+        self, backlog: Backlog, photos: int | None, nbytes: int, timeout_s: float
+    ) -> Iterator[Place]:
         """Hold the places of a request until it is answered: all or nothing.
 
         Args:
+            backlog: of the model that is to answer.
             photos: how many; None where the headers do not tell, then guessed from the bytes.
             nbytes: of the body, at most.
             timeout_s: within which the request wants its answer.
@@ -89,9 +91,9 @@ class Admission:
         Raises:
             QueueFull, TooSlow, Stopping: where it should come back later.
         """
-        place = Place(0, 0, guessed=photos is None)
+        place = Place(backlog, guessed=photos is None)
         try:
-            self._check_wait(timeout_s)
+            _check_wait(backlog, timeout_s)
             self._resize(place, self._guess(nbytes) if photos is None else photos, nbytes)
             yield place
         finally:
@@ -122,13 +124,13 @@ class Admission:
             raise QueueFull(
                 f"expected at most {self._max_photos} photos in the queue, which holds "
                 f"{self._photos - place.photos}, and {photos} came",
-                self._retry_after(self._photos + more - self._max_photos),
+                _retry_after(place.backlog, self._photos + more - self._max_photos),
             )
         if more_bytes > 0 and self._nbytes + more_bytes > self._max_bytes:
             raise QueueFull(
                 f"expected at most {self._max_bytes:,} bytes in the queue, which holds "
                 f"{self._nbytes - place.nbytes:,}, and {nbytes:,} came",
-                self._retry_after(1),
+                _retry_after(place.backlog, 1),
             )
         self._hold(place, photos, nbytes)
 
@@ -147,19 +149,20 @@ class Admission:
         guess = round(nbytes / self._mean_bytes) if self._mean_bytes else 1
         return min(max(guess, 1), self._max_request_photos)
 
-    def _check_wait(self, timeout_s: float) -> None:
-        wait_s = self._backlog.wait_s
-        if wait_s > timeout_s:
-            raise TooSlow(
-                f"expected an answer within {timeout_s:g} s, and the photos that wait already take "
-                f"about {wait_s:.1f} s",
-                _whole_seconds(wait_s - timeout_s),
-            )
 
-    def _retry_after(self, photos: int) -> int:
-        """Seconds until so many places are free."""
-        rate = self._backlog.rate
-        return _whole_seconds(photos / rate if rate else 0.0)
+def _check_wait(backlog: Backlog, timeout_s: float) -> None:
+    wait_s = backlog.wait_s
+    if wait_s > timeout_s:
+        raise TooSlow(
+            f"expected an answer within {timeout_s:g} s, and the photos that wait already take "
+            f"about {wait_s:.1f} s",
+            _whole_seconds(wait_s - timeout_s),
+        )
+
+
+def _retry_after(backlog: Backlog, photos: int) -> int:
+    """Seconds until so many places are free."""
+    return _whole_seconds(photos / backlog.rate if backlog.rate else 0.0)
 
 
 def _whole_seconds(wait_s: float) -> int:

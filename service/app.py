@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,12 +16,12 @@ from starlette.requests import ClientDisconnect
 from service import __version__
 from service.access import Access
 from service.admission import Admission, Unavailable
-from service.batching import Scheduler
-from service.catalogue import list_models, open_classifiers
-from service.classifier import Classifier
 from service.errors import SuperbinError
+from service.keys import KeyRefused, read_keys
 from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
+from service.quota import Quota, RateLimited
+from service.registry import Registry
 from service.routes import classify, health, inference_protocol, metrics, models, page
 from service.serving import Serving
 from service.settings import Settings
@@ -37,11 +39,11 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            classifiers = open_classifiers(settings)
+            app.state.serving = await _start(settings, measures)
         except SuperbinError as error:
             app.state.start_error = error  # the server tells it without a traceback
             raise
-        async with _serving(settings, measures, classifiers) as app.state.serving:
+        async with _serving(app.state.serving):
             yield
 
     app = FastAPI(
@@ -58,43 +60,44 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-@asynccontextmanager
-async def _serving(
-    settings: Settings, measures: Metrics, classifiers: list[Classifier]
-) -> AsyncIterator[Serving]:
-    """Put the parts together around warm classifiers; at the end answer what waits and let go."""
-    classifier = classifiers[0]
-    measures.model(classifier)
-    scheduler = Scheduler(
-        [one.run for one in classifiers],
-        decode_workers=settings.decode_workers,
-        max_batch=settings.max_batch,
-        max_delay_s=settings.max_delay_s,
-        metrics=measures,
-    )
+async def _start(settings: Settings, measures: Metrics) -> Serving:
+    """Load the models and put the parts together around them."""
+    keys = read_keys(settings.keys_file)
+    registry = Registry(settings, measures)
+    await registry.start()
     admission = Admission(
-        scheduler.backlog,
         max_photos=settings.max_queue,
         max_bytes=settings.max_queue_bytes,
         max_request_photos=settings.max_photos,
         metrics=measures,
     )
-    served = classifier.bundle
-    models = list_models(settings.models_dir, default=served.path, loaded=classifier)
-    serving = Serving(settings, measures, served.manifest, admission, scheduler, models)
+    burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
+    quota = Quota(settings.rate_photos_s, burst)
+    return Serving(settings, measures, keys, quota, admission, registry)
+
+
+@asynccontextmanager
+async def _serving(serving: Serving) -> AsyncIterator[None]:
+    """Welcome requests; at the end answer what waits and let go."""
+    registry = serving.registry
+    watching = asyncio.create_task(registry.watch()) if serving.settings.watch_s else None
     serving.set_ready(True)
+    classifiers = registry.default.classifiers
     log.info(
         "ready",
-        model=served.id,
-        variant=classifier.variant,
+        model=registry.default.bundle.id,
+        variant=classifiers[0].variant,
         providers=[one.provider for one in classifiers],
     )
     try:
-        yield serving
+        yield
     finally:
         serving.set_ready(False)
-        admission.close()
-        await scheduler.close()
+        serving.admission.close()
+        if watching:
+            watching.cancel()
+            await asyncio.wait([watching])
+        await registry.close()
         log.info("stopped")
 
 
@@ -104,8 +107,10 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
         problem = problem_of(error, request.state.request_id)
         measures.rejection(problem.reason)
         headers = None
-        if isinstance(error, Unavailable):
+        if isinstance(error, Unavailable | RateLimited):
             headers = {"Retry-After": str(error.retry_after_s)}
+        elif isinstance(error, KeyRefused):
+            headers = {"WWW-Authenticate": "Bearer"}
         return problem_response(problem, headers, path=request.url.path)
 
     @app.exception_handler(HTTPException)

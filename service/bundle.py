@@ -93,6 +93,13 @@ class Metric(_Record):
     interval: tuple[float, float] | None = None  # 95%, see training.metrics
 
 
+class SelfTest(_Record):
+    """A photo in the bundle, and the probabilities that the default variant gave it, by place."""
+
+    file: str
+    probabilities: tuple[float, ...]
+
+
 class Provenance(_Record):
     """Where a model comes from, to the commit and the seed."""
 
@@ -121,6 +128,7 @@ class Manifest(_Record):
     files: dict[str, FileRecord]
     provenance: Provenance
     metrics: tuple[Metric, ...] = ()
+    self_test: tuple[SelfTest, ...] = ()
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -139,6 +147,12 @@ class Manifest(_Record):
         unlisted = set(self.variants.values()) - set(self.files)
         if unlisted:
             raise ValueError(f"variants without a SHA-256 under files: {sorted(unlisted)}")
+        for case in self.self_test:
+            if case.file not in self.files or len(case.probabilities) != len(self.superclasses):
+                raise ValueError(
+                    f"expected a self-test of a listed file and {len(self.superclasses)} "
+                    f"probabilities, got {case.file!r} and {len(case.probabilities)}"
+                )
         return self
 
 

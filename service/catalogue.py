@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from service.bundle import Bundle, find_bundles, read_bundle, resolve_bundle
+from service.bundle import Bundle, find_bundles, read_bundle
 from service.classifier import Classifier
 from service.devices import session_devices
 from service.errors import BundleError
 from service.schemas import BrokenModel, ModelInfo
+from service.self_test import check_answers
 from service.settings import Settings
 
 
@@ -25,32 +27,34 @@ def open_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def open_classifiers(settings: Settings) -> list[Classifier]:
-    """A classifier for each session that the settings ask for, warmed up.
+def open_classifiers(settings: Settings, path: Path) -> list[Classifier]:
+    """A classifier for each session that the settings ask for, tried and warmed up.
 
     Raises:
-        BundleError, ProviderError: where one cannot run as asked.
+        BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
+            it was exported.
     """
-    bundle = open_bundle(resolve_bundle(settings.models_dir, settings.model))
+    bundle = open_bundle(path)
     devices = session_devices(settings.device)
     threads = max(1, settings.threads // len(devices))
     classifiers = []
     for device in devices:
         classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
+        check_answers(classifier)
         classifier.warm_up((1, settings.max_batch))
         classifiers.append(classifier)
     return classifiers
 
 
 def list_models(
-    models_dir: Path, *, default: Path | None = None, loaded: Classifier | None = None
+    models_dir: Path, *, default: Path | None = None, loaded: Sequence[Classifier] = ()
 ) -> list[ModelInfo | BrokenModel]:
     """Every bundle, verified; one that is not sound is listed with what is wrong with it.
 
     Args:
         models_dir: where to look.
         default: folder of the bundle that answers where none is named.
-        loaded: the classifier that runs, if any.
+        loaded: the classifiers that run.
     """
     found: list[ModelInfo | BrokenModel] = []
     for path in find_bundles(models_dir):
@@ -65,7 +69,7 @@ def list_models(
                 )
             )
             continue
-        running = loaded if loaded and loaded.bundle.path == path else None
+        running = next((one for one in loaded if one.bundle.path == path), None)
         found.append(_info(bundle, is_default, running))
     return found
 

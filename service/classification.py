@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.bundle import resolve_bundle
 from service.catalogue import open_classifiers
 from service.classifier import Classifier
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
@@ -39,7 +40,8 @@ def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileR
     Raises:
         BundleError, ProviderError: where it cannot be.
     """
-    classifier, *_ = open_classifiers(settings)
+    path = resolve_bundle(settings.models_dir, settings.models[0])
+    classifier, *_ = open_classifiers(settings, path)
     return (_classify(classifier, photo, settings) for photo in photos)
 
 

@@ -5,6 +5,7 @@ Imports stay inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from service.schemas import BrokenModel, ModelInfo
 
 GROUP = "superbin.commands"
-OWN = frozenset({"serve", "classify", "models"})
+OWN = frozenset({"serve", "classify", "models", "key"})
 
 app = typer.Typer(
     name="superbin",
@@ -96,7 +97,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     except SuperbinError as error:
         _fail(str(error))
     try:
-        default = resolve_bundle(settings.models_dir, settings.model)
+        default = resolve_bundle(settings.models_dir, settings.models[0])
     except BundleError:
         default = None
     found = list_models(settings.models_dir, default=default)
@@ -108,6 +109,22 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     else:
         print(f"No bundles in {settings.models_dir}", file=sys.stderr)
     raise typer.Exit(1 if any(_is_broken(one) for one in found) else 0)
+
+
+@app.command()
+def key(
+    holder: Annotated[str, typer.Argument(help="Who is to hold it: a word for the logs.")],
+    admin: Annotated[bool, typer.Option("--admin", help="May change what is served.")] = False,
+) -> None:
+    """Make an API key: shown once, with the line that SUPERBIN_KEYS_FILE needs."""
+    from service.keys import NAME, digest_of, new_key
+
+    if not re.fullmatch(NAME, holder):
+        _fail(f"expected a word of letters, digits, dots, dashes and underscores, got {holder!r}")
+    made = new_key()
+    section = "admins" if admin else "clients"
+    print(f"{holder}'s key, which is stored nowhere:\n  {made}", file=sys.stderr)
+    print(f'{section}."{holder}" = "{digest_of(made)}"')  # a line that can be appended
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from service.batching import Outcome
 from service.preprocess import Pixels, decode
+from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.uploads import Upload, announce, receive
 
@@ -26,50 +27,81 @@ class Intake:
     """The photos of one request, while its places are held."""
 
     held: Serving
+    model: LoadedModel
     request: Request
+    client: str
     uploads: list[Upload]
     timeout_s: float
     read_s: float
 
     def submitted(self) -> AbstractContextManager[Futures]:
         """Hand them to the scheduler; at the end what is not answered is dropped."""
-        spec, limits = self.held.manifest.preprocessing, self.held.settings.photo_limits
+        spec, limits = self.model.manifest.preprocessing, self.held.settings.photo_limits
 
         def load(upload: Upload) -> Pixels:
             return decode(upload.read(limits.max_bytes), spec, limits)
 
-        loads = [partial(load, upload) for upload in self.uploads]
-        return submitted(self.held, self.request, loads, self.timeout_s)
+        return self.model.scheduler.submitted(
+            [partial(load, upload) for upload in self.uploads],
+            client=self.client,
+            bulk=len(self.uploads) > self.held.settings.interactive_photos,
+            timeout_s=self.timeout_s,
+        )
 
 
 @asynccontextmanager
-async def intake(request: Request) -> AsyncIterator[Intake]:
+async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
     """Admit a request by its headers, then read its photos.
 
+    Args:
+        model: `name` or `name/version`; None for the default one.
+
     Raises:
-        SuperbinError: of `service.uploads` and `service.admission`, before anything is decoded.
+        SuperbinError: of `service.keys`, `.quota`, `.registry`, `.uploads` and `.admission`, before
+            anything is decoded.
     """
     held = serving(request)
+    client = identify(request)
+    held.quota.check(client)
     announced = announce(request, held.settings)
-    with held.admission.admit(announced.photos, announced.nbytes, announced.timeout_s) as place:
+    with (
+        held.registry.find(model).lease() as chosen,
+        held.admission.admit(
+            chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
+        ) as place,
+    ):
         started = time.perf_counter()
         async with receive(request, announced, held.settings) as uploads:
             read_s = time.perf_counter() - started
             request.state.photos = len(uploads)
+            held.quota.charge(client, len(uploads))
             held.admission.settle(place, len(uploads), sum(upload.size for upload in uploads))
-            yield Intake(held, request, uploads, announced.timeout_s, read_s)
+            yield Intake(held, chosen, request, client, uploads, announced.timeout_s, read_s)
 
 
-def submitted(
-    held: Serving, request: Request, loads: Sequence[Callable[[], Pixels]], timeout_s: float
-) -> AbstractContextManager[Futures]:
-    """Hand photos to the scheduler, in the name of who sent the request."""
-    return held.scheduler.submitted(
-        loads,
-        client=request.client.host if request.client else "",
-        bulk=len(loads) > held.settings.interactive_photos,
-        timeout_s=timeout_s,
-    )
+def identify(request: Request) -> str:
+    """The holder of the request's key; where no keys are set, the address that it came from.
+
+    Raises:
+        KeyRefused: where keys are set and none of them came.
+    """
+    holder = serving(request).keys.client(key_of(request))
+    return holder or (request.client.host if request.client else "")
+
+
+def identify_admin(request: Request) -> str:
+    """The holder of an admin key.
+
+    Raises:
+        AdminOff, KeyRefused: where none is set or none of them came.
+    """
+    return serving(request).keys.admin(key_of(request))
+
+
+def key_of(request: Request) -> str | None:
+    """From `Authorization: Bearer` or `X-API-Key`."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from service.classifier import Classifier
@@ -86,9 +89,17 @@ class Metrics:
             ("name", "version", "variant", "sha256", "provider"),
             registry=registry,
         )
+        self._loads = Counter(
+            "superbin_model_loads_total",
+            "Models that were loaded, or refused, while serving.",
+            ("outcome",),
+            registry=registry,
+        )
         self._ready = Gauge(
             "superbin_ready", "1 from warm-up to shutdown, else 0.", registry=registry
         )
+        for outcome in ("loaded", "refused"):
+            self._loads.labels(outcome)
         for stage in STAGES:  # present from the first scrape on
             self._stage_seconds.labels(stage)
 
@@ -130,13 +141,26 @@ class Metrics:
         """Say whether requests are welcome."""
         self._ready.set(ready)
 
-    def model(self, classifier: Classifier) -> None:
-        """Publish which model answers, and where it runs."""
-        manifest = classifier.bundle.manifest
-        file = manifest.files[manifest.variants[classifier.variant]]
-        self._model_info.labels(
-            manifest.name, manifest.version, classifier.variant, file.sha256, classifier.provider
-        ).set(1)
+    def load(self, outcome: Literal["loaded", "refused"]) -> None:
+        """Count a model that was loaded, or refused, while serving."""
+        self._loads.labels(outcome).inc()
+
+    def forget(self, classifiers: Sequence[Classifier]) -> None:
+        """A model answers no more."""
+        self._model_info.remove(*_model_labels(classifiers))
+
+    def model(self, classifiers: Sequence[Classifier]) -> None:
+        """Publish a model that answers, and where it runs."""
+        manifest = classifiers[0].bundle.manifest
+        self._model_info.labels(*_model_labels(classifiers)).set(1)
         for superclass in manifest.superclasses:
             for decision in ("sort", "manual"):
                 self._predictions.labels(superclass, decision)
+
+
+def _model_labels(classifiers: Sequence[Classifier]) -> tuple[str, ...]:
+    first = classifiers[0]
+    manifest = first.bundle.manifest
+    file = manifest.files[manifest.variants[first.variant]]
+    providers = ",".join(sorted({one.provider for one in classifiers}))
+    return manifest.name, manifest.version, first.variant, file.sha256, providers

@@ -17,9 +17,11 @@ from service.errors import (
     PhotoUnsupported,
     SuperbinError,
 )
+from service.keys import AdminOff, KeyRefused
+from service.quota import RateLimited
+from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
 from service.schemas import Problem
-from service.serving import ModelUnknown
 from service.tensors import TensorMalformed
 from service.uploads import (
     RequestMalformed,
@@ -51,6 +53,10 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
     ModelUnknown: (HTTPStatus.NOT_FOUND, "No such model is served"),
+    ModelRefused: (HTTPStatus.CONFLICT, "The model is refused"),
+    KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
+    AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }
 

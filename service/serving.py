@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.admission import Admission
-from service.batching import Scheduler
-from service.bundle import Manifest
-from service.errors import SuperbinError
+from service.keys import Keys
 from service.metrics import Metrics
-from service.schemas import BrokenModel, ModelInfo
+from service.quota import Quota
+from service.registry import Registry
 from service.settings import Settings
-
-
-class ModelUnknown(SuperbinError):
-    """No model of this name and version is served."""
-
-    reason = "unknown_model"
 
 
 @dataclass
@@ -27,10 +20,10 @@ class Serving:
 
     settings: Settings
     metrics: Metrics
-    manifest: Manifest
+    keys: Keys
+    quota: Quota
     admission: Admission
-    scheduler: Scheduler
-    models: list[ModelInfo | BrokenModel]
+    registry: Registry
     ready: bool = False
 
     def set_ready(self, ready: bool) -> None:

@@ -60,7 +60,13 @@ class Settings(BaseSettings):
     model: str = Field(
         "refuse",
         min_length=1,
-        description="Bundle to serve: a name, for its newest version, or name/version.",
+        description="Bundles to serve, by commas: a name, for its newest version, or name/version; "
+        "the first answers where a request names none.",
+    )
+    watch_s: float = Field(
+        10.0,
+        ge=0.0,
+        description="Seconds between looks for newer versions in the folder; 0 never looks.",
     )
     variant: str | None = Field(
         None, description="Which of the bundle's graphs to run; by default the bundle's own choice."
@@ -82,6 +88,14 @@ class Settings(BaseSettings):
         description="Photos decoded at the same time; by default the available cores.",
     )
 
+    keys_file: Path | None = Field(
+        None, description="TOML file with API keys, see below; without one anybody may ask."
+    )
+    rate_photos_s: float = Field(
+        0.0,
+        ge=0.0,
+        description="Photos a second that one key, or one address, may bring; 0 is no limit.",
+    )
     max_batch: int = Field(16, ge=1, description="Photos run together at most.")
     max_queue: int = Field(
         128,
@@ -133,6 +147,11 @@ class Settings(BaseSettings):
     grace_period_s: int = Field(
         8, ge=0, description="Seconds that running requests get to finish once the port is closed."
     )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """`model`, one by one."""
+        return tuple(one.strip() for one in self.model.split(","))
 
     @property
     def photo_limits(self) -> PhotoLimits:

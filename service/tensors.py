@@ -266,7 +266,7 @@ def _blob(tensor: npt.NDArray[Any]) -> bytes:
     return np.ascontiguousarray(tensor, dtype=tensor.dtype.newbyteorder("<")).tobytes()
 
 
-def metadata(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
+def metadata(manifest: Manifest) -> dict[str, Any]:
     """The model as the protocol describes one."""
     spec = manifest.preprocessing
     superclasses, unknown = len(manifest.superclasses), -1
@@ -280,7 +280,7 @@ def metadata(manifest: Manifest, versions: list[str]) -> dict[str, Any]:
     images = {"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}
     return {
         "name": manifest.name,
-        "versions": versions,
+        "versions": [manifest.version],
         "platform": "onnxruntime_onnx",
         "inputs": [images],
         "outputs": [

@@ -127,13 +127,17 @@ def export(
     card: Annotated[
         Path | None, typer.Option(help="Markdown about data, licences and use, for CARD.md.")
     ] = None,
+    self_test: Annotated[
+        Path | None,
+        typer.Option(help="Photos that the bundle takes along to try itself; default: 8 of val."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Write a bundle: fp32 and int8 ONNX, manifest and model card, or refuse."""
     with _explained():
         from training.export import export_run
 
-        export_run(run, data, out, superclasses, card, device)
+        export_run(run, data, out, superclasses, card, self_test, device)
 
 
 def bank_curve(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -44,6 +44,10 @@ NOT_STORED = {"Cache-Control": "no-store"}
 Answer = TypeVar("Answer", Classification, Embedding)
 Tell = Callable[[Intake, Upload, Outcome], Answer]
 
+ModelQuery = Annotated[
+    str | None, Query(description="`name` or `name/version`; by default the first one served.")
+]
+
 router = APIRouter(tags=["classify"])
 
 
@@ -54,9 +58,9 @@ router = APIRouter(tags=["classify"])
     responses=CLASSIFY_RESPONSES,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def classify(request: Request) -> Response:
+async def classify(request: Request, model: ModelQuery = None) -> Response:
     """Classify every photo of the request."""
-    return await _answer(request, _classification, ClassifyAnswer)
+    return await _answer(request, model, _classification, ClassifyAnswer)
 
 
 @router.post(
@@ -66,13 +70,13 @@ async def classify(request: Request) -> Response:
     responses=EMBED_RESPONSES,
     openapi_extra={"requestBody": REQUEST_BODY},
 )
-async def embed(request: Request) -> Response:
+async def embed(request: Request, model: ModelQuery = None) -> Response:
     """The embedding of every photo of the request."""
-    return await _answer(request, _embedding, EmbedAnswer)
+    return await _answer(request, model, _embedding, EmbedAnswer)
 
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
-    answer = classification(photos.held.manifest, outcome.answers, upload.filename)
+    answer = classification(photos.model.manifest, outcome.answers, upload.filename)
     photos.held.metrics.prediction(answer)
     return answer
 
@@ -82,10 +86,13 @@ def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
 
 
 async def _answer(
-    request: Request, tell: Tell[Answer], whole: type[ClassifyAnswer] | type[EmbedAnswer]
+    request: Request,
+    model: str | None,
+    tell: Tell[Answer],
+    whole: type[ClassifyAnswer] | type[EmbedAnswer],
 ) -> Response:
     async with AsyncExitStack() as stack:
-        photos = await stack.enter_async_context(intake(request))
+        photos = await stack.enter_async_context(intake(request, model))
         outcomes = stack.enter_context(photos.submitted())
         if NDJSON in request.headers.get("accept", ""):
             return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
@@ -159,7 +166,7 @@ def _refusal(photos: Intake, upload: Upload, error: SuperbinError) -> Refusal:
 
 
 def _model(photos: Intake) -> ModelId:
-    manifest = photos.held.manifest
+    manifest = photos.model.manifest
     return ModelId(name=manifest.name, version=manifest.version)
 
 

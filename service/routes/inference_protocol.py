@@ -11,11 +11,12 @@ from fastapi import APIRouter, Request, Response
 
 from service import __version__
 from service.batching import Outcome, results_of
-from service.bundle import OUTPUTS
+from service.bundle import OUTPUTS, Manifest
 from service.errors import SuperbinError
-from service.intake import submitted, unless_gone
-from service.preprocess import Pixels, decode
-from service.serving import ModelUnknown, Serving, serving
+from service.intake import identify, unless_gone
+from service.preprocess import PhotoLimits, Pixels, decode
+from service.registry import LoadedModel
+from service.serving import Serving, serving
 from service.tensors import Inference, metadata, read_inference, write_answer
 from service.uploads import TooManyPhotos, announce_body, read_body
 
@@ -50,8 +51,8 @@ async def ready(request: Request, response: Response) -> dict[str, bool]:
 @router.get(VERSION)
 async def model(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Inputs and outputs of a model."""
-    manifest = _served(request, name, version).manifest
-    return metadata(manifest, [manifest.version])
+    identify(request)
+    return metadata(_served(request, name, version).manifest)
 
 
 @router.get(MODEL + "/ready")
@@ -60,39 +61,55 @@ async def model_ready(
     request: Request, response: Response, name: str, version: str | None = None
 ) -> dict[str, bool]:
     """Whether a model wants requests."""
-    return _ready(_served(request, name, version), response)
+    _served(request, name, version)
+    return _ready(serving(request), response)
 
 
 @router.post(MODEL + "/infer")
 @router.post(VERSION + "/infer")
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Run photos: UINT8 pixels, or BYTES of encoded photos; JSON or the binary extension."""
-    held = _served(request, name, version)
+    held = serving(request)
+    client = identify(request)
+    held.quota.check(client)
     announced = announce_body(request, held.settings)
-    with held.admission.admit(1, announced.nbytes, announced.timeout_s) as place:
+    with (
+        _served(request, name, version).lease() as chosen,
+        held.admission.admit(
+            chosen.scheduler.backlog, 1, announced.nbytes, announced.timeout_s
+        ) as place,
+    ):
         body = await read_body(request, held.settings)
-        read = partial(read_inference, body, request.headers.get(HEADER_LENGTH), held.manifest)
-        asked = await asyncio.to_thread(read) if len(body) > INLINE_BYTES else read()
+        asked = await _read(request, body, chosen.manifest)
         photos = len(asked.photos)
         request.state.photos = photos
+        held.quota.charge(client, photos)
         if photos > held.settings.max_photos:
             raise TooManyPhotos(
                 f"expected at most {held.settings.max_photos} photos a request, got {photos}"
             )
         held.admission.settle(place, photos, len(body))
-        loads = [partial(_load, held, photo) for photo in asked.photos]
-        with submitted(held, request, loads, announced.timeout_s) as outcomes:
+        limits = held.settings.photo_limits
+        with chosen.scheduler.submitted(
+            [partial(_load, photo, chosen.manifest, limits) for photo in asked.photos],
+            client=client,
+            bulk=photos > held.settings.interactive_photos,
+            timeout_s=announced.timeout_s,
+        ) as outcomes:
             found = await unless_gone(request, results_of(outcomes))
-    return _answer(held, asked, found)
+    return _answer(chosen.manifest, asked, found)
 
 
-def _load(held: Serving, photo: Pixels | bytes) -> Pixels:
-    if isinstance(photo, bytes):
-        return decode(photo, held.manifest.preprocessing, held.settings.photo_limits)
-    return photo
+async def _read(request: Request, body: bytes, manifest: Manifest) -> Inference:
+    read = partial(read_inference, body, request.headers.get(HEADER_LENGTH), manifest)
+    return await asyncio.to_thread(read) if len(body) > INLINE_BYTES else read()
 
 
-def _answer(held: Serving, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
+def _load(photo: Pixels | bytes, manifest: Manifest, limits: PhotoLimits) -> Pixels:
+    return decode(photo, manifest.preprocessing, limits) if isinstance(photo, bytes) else photo
+
+
+def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
     """All photos' rows; or the first error, since the protocol has none for one of several."""
     rows = []
     for one in found:
@@ -100,7 +117,7 @@ def _answer(held: Serving, asked: Inference, found: list[Outcome | SuperbinError
             raise one
         rows.append(one.answers)
     answers = {name: np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS}
-    body, header_length = write_answer(held.manifest, asked, answers)
+    body, header_length = write_answer(manifest, asked, answers)
     if header_length is None:
         return Response(body, media_type="application/json")
     return Response(
@@ -108,15 +125,9 @@ def _answer(held: Serving, asked: Inference, found: list[Outcome | SuperbinError
     )
 
 
-def _served(request: Request, name: str, version: str | None) -> Serving:
-    held = serving(request)
-    manifest = held.manifest
-    if name != manifest.name or version not in {None, manifest.version}:
-        raise ModelUnknown(
-            f"expected the model {manifest.name}, version {manifest.version}, got {name[:64]!r}"
-            + (f", version {version[:64]!r}" if version else "")
-        )
-    return held
+def _served(request: Request, name: str, version: str | None) -> LoadedModel:
+    reference = name if version is None else f"{name}/{version}"
+    return serving(request).registry.find(reference)
 
 
 def _ready(held: Serving, response: Response) -> dict[str, bool]:

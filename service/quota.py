@@ -1,0 +1,59 @@
+"""How many photos a second one client may bring: a bucket of tokens each."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict
+
+from service.errors import SuperbinError
+
+MOST_CLIENTS = 10_000  # the longest unseen are forgotten, with buckets that have long been full
+
+
+class RateLimited(SuperbinError):
+    """A client brings more photos than it may; `retry_after_s` says when the next may come."""
+
+    reason = "rate_limited"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Quota:
+    """Refuses by the headers whoever is in debt; what a request then brings is charged after."""
+
+    def __init__(self, photos_per_second: float, burst: int) -> None:
+        """A rate of 0 limits nobody."""
+        self._rate = photos_per_second
+        self._burst = float(burst)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, at when
+
+    def check(self, client: str) -> None:
+        """Let a request in.
+
+        Raises:
+            RateLimited: where the client's last ones have not been paid for yet.
+        """
+        if not self._rate:
+            return
+        tokens = self._tokens(client)
+        if tokens < 1.0:
+            raise RateLimited(
+                f"expected at most {self._rate:g} photos a second and {self._burst:g} at once",
+                max(1, math.ceil((1.0 - tokens) / self._rate)),
+            )
+
+    def charge(self, client: str, photos: int) -> None:
+        """Take the tokens for what came."""
+        if not self._rate:
+            return
+        self._buckets[client] = (self._tokens(client) - photos, time.monotonic())
+        self._buckets.move_to_end(client)
+        if len(self._buckets) > MOST_CLIENTS:
+            self._buckets.popitem(last=False)
+
+    def _tokens(self, client: str) -> float:
+        tokens, since = self._buckets.get(client, (self._burst, 0.0))
+        return min(self._burst, tokens + self._rate * (time.monotonic() - since))

@@ -1,0 +1,251 @@
+"""The models that answer: loaded beside each other, swapped while requests run, rolled back.
+
+A new version is verified, tried and warmed before it gets a single request; one that fails is
+refused and the old one serves on. What was begun with the old one is finished by it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from service.batching import Scheduler
+from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
+from service.catalogue import list_models, open_classifiers
+from service.classifier import Classifier
+from service.errors import SuperbinError
+from service.metrics import Metrics
+from service.schemas import BrokenModel, ModelInfo
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+
+class ModelUnknown(SuperbinError):
+    """No model of this name and version is served."""
+
+    reason = "unknown_model"
+
+
+class ModelRefused(SuperbinError):
+    """A bundle was asked for that cannot be served; what served before serves on."""
+
+    reason = "model_refused"
+
+
+@dataclass(eq=False)
+class LoadedModel:
+    """A bundle with its sessions, and how many requests use it."""
+
+    classifiers: list[Classifier]
+    scheduler: Scheduler
+    leases: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def bundle(self) -> Bundle:
+        """What was loaded."""
+        return self.classifiers[0].bundle
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the bundle."""
+        return self.bundle.manifest
+
+    @contextmanager
+    def lease(self) -> Iterator[LoadedModel]:
+        """Keep it loaded until the end of a request."""
+        self.leases += 1
+        try:
+            yield self
+        finally:
+            self.leases -= 1
+            if not self.leases:
+                self.unused.set()
+
+    async def retire(self) -> None:
+        """Wait for the requests that use it, then let go of it."""
+        while self.leases:
+            self.unused.clear()
+            await self.unused.wait()
+        await self.scheduler.close()
+
+
+@dataclass(eq=False)
+class Slot:
+    """A place for one model: of a name the newest version, or the one that was asked for."""
+
+    model: LoadedModel
+    follows: bool  # newer versions in the folder
+    history: list[str] = field(default_factory=list)  # versions that served before, oldest first
+
+
+class Registry:
+    """Every slot, the first of which answers where no model is named. For one event loop."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._slots: list[Slot] = []
+        self._loading = asyncio.Lock()
+        self._retiring: set[asyncio.Task[None]] = set()
+        self._seen: set[tuple[object, ...]] = set()
+        self.models: list[ModelInfo | BrokenModel] = []
+
+    @property
+    def default(self) -> LoadedModel:
+        """What answers where no model is named."""
+        return self._slots[0].model
+
+    def find(self, reference: str | None) -> LoadedModel:
+        """The model of `name` or `name/version`, or the default one.
+
+        Raises:
+            ModelUnknown: with those that are served.
+        """
+        if reference is None:
+            return self.default
+        for slot in self._slots:
+            if reference in (slot.model.manifest.name, slot.model.bundle.id):
+                return slot.model
+        raise self._unknown(reference)
+
+    async def start(self) -> None:
+        """Load what the settings name.
+
+        Raises:
+            BundleError, ProviderError: where one cannot run as asked.
+        """
+        self._look()
+        for reference in self._settings.models:
+            path = resolve_bundle(self._settings.models_dir, reference)
+            model = await self._open(path)
+            self._slots.append(Slot(model, follows="/" not in reference))
+            self._metrics.model(model.classifiers)
+        await self._list()
+
+    async def load(self, name: str, version: str | None = None) -> LoadedModel:
+        """Serve a version of a model, by default the newest; one that serves already is kept.
+
+        Raises:
+            ModelRefused: where it cannot be served; nothing has changed then.
+        """
+        async with self._loading:
+            reference = name if version is None else f"{name}/{version}"
+            slot = self._slot(name)
+            try:
+                path = resolve_bundle(self._settings.models_dir, reference)
+                if slot and slot.model.bundle.path == path:
+                    return slot.model
+                model = await self._open(path)
+            except SuperbinError as error:
+                self._metrics.load("refused")
+                log.error("model refused", model=reference, error=str(error))
+                raise ModelRefused(f"{reference} is refused: {error}") from error
+            self._swap(slot, model)
+            await self._list()
+            return model
+
+    async def roll_back(self, name: str) -> LoadedModel:
+        """Serve the version that served before the current one.
+
+        Raises:
+            ModelUnknown: where no model of this name is served.
+            ModelRefused: where none served before, or it cannot be loaded again.
+        """
+        slot = self._slot(name)
+        if slot is None:
+            raise self._unknown(name)
+        if not slot.history:
+            raise ModelRefused(f"no version of {name} served before {slot.model.bundle.id}")
+        version = slot.history[-1]
+        model = await self.load(name, version)
+        del slot.history[-2:]  # the one that it was, and the one that was left
+        return model
+
+    async def watch(self) -> None:
+        """Load newer versions as they appear in the folder; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.watch_s)
+            fresh = await asyncio.to_thread(self._look)
+            for name in sorted({path.parent.name for path in fresh}):
+                slot = self._slot(name)
+                if slot is None or not slot.follows:
+                    continue
+                newest = max((p for p in fresh if p.parent.name == name), key=_version)
+                if _version(newest) > _version(slot.model.bundle.path):
+                    with suppress(ModelRefused):  # logged and counted already
+                        await self.load(name, newest.name)
+            if fresh:
+                await self._list()
+
+    async def close(self) -> None:
+        """Finish what was begun, then let go of everything."""
+        for slot in self._slots:
+            self._retire(slot.model)
+        await asyncio.gather(*self._retiring)
+
+    def _unknown(self, reference: str) -> ModelUnknown:
+        served = ", ".join(slot.model.bundle.id for slot in self._slots)
+        return ModelUnknown(f"expected a model of {served}, got {reference[:128]!r}")
+
+    def _slot(self, name: str) -> Slot | None:
+        return next((slot for slot in self._slots if slot.model.manifest.name == name), None)
+
+    def _swap(self, slot: Slot | None, model: LoadedModel) -> None:
+        self._metrics.load("loaded")
+        self._metrics.model(model.classifiers)
+        if slot is None:
+            self._slots.append(Slot(model, follows=True))
+            log.info("model loaded", model=model.bundle.id)
+            return
+        old, slot.model = slot.model, model
+        slot.history.append(old.manifest.version)
+        self._metrics.forget(old.classifiers)
+        log.info("model swapped", model=model.bundle.id, before=old.bundle.id)
+        self._retire(old)
+
+    def _retire(self, model: LoadedModel) -> None:
+        task = asyncio.create_task(model.retire(), name=f"retire {model.bundle.id}")
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _open(self, path: Path) -> LoadedModel:
+        settings = self._settings
+        classifiers = await asyncio.to_thread(open_classifiers, settings, path)
+        scheduler = Scheduler(
+            [one.run for one in classifiers],
+            decode_workers=settings.decode_workers,
+            max_batch=settings.max_batch,
+            max_delay_s=settings.max_delay_s,
+            metrics=self._metrics,
+        )
+        return LoadedModel(classifiers, scheduler)
+
+    async def _list(self) -> None:
+        loaded = [slot.model.classifiers[0] for slot in self._slots]
+        self.models = await asyncio.to_thread(
+            list_models, self._settings.models_dir, default=self.default.bundle.path, loaded=loaded
+        )
+
+    def _look(self) -> list[Path]:
+        """Bundles of which a file is new, or another, since the last look."""
+        fresh = []
+        for path in find_bundles(self._settings.models_dir):
+            with suppress(OSError):  # it is being moved or removed
+                files = sorted(
+                    (f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in path.iterdir()
+                )
+                if (path, *files) not in self._seen:
+                    self._seen.add((path, *files))
+                    fresh.append(path)
+        return fresh
+
+
+def _version(path: Path) -> tuple[tuple[int, str], ...]:
+    return version_key(path.name)

@@ -1,0 +1,147 @@
+"""API keys and the rate that each of them may have."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from service import cli
+from service.keys import digest_of, new_key
+from tests.integration.server import environment, running, spawn
+
+PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("keys") / "keys.toml"
+    file.write_text(
+        f'[clients]\nline-4 = "{digest_of("four")}"\nline-5 = "{digest_of("five")}"\n'
+        f'[admins]\nops = "{digest_of("ops")}"\n'
+    )
+    return file
+
+
+@pytest.fixture(scope="module")
+def client(models_dir: Path, keys_file: Path) -> Iterator[httpx.Client]:
+    with (
+        running(models_dir, keys_file=keys_file) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "Bearer four"},
+        {"authorization": "bearer  five"},
+        {"x-api-key": "four"},
+        {"x-api-key": "ops"},
+    ],
+)
+def test_a_key_opens_what_takes_photos(client: httpx.Client, headers: dict[str, str]) -> None:
+    files = {"file": ("x.jpg", PHOTO)}
+    assert client.post("/v1/classify", files=files, headers=headers).status_code == 200
+    assert client.post("/v1/embed", files=files, headers=headers).status_code == 200
+    assert client.get("/v1/models", headers=headers).status_code == 200
+    assert client.get("/v2/models/tiny", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"x-api-key": ""}, {"x-api-key": "six"}, {"authorization": "Basic four"}],
+)
+def test_without_one_they_stay_shut_before_the_body_is_read(
+    client: httpx.Client, headers: dict[str, str]
+) -> None:
+    for method, path in (
+        ("POST", "/v1/classify"),
+        ("POST", "/v1/embed"),
+        ("POST", "/v2/models/tiny/infer"),
+        ("GET", "/v1/models"),
+        ("GET", "/v2/models/tiny"),
+    ):
+        response = client.request(method, path, headers=headers)
+        assert response.status_code == 401, path
+        assert response.json()["reason"] == "key_refused"
+        assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_health_metrics_and_the_page_need_none(client: httpx.Client) -> None:
+    for path in (
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/tiny/ready",
+        "/",
+        "/docs",
+        "/openapi.json",
+    ):
+        assert client.get(path).status_code == 200, path
+
+
+def test_a_clients_key_is_no_admins(client: httpx.Client) -> None:
+    refused = client.post("/v1/models/tiny/load", headers={"x-api-key": "four"})
+    assert refused.status_code == 401
+
+
+def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(
+    models_dir: Path, keys_file: Path
+) -> None:
+    settings = {"keys_file": keys_file, "rate_photos_s": 0.01, "max_photos": 3}
+    with (
+        running(models_dir, **settings) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+
+        def ask(key: str, photos: int) -> httpx.Response:
+            files = [("file", ("x.jpg", PHOTO))] * photos
+            return client.post("/v1/classify", files=files, headers={"x-api-key": key})
+
+        assert [ask("four", n).status_code for n in (2, 2, 1)] == [200, 200, 429]
+        limited = ask("four", 1)
+        assert limited.json()["reason"] == "rate_limited"
+        assert 100 <= int(limited.headers["retry-after"]) <= 200
+        assert ask("five", 1).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[clients\n", "is not TOML"),
+        ("[client]\n", "client: Extra inputs are not permitted"),
+        ('[clients]\na = "short"\n', "clients.a"),
+        ('[clients]\n"a b" = "' + "0" * 64 + '"\n', "clients.a b"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_file_that_does_not_fit_stops_the_start(
+    models_dir: Path, tmp_path: Path, text: str | None, told: str
+) -> None:
+    file = tmp_path / "keys.toml"
+    if text is not None:
+        file.write_text(text)
+    server = spawn(environment(models_dir, keys_file=file))
+    assert server.ended() == 1
+    assert told in " ".join(server.stderr)
+    assert "Traceback" not in " ".join(server.stderr)
+
+
+@pytest.mark.parametrize(("option", "section"), [([], "clients"), (["--admin"], "admins")])
+def test_a_key_is_made_with_the_line_for_the_file(option: list[str], section: str) -> None:
+    made = CliRunner().invoke(cli.app, ["key", "line-4", *option])
+    key = made.stderr.split()[-1]
+    assert tomllib.loads(made.stdout) == {section: {"line-4": digest_of(key)}}
+    assert len(key) >= 43
+    again = CliRunner().invoke(cli.app, ["key", "line-5", *option])
+    both = tomllib.loads(made.stdout + again.stdout)[section]
+    assert set(both) == {"line-4", "line-5"}
+    assert new_key() != new_key()

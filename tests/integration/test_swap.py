@@ -1,0 +1,234 @@
+"""Models side by side, swapped under load, refused when they are bad, rolled back."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.bundle import MANIFEST, MODEL, SelfTest, read_manifest, record_of, write_manifest
+from service.keys import digest_of
+from tests.integration.server import Server, running, until
+from tests.tiny_bundle import write_bundle
+
+PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
+ADMIN = {"authorization": "Bearer the-admins-key"}
+JPEG = {"content-type": "image/jpeg"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Models `tiny/1` and `other/1`, and an admin's key."""
+    models = tmp_path / "models"
+    write_bundle(models)
+    write_bundle(models, "other", seed=3)
+    keys = f'[admins]\nops = "{digest_of("the-admins-key")}"\n'
+    (tmp_path / "keys.toml").write_text(keys)
+    return models
+
+
+@contextmanager
+def served(folder: Path, **settings: object) -> Iterator[tuple[Server, httpx.Client]]:
+    settings = {"keys_file": folder.parent / "keys.toml", "watch_s": 0} | settings
+    with (
+        running(folder, **settings) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        yield server, client
+
+
+def ask(client: httpx.Client, model: str | None = None) -> httpx.Response:
+    return client.post(
+        "/v1/classify", params={"model": model} if model else {}, content=PHOTO, headers=JPEG
+    )
+
+
+def version(client: httpx.Client, model: str | None = None) -> str:
+    answer = ask(client, model).json()["model"]
+    return f"{answer['name']}/{answer['version']}"
+
+
+def load(client: httpx.Client, name: str, version: str | None = None) -> httpx.Response:
+    params = {"version": version} if version else {}
+    return client.post(f"/v1/models/{name}/load", params=params, headers=ADMIN)
+
+
+def test_models_answer_beside_each_other(folder: Path) -> None:
+    write_bundle(folder, version="2", seed=1)
+    with served(folder, model="other, tiny/1,tiny/2") as (_, client):
+        assert version(client) == "other/1"
+        assert version(client, "tiny") == version(client, "tiny/1") == "tiny/1"
+        assert version(client, "tiny/2") == "tiny/2"
+        answers = {str(ask(client, m).json()["results"]) for m in ("other", "tiny/1", "tiny/2")}
+        assert len(answers) == 3
+        unknown = ask(client, "tiny/3")
+        assert unknown.status_code == 404
+        assert "expected a model of other/1, tiny/1, tiny/2" in unknown.json()["detail"]
+        assert client.get("/v2/models/tiny/versions/2").json()["versions"] == ["2"]
+        info = client.get("/metrics").text
+        assert info.count("superbin_model_info{") == 3
+
+
+def test_a_model_is_swapped_and_rolled_back_under_load_without_one_failure(folder: Path) -> None:
+    with served(folder) as (server, client):
+        found: Counter[str] = Counter()
+        stop = threading.Event()
+
+        def keep_asking() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as own:
+                while not stop.is_set():
+                    response = ask(own)
+                    ok = response.status_code == 200
+                    found[version_of(response) if ok else f"{response.status_code}"] += 1
+
+        def version_of(response: httpx.Response) -> str:
+            answer = response.json()
+            (result,) = answer["results"]
+            seen = result["superclass"], round(result["confidence"], 3)
+            kept.setdefault(answer["model"]["version"], set()).add(seen)
+            return str(answer["model"]["version"])
+
+        kept: dict[str, set[tuple[str, float]]] = {}
+        threads = [threading.Thread(target=keep_asking) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        try:
+            until(lambda: found["1"], "the first version to answer")
+            for number in range(2, 8):
+                write_bundle(folder, version=str(number), seed=number)
+                assert load(client, "tiny").json() == {"name": "tiny", "version": str(number)}
+                before = found[str(number)]
+                until(lambda n=number, b=before: found[str(n)] > b, "the new version to answer")
+            rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+            assert rolled.json() == {"name": "tiny", "version": "6"}
+            assert version(client) == "tiny/6"
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+        assert set(found) == {str(number) for number in range(1, 8)}, found
+        assert all(len(answers) == 1 for answers in kept.values())  # each version its own
+        assert len(set.union(*kept.values())) == 7
+        assert client.get("/metrics").text.count("superbin_model_info{") == 1
+
+
+def test_rolling_back_goes_back_one_by_one_and_then_says_that_there_is_no_more(
+    folder: Path,
+) -> None:
+    for number in (2, 3):
+        write_bundle(folder, version=str(number), seed=number)
+    with served(folder, model="tiny/1") as (_, client):
+        for number in ("2", "3"):
+            load(client, "tiny", number)
+        for number in ("2", "1"):
+            client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+            assert version(client) == f"tiny/{number}"
+        end = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+        assert end.status_code == 409
+        assert "no version of tiny served before tiny/1" in end.json()["detail"]
+        nobody = client.post("/v1/models/none/roll-back", headers=ADMIN)
+        assert nobody.status_code == 404
+
+
+def corrupt_graph(path: Path) -> None:
+    (path / MODEL).write_bytes(b"no graph")
+    files = read_manifest(path).files | {MODEL: record_of(path / MODEL)}
+    write_manifest(path, read_manifest(path).model_copy(update={"files": files}))
+
+
+def altered(path: Path) -> None:
+    with (path / MODEL).open("ab") as file:
+        file.write(b"x")
+
+
+def no_manifest(path: Path) -> None:
+    (path / MANIFEST).write_text("{}")
+
+
+def other_answers(path: Path) -> None:
+    (path / "self-test-glass.jpg").write_bytes(PHOTO)
+    manifest = read_manifest(path)
+    case = SelfTest(file="self-test-glass.jpg", probabilities=(0.97, 0.01, 0.01, 0.01))
+    files = manifest.files | {case.file: record_of(path / case.file)}
+    write_manifest(path, manifest.model_copy(update={"self_test": (case,), "files": files}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (corrupt_graph, "ONNX Runtime cannot load it"),
+        (altered, "expected SHA-256"),
+        (no_manifest, "does not fit schema version"),
+        (other_answers, "self-test photo self-test-glass.jpg on cpu: expected the probabilities"),
+        (shutil.rmtree, "expected a bundle 'tiny/2'"),
+    ],
+)
+def test_a_bad_version_is_refused_and_the_old_one_serves_on(
+    folder: Path, damage: object, told: str
+) -> None:
+    bundle = write_bundle(folder, version="2", seed=1)
+    with served(folder, model="tiny/1") as (_, client):
+        before = ask(client).json()["results"]
+        damage(bundle)  # type: ignore[operator]
+        refused = load(client, "tiny", "2")
+        assert refused.status_code == 409
+        assert refused.json()["reason"] == "model_refused"
+        assert told in refused.json()["detail"]
+        assert ask(client).json()["results"] == before
+        assert client.get("/readyz").status_code == 200
+        assert 'superbin_model_loads_total{outcome="refused"} 1.0' in client.get("/metrics").text
+
+
+def test_a_new_version_in_the_folder_is_served_and_a_bad_one_is_not(folder: Path) -> None:
+    with served(folder, watch_s=0.1) as (_, client):
+        assert version(client) == "tiny/1"
+        write_bundle(folder.parent, "tiny", "10", seed=1).rename(folder / "tiny" / "10")
+        until(lambda: version(client) == "tiny/10", "the new version")
+        bundle = write_bundle(folder.parent, "tiny", "11", seed=2)
+        whole = (bundle / MODEL).read_bytes()
+        (bundle / MODEL).write_bytes(whole[:100])
+        bundle.rename(folder / "tiny" / "11")
+
+        def refused() -> bool:
+            return 'outcome="refused"} 1.0' in client.get("/metrics").text
+
+        until(refused, "the bad version to be refused")
+        assert version(client) == "tiny/10"
+        (folder / "tiny" / "11" / MODEL).write_bytes(whole)  # as if it had been copied slowly
+        until(lambda: version(client) == "tiny/11", "the version to be whole")
+        client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+        write_bundle(folder.parent, "tiny", "9", seed=3).rename(folder / "tiny" / "9")
+
+        def listed() -> bool:
+            models = client.get("/v1/models").json()["models"]
+            return any(model["version"] == "9" for model in models)
+
+        until(listed, "the older version to be seen")
+        assert version(client) == "tiny/10"  # neither an older one nor what was rolled back
+
+
+def test_another_model_can_be_loaded_beside_the_first(folder: Path) -> None:
+    with served(folder) as (_, client):
+        assert ask(client, "other").status_code == 404
+        assert load(client, "other").json() == {"name": "other", "version": "1"}
+        assert version(client, "other") == "other/1"
+        assert version(client) == "tiny/1"
+
+
+def test_nobody_changes_what_is_served_without_an_admins_key(folder: Path) -> None:
+    with served(folder) as (_, client):
+        for headers in ({}, {"authorization": "Bearer guess"}, {"x-api-key": "guess"}):
+            refused = client.post("/v1/models/tiny/load", headers=headers)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"] == "Bearer"
+            assert refused.json()["reason"] == "key_refused"
+    with served(folder, keys_file="") as (_, client):
+        refused = client.post("/v1/models/tiny/load", headers=ADMIN)
+        assert refused.status_code == 403
+        assert "superbin key --admin" in refused.json()["detail"]
