@@ -97,6 +97,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         if watching:
             watching.cancel()
             await asyncio.wait([watching])
+        await serving.set_shadow(None)
         await registry.close()
         log.info("stopped")
 

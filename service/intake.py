@@ -34,6 +34,15 @@ class Intake:
     timeout_s: float
     read_s: float
 
+    async def shadowed(self, outcomes: Futures) -> None:
+        """Let the shadow, if there is one and it wants these, run them too."""
+        shadow = self.held.shadow
+        if shadow and shadow.model.manifest.name == self.model.manifest.name and shadow.wants():
+            largest = self.held.settings.max_photo_bytes
+            fit = [(u, o) for u, o in zip(self.uploads, outcomes, strict=True) if u.size <= largest]
+            copies = [await asyncio.to_thread(upload.read, largest) for upload, _ in fit]
+            shadow.follow(copies, [outcome for _, outcome in fit])
+
     def submitted(self) -> AbstractContextManager[Futures]:
         """Hand them to the scheduler; at the end what is not answered is dropped."""
         spec, limits = self.model.manifest.preprocessing, self.held.settings.photo_limits

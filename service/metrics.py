@@ -95,6 +95,12 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
+        self._shadow = Counter(
+            "superbin_shadow_photos_total",
+            "Photos that a shadow model saw, by whether it agreed with the answer that was given.",
+            ("model", "outcome"),
+            registry=registry,
+        )
         self._ready = Gauge(
             "superbin_ready", "1 from warm-up to shutdown, else 0.", registry=registry
         )
@@ -144,6 +150,10 @@ class Metrics:
     def load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a model that was loaded, or refused, while serving."""
         self._loads.labels(outcome).inc()
+
+    def shadow(self, model: str, outcome: str, photos: int) -> None:
+        """Count photos that a shadow saw, or had to skip."""
+        self._shadow.labels(model, outcome).inc(photos)
 
     def forget(self, classifiers: Sequence[Classifier]) -> None:
         """A model answers no more."""

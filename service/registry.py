@@ -151,6 +151,19 @@ class Registry:
             await self._list()
             return model
 
+    async def open(self, name: str, version: str | None) -> LoadedModel:
+        """A model that is loaded and answers nobody.
+
+        Raises:
+            ModelRefused: where it cannot be loaded.
+        """
+        reference = name if version is None else f"{name}/{version}"
+        async with self._loading:
+            try:
+                return await self._open(resolve_bundle(self._settings.models_dir, reference))
+            except SuperbinError as error:
+                raise ModelRefused(f"{reference} is refused: {error}") from error
+
     async def roll_back(self, name: str) -> LoadedModel:
         """Serve the version that served before the current one.
 

@@ -12,6 +12,7 @@ from service.metrics import Metrics
 from service.quota import Quota
 from service.registry import Registry
 from service.settings import Settings
+from service.shadow import Shadow
 
 
 @dataclass
@@ -24,7 +25,14 @@ class Serving:
     quota: Quota
     admission: Admission
     registry: Registry
+    shadow: Shadow | None = None
     ready: bool = False
+
+    async def set_shadow(self, shadow: Shadow | None) -> None:
+        """Put another shadow in the place of the one before, or none."""
+        before, self.shadow = self.shadow, shadow
+        if before:
+            await before.close()
 
     def set_ready(self, ready: bool) -> None:
         """Welcome requests, or ask load balancers to send no more."""

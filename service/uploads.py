@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import re
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
@@ -91,6 +92,7 @@ class Upload:
     filename: str | None
     size: int
     source: BinaryIO
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, max_bytes: int) -> bytes:
         """All of its bytes; may block on the disk.
@@ -100,7 +102,9 @@ class Upload:
         """
         if self.size > max_bytes:
             raise PhotoTooLarge(f"expected at most {max_bytes:,} bytes a photo, got {self.size:,}")
-        return self.source.read()
+        with self.lock:
+            self.source.seek(0)
+            return self.source.read()
 
 
 def announce(request: Request, settings: Settings) -> Announced:

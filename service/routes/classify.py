@@ -94,6 +94,7 @@ async def _answer(
     async with AsyncExitStack() as stack:
         photos = await stack.enter_async_context(intake(request, model))
         outcomes = stack.enter_context(photos.submitted())
+        await photos.shadowed(outcomes)
         if NDJSON in request.headers.get("accept", ""):
             return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
         found = await unless_gone(request, results_of(outcomes))

@@ -1,4 +1,4 @@
-"""Which models there are, and, with an admin key, which of them answer."""
+"""Which models there are, and, with an admin key, which of them answer or look on."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from fastapi import APIRouter, Query, Request
 
 from service.intake import identify, identify_admin
 from service.problems import PROBLEM_CONTENT
+from service.registry import ModelRefused
 from service.schemas import ModelId, ModelsAnswer
 from service.serving import serving
+from service.shadow import Shadow
 
 log = structlog.get_logger()
 
 VersionQuery = Annotated[str | None, Query(description="By default the newest.")]
+ShareQuery = Annotated[float, Query(gt=0.0, le=1.0, description="Of the requests.")]
 REFUSALS: dict[int | str, dict[str, object]] = {
     code: {"content": PROBLEM_CONTENT} for code in (401, 403, 404, 409)
 }
@@ -36,6 +39,42 @@ async def load(request: Request, name: str, version: VersionQuery = None) -> Mod
     log.info("load asked for", model=name, version=version, admin=admin)
     model = await serving(request).registry.load(name, version)
     return ModelId(name=model.manifest.name, version=model.manifest.version)
+
+
+@router.post("/v1/models/{name}/shadow", responses=REFUSALS)
+async def shadow(
+    request: Request, name: str, version: VersionQuery = None, share: ShareQuery = 0.1
+) -> ModelId:
+    """Let a version see a share of the photos of its own model, without ever answering.
+
+    How often it agrees is in the metrics, `superbin_shadow_photos_total`.
+    """
+    admin = identify_admin(request)
+    held = serving(request)
+    log.info("shadow asked for", model=name, version=version, share=share, admin=admin)
+    answering = held.registry.find(name).manifest
+    model = await held.registry.open(name, version)
+    if model.manifest.superclasses != answering.superclasses:
+        await model.retire()
+        raise ModelRefused(
+            f"expected the superclasses {list(answering.superclasses)}, and {model.bundle.id} has "
+            f"{list(model.manifest.superclasses)}"
+        )
+    settings = held.settings
+    await held.set_shadow(
+        Shadow(model, share, settings.photo_limits, settings.timeout_s, held.metrics)
+    )
+    return ModelId(name=model.manifest.name, version=model.manifest.version)
+
+
+@router.delete("/v1/models/{name}/shadow", status_code=204, responses=REFUSALS)
+async def no_shadow(request: Request, name: str) -> None:
+    """End the shadow."""
+    admin = identify_admin(request)
+    held = serving(request)
+    log.info("end of the shadow asked for", model=name, admin=admin)
+    if held.shadow and held.shadow.model.manifest.name == name:
+        await held.set_shadow(None)
 
 
 @router.post("/v1/models/{name}/roll-back", responses=REFUSALS)

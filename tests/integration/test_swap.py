@@ -17,7 +17,8 @@ from service.keys import digest_of
 from tests.integration.server import Server, running, until
 from tests.tiny_bundle import write_bundle
 
-PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
+PHOTOS = Path(__file__).parent.parent / "photos"
+PHOTO = (PHOTOS / "glass.jpg").read_bytes()
 ADMIN = {"authorization": "Bearer the-admins-key"}
 JPEG = {"content-type": "image/jpeg"}
 
@@ -232,3 +233,38 @@ def test_nobody_changes_what_is_served_without_an_admins_key(folder: Path) -> No
         refused = client.post("/v1/models/tiny/load", headers=ADMIN)
         assert refused.status_code == 403
         assert "superbin key --admin" in refused.json()["detail"]
+
+
+def shadow_counts(client: httpx.Client, model: str) -> dict[str, float]:
+    lines = client.get("/metrics").text.splitlines()
+    lines = [line for line in lines if line.startswith("superbin_shadow_photos_total{")]
+    lines = [line for line in lines if f'model="{model}"' in line]
+    return {line.split('outcome="')[1].split('"')[0]: float(line.split()[-1]) for line in lines}
+
+
+def test_a_shadow_sees_its_share_is_counted_and_never_answers(folder: Path) -> None:
+    write_bundle(folder, version="2", seed=1)  # other answers
+    write_bundle(folder, version="3", seed=0)  # the same ones
+    with served(folder, model="tiny/1") as (_, client):
+        before = ask(client).json()["results"]
+        shadowed = client.post(
+            "/v1/models/tiny/shadow", params={"version": "2", "share": 1.0}, headers=ADMIN
+        )
+        assert shadowed.json() == {"name": "tiny", "version": "2"}
+        photos = [("file", (file.name, file.read_bytes())) for file in sorted(PHOTOS.glob("*.jpg"))]
+        bad = ("file", ("bad", b"bad"))
+        for _ in range(3):
+            answer = client.post("/v1/classify", files=[*photos, bad]).json()
+            assert answer["model"]["version"] == "1"
+        until(
+            lambda: sum(shadow_counts(client, "tiny/2").values()) == 18,
+            "the shadow to have seen them",
+        )
+        assert shadow_counts(client, "tiny/2")["disagreed"] > 0
+        assert ask(client).json()["results"] == before
+        client.post("/v1/models/tiny/shadow", params={"version": "3", "share": 1.0}, headers=ADMIN)
+        client.post("/v1/classify", files=photos)
+        until(lambda: shadow_counts(client, "tiny/3") == {"agreed": 6}, "the same one to agree")
+        assert client.delete("/v1/models/tiny/shadow", headers=ADMIN).status_code == 204
+        assert client.get("/metrics").text.count("superbin_model_info{") == 1
+        assert client.post("/v1/models/tiny/shadow", params={"version": "2"}).status_code == 401

@@ -17,7 +17,7 @@ from training.calibrate import fit_temperature, fit_threshold
 from training.data.photos import Photo
 from training.evaluate import decisions, summarise
 from training.figures import confusion_matrix, draw_report
-from training.metrics import balanced_accuracy, bootstrap_interval, expected_calibration_error
+from training.metrics import balanced_accuracy, credible_interval, expected_calibration_error
 from training.outcome import Outcome, softmax
 
 NAMES = ("blue", "green", "red")
@@ -91,7 +91,7 @@ def test_the_interval_holds_the_figure_and_narrows_with_photos() -> None:
     for name in ("accuracy", "balanced_accuracy"):
         widths = []
         for outcome in (few, many):
-            low, high = bootstrap_interval(outcome.predicted, outcome.labels, 3, name)
+            low, high = credible_interval(outcome.predicted, outcome.labels, 3, name)
             assert low <= summarise(outcome)[name] <= high
             widths.append(high - low)
         assert widths[1] < widths[0] / 5
