@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
 from service.problems import problem_of_status, problem_response
+from service.tracing import current_trace
 
 log = structlog.get_logger()
 
@@ -84,6 +85,7 @@ class Access:
             code=code,
             duration_s=round(seconds, 6),
             photos=state.get("photos", 0),
+            **({"trace_id": trace} if (trace := current_trace()) else {}),
         )
 
 

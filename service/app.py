@@ -25,6 +25,7 @@ from service.registry import Registry
 from service.routes import classify, health, inference_protocol, metrics, models, page
 from service.serving import Serving
 from service.settings import Settings
+from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ CLIENT_GONE = 499
 def create_app(settings: Settings) -> FastAPI:
     """An application of its own for each call: nothing is shared between two of them."""
     measures = Metrics()
+    provider = open_provider(settings.otlp_endpoint)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -45,12 +47,15 @@ def create_app(settings: Settings) -> FastAPI:
             raise
         async with _serving(app.state.serving):
             yield
+        if provider:
+            await asyncio.to_thread(provider.shutdown)
 
     app = FastAPI(
         title="Superbin",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        telemetry=telemetry(provider),
         openapi_url=None,  # routes/page.py has it, and /docs: FastAPI's loads parts from elsewhere
     )
     app.add_middleware(Access, metrics=measures)

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         ge=0.0,
         description="Photos a second that one key, or one address, may bring; 0 is no limit.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Where traces go by OTLP over HTTP, such as http://host:4318; off without.",
+    )
     max_batch: int = Field(16, ge=1, description="Photos run together at most.")
     max_queue: int = Field(
         128,

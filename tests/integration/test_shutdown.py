@@ -1,0 +1,52 @@
+"""The end under load: what was accepted is answered."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+
+import httpx
+
+from tests.integration.server import environment, running, spawn, until
+
+PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
+CLIENTS = 8
+
+
+def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path) -> None:
+    """Clients behave like a load balancer: they send until readiness fails."""
+    found: Counter[str] = Counter()
+    with running(models_dir, drain_delay_s=1.0, grace_period_s=20) as server:
+        leave = threading.Event()
+
+        def keep_asking() -> None:
+            with httpx.Client(base_url=server.url, timeout=30) as client:
+                while not leave.is_set():
+                    try:
+                        code = client.post("/v1/classify", files={"file": PHOTO}).status_code
+                        found[str(code)] += 1
+                    except httpx.HTTPError as error:
+                        found[repr(error)] += 1
+
+        threads = [threading.Thread(target=keep_asking) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        until(lambda: found["200"] > CLIENTS, "the load")
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
+        leave.set()
+        for thread in threads:
+            thread.join()
+        assert server.ended() == 0
+    assert set(found) == {"200"}, found
+
+
+def test_a_server_that_was_killed_starts_again_as_if_nothing_had_been(models_dir: Path) -> None:
+    server = spawn(environment(models_dir))
+    until(lambda: any("ready at" in line for line in server.stderr), "the start")
+    assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+    with running(models_dir) as again:
+        answer = httpx.post(f"{again.url}/v1/classify", files={"file": PHOTO}, timeout=30)
+        assert answer.status_code == 200
