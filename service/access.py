@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import re
 import time
-import uuid
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
@@ -31,6 +31,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+RAW_HEADERS = [(k.lower().encode(), v.encode()) for k, v in SECURITY_HEADERS.items()]
 
 
 class Access:
@@ -54,10 +55,10 @@ class Access:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[REQUEST_ID] = request_id
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                given = {name for name, _ in headers}
+                headers += [pair for pair in RAW_HEADERS if pair[0] not in given]
+                headers.append((REQUEST_ID.lower().encode(), request_id.encode()))
             await send(message)
 
         try:
@@ -91,4 +92,4 @@ class Access:
 
 def request_id_of(given: str | None) -> str:
     """The client's own id where it is sane, else a new one."""
-    return given if given and SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if given and SANE_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"

@@ -71,10 +71,10 @@ class Admission:
         self._max_photos = max_photos
         self._max_request_photos = max_request_photos
         self._max_bytes = max_bytes
-        self._metrics = metrics
         self._photos = self._nbytes = 0
         self._mean_bytes: float | None = None  # of a photo, over the recent ones
         self._closing = False
+        metrics.queue(lambda: self._photos, lambda: self._nbytes)
 
     @contextmanager
     def admit(
@@ -142,7 +142,6 @@ class Admission:
         self._photos += photos - place.photos
         self._nbytes += nbytes - place.nbytes
         place.photos, place.nbytes = photos, nbytes
-        self._metrics.queue(self._photos, self._nbytes)
 
     def _guess(self, nbytes: int) -> int:
         """Photos in a body of so many bytes."""

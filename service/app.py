@@ -70,6 +70,7 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     keys = read_keys(settings.keys_file)
     registry = Registry(settings, measures)
     await registry.start()
+    measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
         max_photos=settings.max_queue,
         max_bytes=settings.max_queue_bytes,

@@ -225,7 +225,6 @@ class Scheduler:
         """On the event loop."""
         wanted = [(photo, result) for photo, result in results if not photo.unwanted]
         self.backlog.answered(len(wanted), time.monotonic())
-        self._metrics.drain_rate(self.backlog.rate)
         for photo, result in wanted:
             if isinstance(result, Outcome):
                 self._metrics.stage("queue", result.queue_s)

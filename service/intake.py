@@ -8,17 +8,18 @@ from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from service.batching import Outcome
+from service.batching import Outcome, result_of
+from service.errors import SuperbinError
 from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.uploads import Upload, announce, receive
 
-T = TypeVar("T")
+UNWATCHED_S = 0.02
 Futures = list[asyncio.Future[Outcome]]
 
 
@@ -113,19 +114,26 @@ def key_of(request: Request) -> str | None:
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
 
 
-async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await `work`, and drop it where the client leaves first.
+async def results_unless_gone(request: Request, outcomes: Futures) -> list[Outcome | SuperbinError]:
+    """What came of a request's photos, in order.
 
     Raises:
-        ClientDisconnect: where it did.
+        ClientDisconnect: where the client left first.
     """
+    # Most are answered before it is worth a task to watch for the client.
+    _, waiting = await asyncio.wait(outcomes, timeout=UNWATCHED_S)
+    if waiting:
+        await _unless_gone(request, asyncio.wait(waiting))
+    return [result_of(outcome) for outcome in outcomes]
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, object]) -> None:
     working = asyncio.create_task(work)
     leaving = asyncio.create_task(_disconnected(request))
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise ClientDisconnect
-        return working.result()
     finally:
         working.cancel()
         leaving.cancel()

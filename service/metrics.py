@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -134,14 +134,14 @@ class Metrics:
         """Count a refused photo or request."""
         self._rejections.labels(reason).inc()
 
-    def queue(self, photos: int, nbytes: int) -> None:
-        """Say how much is admitted now."""
-        self._queue_photos.set(photos)
-        self._queue_bytes.set(nbytes)
+    def queue(self, photos: Callable[[], float], nbytes: Callable[[], float]) -> None:
+        """Ask these at each scrape how much is admitted."""
+        self._queue_photos.set_function(photos)
+        self._queue_bytes.set_function(nbytes)
 
-    def drain_rate(self, photos_per_second: float | None) -> None:
-        """Say how fast photos are answered."""
-        self._drain_rate.set(photos_per_second or 0.0)
+    def drain_rate(self, photos_per_second: Callable[[], float]) -> None:
+        """Ask this at each scrape how fast photos are answered."""
+        self._drain_rate.set_function(photos_per_second)
 
     def ready(self, ready: bool) -> None:
         """Say whether requests are welcome."""

@@ -69,10 +69,19 @@ def _decision(manifest: Manifest, confidence: float) -> Decision:
 def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
     weighted = zip(answers.references[0], answers.reference_weights[0], strict=True)
     items = manifest.bank.items
-    return [
-        Reference(**items[int(index)].model_dump(), weight=_round(weight))
-        for index, weight in weighted
-    ]
+    references = []
+    for index, weight in weighted:
+        item = items[int(index)]
+        references.append(
+            Reference.model_construct(  # both sides are ours, and were validated
+                id=item.id,
+                superclass=item.superclass,
+                subclass=item.subclass,
+                source=item.source,
+                weight=_round(weight),
+            )
+        )
+    return references
 
 
 def _round(value: np.float32) -> float:

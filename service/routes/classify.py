@@ -15,9 +15,9 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.batching import Outcome, result_of, results_of
+from service.batching import Outcome, result_of
 from service.errors import SuperbinError
-from service.intake import Intake, intake, unless_gone
+from service.intake import Intake, intake, results_unless_gone
 from service.problems import problem_of
 from service.results import InferenceError, classification, embedding
 from service.routes.classify_docs import (
@@ -97,7 +97,7 @@ async def _answer(
         await photos.shadowed(outcomes)
         if NDJSON in request.headers.get("accept", ""):
             return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
-        found = await unless_gone(request, results_of(outcomes))
+        found = await results_unless_gone(request, outcomes)
     results = _results(photos, found, tell)
     answer = whole.model_validate(
         {"request_id": request.state.request_id, "model": _model(photos), "results": results}

@@ -10,10 +10,10 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service import __version__
-from service.batching import Outcome, results_of
+from service.batching import Outcome
 from service.bundle import OUTPUTS, Manifest
 from service.errors import SuperbinError
-from service.intake import identify, unless_gone
+from service.intake import identify, results_unless_gone
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
@@ -96,7 +96,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
             bulk=photos > held.settings.interactive_photos,
             timeout_s=announced.timeout_s,
         ) as outcomes:
-            found = await unless_gone(request, results_of(outcomes))
+            found = await results_unless_gone(request, outcomes)
     return _answer(chosen.manifest, asked, found)
 
 

@@ -19,9 +19,12 @@ from PIL import Image
 
 from service.bundle import OUTPUTS, Bundle, read_bundle
 from service.classifier import Classifier
+from service.errors import BundleError
+from service.self_test import check_answers
 from tests.integration.server import running
-from training.errors import ExportError
-from training.export import export_run
+from training.data.photos import read_photos
+from training.errors import ConfigError, ExportError
+from training.export import export_run, self_test_photos
 from training.graph import REFERENCES
 from training.outcome import measure
 from training.verify import check_against_model, check_invariance
@@ -233,10 +236,38 @@ def test_export_refuses_answers_that_depend_on_the_batch(
         check_invariance(loop.bundle, "fp32", sample)
 
 
+def test_the_bundle_brings_photos_to_try_itself_with(loop: Loop, tmp_path: Path) -> None:
+    cases = loop.bundle.manifest.self_test
+    assert len(cases) == 8
+    check_answers(Classifier(loop.bundle))
+    other = loop.bundle.manifest.model_copy(
+        update={"self_test": (cases[0].model_copy(update={"probabilities": (9.0, 9.0)}),) * 8}
+    )
+    with pytest.raises(BundleError, match="self-test photo"):
+        check_answers(Classifier(Bundle(loop.bundle.path, other)))
+
+
+def test_the_self_tests_photos_can_be_chosen(loop: Loop, tmp_path: Path) -> None:
+    run = loop.run
+    part, photos = tmp_path / "part", tmp_path / "photos"
+    part.mkdir()
+    photos.mkdir()
+    data = read_photos(loop.data)
+    with pytest.raises(ConfigError, match="expected photos for the self-test"):
+        self_test_photos(part, photos, data, run)
+    (photos / "b.png").write_bytes(b"no photo")
+    with pytest.raises(ConfigError, match=r"self-test photo .*b\.png"):
+        self_test_photos(part, photos, data, run)
+    good = next(loop.data.rglob("*.png")).read_bytes()
+    (photos / "b.png").write_bytes(good)
+    assert self_test_photos(part, photos, data, run) == ["self-test-b.png"]
+    assert (part / "self-test-b.png").read_bytes() == good
+
+
 def test_a_version_is_never_overwritten(loop: Loop) -> None:
     before = (loop.bundle.path / "manifest.json").read_bytes()
     with pytest.raises(Exception, match="never overwritten"):
-        export_run(loop.run, loop.data, loop.bundle.path, None, None, "cpu")
+        export_run(loop.run, loop.data, loop.bundle.path, None, None, None, "cpu")
     assert (loop.bundle.path / "manifest.json").read_bytes() == before
 
 
