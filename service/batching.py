@@ -84,13 +84,14 @@ class Scheduler:
         max_batch: int,
         max_delay_s: float = 0.0,
         metrics: Metrics,
+        cost: CostModel | None = None,
     ) -> None:
         self.backlog = Backlog()
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
-        self._cost = CostModel()
+        self._cost = cost or CostModel()
         self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
         self._decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
 
@@ -159,12 +160,16 @@ class Scheduler:
     # On the sessions' threads.
 
     def _choose_batch(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
-        """As many as run together without making one of them late; shared among idle sessions."""
+        """As many as are worth running together, shared among the idle sessions.
+
+        A batch stops growing where it would make one of its photos late.
+        """
         now = time.monotonic()
         batch: list[Photo] = []
         earliest = math.inf
-        most = min(self._max_batch, math.ceil(len(queue) / idle))
-        if self._max_delay_s and len(queue) < self._max_batch:
+        worthwhile = self._cost.worthwhile(self._max_batch)
+        most = min(worthwhile, math.ceil(len(queue) / idle))
+        if self._max_delay_s and len(queue) < worthwhile:
             due = queue.peek(now).decoded + self._max_delay_s
             if now < due:
                 return [], due - now

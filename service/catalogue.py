@@ -27,8 +27,13 @@ def open_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def open_classifiers(settings: Settings, path: Path) -> list[Classifier]:
+def open_classifiers(
+    settings: Settings, path: Path
+) -> tuple[list[Classifier], list[tuple[int, float]]]:
     """A classifier for each session that the settings ask for, tried and warmed up.
+
+    Returns:
+        The classifiers, and (photos, seconds) of the batches of their warm-up.
 
     Raises:
         BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
@@ -37,13 +42,13 @@ def open_classifiers(settings: Settings, path: Path) -> list[Classifier]:
     bundle = open_bundle(path)
     devices = session_devices(settings.device)
     threads = max(1, settings.threads // len(devices))
-    classifiers = []
+    classifiers, measured = [], []
     for device in devices:
         classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
         check_answers(classifier)
-        classifier.warm_up((1, settings.max_batch))
+        measured += classifier.warm_up(settings.max_batch)
         classifiers.append(classifier)
-    return classifiers
+    return classifiers, measured
 
 
 def list_models(

@@ -41,7 +41,7 @@ def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileR
         BundleError, ProviderError: where it cannot be.
     """
     path = resolve_bundle(settings.models_dir, settings.models[0])
-    classifier, *_ = open_classifiers(settings, path)
+    (classifier, *_), _ = open_classifiers(settings, path)
     return (_classify(classifier, photo, settings) for photo in photos)
 
 

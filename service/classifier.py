@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,11 +87,25 @@ class Classifier:
         outputs = self._session.run(list(contract.OUTPUTS), {contract.INPUT_IMAGES: images})
         return Answers(*outputs)
 
-    def warm_up(self, batch_sizes: tuple[int, ...] = (1,)) -> None:
-        """Run blank photos, so that the first real one does not pay for lazy allocation."""
+    def warm_up(self, largest: int = 1) -> list[tuple[int, float]]:
+        """Run blank photos, so that the first real one does not pay for lazy allocation.
+
+        Args:
+            largest: photos of the largest batch; smaller ones, by powers of two, run as well.
+
+        Returns:
+            (photos, seconds) of each size once it was warm.
+        """
         spec = self.bundle.manifest.preprocessing
-        for size in batch_sizes:
-            self.run(np.zeros((size, spec.height, spec.width, 3), dtype=np.uint8))
+        sizes = sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
+        measured = []
+        for size in sizes:
+            blank = np.zeros((size, spec.height, spec.width, 3), dtype=np.uint8)
+            self.run(blank)
+            started = time.perf_counter()
+            self.run(blank)
+            measured.append((size, time.perf_counter() - started))
+        return measured
 
     def _check_signature(self) -> None:
         spec = self.bundle.manifest.preprocessing

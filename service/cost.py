@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 FORGET = 0.98  # weight of the past at each new batch: about the last fifty count
 HALF_LIFE_S = 5.0
+WORTH = 0.05  # share of a batch's time that its fixed cost may be
 
 
 class CostModel:
     """duration = a * n + b for a batch of n photos, by least squares over the recent ones.
 
-    The rule is that of Clipper's successors (BentoML fits the same line); a and b are never
-    negative.
+    BentoML's dispatcher fits the same line. What was measured before serving stays in the fit, so
+    that it knows of other sizes than those of late; a and b are never negative.
     """
 
-    def __init__(self) -> None:
-        # Weighted sums of 1, n, t, n * n and n * t.
-        self._w = self._n = self._t = self._nn = self._nt = 0.0
+    def __init__(self, measured: Sequence[tuple[int, float]] = ()) -> None:
+        """Begin with batches (photos, seconds) that were timed, such as those of the warm-up."""
+        # Weighted sums of 1, n, t, n * n and n * t; of the recent batches, and of all.
+        self._recent = [0.0] * 5
+        self._measured = [sum(terms) for terms in zip(*map(_terms, measured), strict=True)]
+        self._measured = self._measured or [0.0] * 5
 
     def observe(self, photos: int, seconds: float) -> None:
         """Learn from a batch that ran."""
-        self._w = FORGET * self._w + 1.0
-        self._n = FORGET * self._n + photos
-        self._t = FORGET * self._t + seconds
-        self._nn = FORGET * self._nn + photos * photos
-        self._nt = FORGET * self._nt + photos * seconds
+        pairs = zip(self._recent, _terms((photos, seconds)), strict=True)
+        self._recent = [FORGET * old + new for old, new in pairs]
 
     @property
     def line(self) -> tuple[float, float]:
         """a and b in seconds; (0, 0) before the first batch."""
-        if not self._w:
+        w, n, t, nn, nt = (old + new for old, new in zip(self._measured, self._recent, strict=True))
+        if not w:
             return 0.0, 0.0
-        spread = self._w * self._nn - self._n**2
-        if spread <= 1e-9 * self._w * self._nn:  # batches of one size say nothing of b
-            return self._t / self._n, 0.0
-        a = (self._w * self._nt - self._n * self._t) / spread
-        b = (self._t - a * self._n) / self._w
+        spread = w * nn - n**2
+        if spread <= 1e-9 * w * nn:  # batches of one size say nothing of b
+            return t / n, 0.0
+        a = (w * nt - n * t) / spread
+        b = (t - a * n) / w
         if b < 0.0:
-            return self._nt / self._nn, 0.0
+            return nt / nn, 0.0
         if a < 0.0:
-            return 0.0, self._t / self._w
+            return 0.0, t / w
         return a, b
+
+    def worthwhile(self, most: int) -> int:
+        """Photos at which a batch has little left to gain: its fixed cost is one part in twenty.
+
+        On a CPU, where b is next to nothing, that is one photo, and larger batches only cost
+        latency; on a GPU it is as many as there may be.
+        """
+        a, b = self.line
+        if a * most * WORTH <= b:
+            return most
+        return max(1, math.ceil(b / (a * WORTH)))
 
     def seconds(self, photos: int) -> float:
         """What a batch of so many photos is expected to take."""
@@ -86,3 +102,8 @@ class Backlog:
             self._left = fade * self._left + photos
             self._seconds = fade * self._seconds + elapsed
         self._last = now if self.photos else None
+
+
+def _terms(batch: tuple[int, float]) -> tuple[float, ...]:
+    n, t = batch
+    return 1.0, n, t, n * n, n * t

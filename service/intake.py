@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,28 +35,30 @@ class Intake:
     timeout_s: float
     read_s: float
 
-    async def shadowed(self, outcomes: Futures) -> None:
+    def _shadowed(self, outcomes: Futures) -> None:
         """Let the shadow, if there is one and it wants these, run them too."""
         shadow = self.held.shadow
         if shadow and shadow.model.manifest.name == self.model.manifest.name and shadow.wants():
-            largest = self.held.settings.max_photo_bytes
-            fit = [(u, o) for u, o in zip(self.uploads, outcomes, strict=True) if u.size <= largest]
-            copies = [await asyncio.to_thread(upload.read, largest) for upload, _ in fit]
-            shadow.follow(copies, [outcome for _, outcome in fit])
+            pairs = zip(self.uploads, outcomes, strict=True)
+            whole = [(upload.data, outcome) for upload, outcome in pairs if upload.data is not None]
+            shadow.follow([data for data, _ in whole], [outcome for _, outcome in whole])
 
-    def submitted(self) -> AbstractContextManager[Futures]:
+    @contextmanager
+    def submitted(self) -> Iterator[Futures]:
         """Hand them to the scheduler; at the end what is not answered is dropped."""
         spec, limits = self.model.manifest.preprocessing, self.held.settings.photo_limits
 
         def load(upload: Upload) -> Pixels:
             return decode(upload.read(limits.max_bytes), spec, limits)
 
-        return self.model.scheduler.submitted(
+        with self.model.scheduler.submitted(
             [partial(load, upload) for upload in self.uploads],
             client=self.client,
             bulk=len(self.uploads) > self.held.settings.interactive_photos,
             timeout_s=self.timeout_s,
-        )
+        ) as outcomes:
+            self._shadowed(outcomes)
+            yield outcomes
 
 
 @asynccontextmanager
@@ -81,12 +83,12 @@ async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
         ) as place,
     ):
         started = time.perf_counter()
-        async with receive(request, announced, held.settings) as uploads:
-            read_s = time.perf_counter() - started
-            request.state.photos = len(uploads)
-            held.quota.charge(client, len(uploads))
-            held.admission.settle(place, len(uploads), sum(upload.size for upload in uploads))
-            yield Intake(held, chosen, request, client, uploads, announced.timeout_s, read_s)
+        uploads = await receive(request, announced, held.settings)
+        read_s = time.perf_counter() - started
+        request.state.photos = len(uploads)
+        held.quota.charge(client, len(uploads))
+        held.admission.settle(place, len(uploads), sum(upload.size for upload in uploads))
+        yield Intake(held, chosen, request, client, uploads, announced.timeout_s, read_s)
 
 
 def identify(request: Request) -> str:

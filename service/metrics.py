@@ -36,6 +36,7 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._by_request: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._stage_seconds = Histogram(
             "superbin_stage_duration_seconds",
             "Decoding one photo, its wait for the model, running one batch.",
@@ -106,18 +107,26 @@ class Metrics:
         )
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
-        for stage in STAGES:  # present from the first scrape on
-            self._stage_seconds.labels(stage)
+        # Present from the first scrape on; looked up once, since that costs more than to observe.
+        self._stages = {stage: self._stage_seconds.labels(stage) for stage in STAGES}
 
     def request(self, route: str, method: str, code: int, seconds: float) -> None:
         """Count a finished request; `route` is a template, never a raw path."""
-        method = method if method in METHODS else "other"
-        self._requests.labels(route, method, str(code)).inc()
-        self._request_seconds.labels(route).observe(seconds)
+        counters = self._by_request.get((route, method, code))
+        if counters is None:
+            known = method if method in METHODS else "other"
+            counters = (
+                self._requests.labels(route, known, str(code)),
+                self._request_seconds.labels(route),
+            )
+            if known == method:  # others would fill the memory, one by one
+                self._by_request[route, method, code] = counters
+        counters[0].inc()
+        counters[1].observe(seconds)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Observe one of `STAGES`."""
-        self._stage_seconds.labels(stage).observe(seconds)
+        self._stages[stage].observe(seconds)
 
     def batch(self, photos: int, seconds: float) -> None:
         """Observe a batch that ran."""

@@ -18,6 +18,7 @@ from service.batching import Scheduler
 from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
 from service.catalogue import list_models, open_classifiers
 from service.classifier import Classifier
+from service.cost import CostModel
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
@@ -230,13 +231,14 @@ class Registry:
 
     async def _open(self, path: Path) -> LoadedModel:
         settings = self._settings
-        classifiers = await asyncio.to_thread(open_classifiers, settings, path)
+        classifiers, measured = await asyncio.to_thread(open_classifiers, settings, path)
         scheduler = Scheduler(
             [one.run for one in classifiers],
             decode_workers=settings.decode_workers,
             max_batch=settings.max_batch,
             max_delay_s=settings.max_delay_s,
             metrics=self._metrics,
+            cost=CostModel(measured),
         )
         return LoadedModel(classifiers, scheduler)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from service.bundle import Manifest
@@ -29,17 +31,17 @@ def classification(manifest: Manifest, answers: Answers, filename: str | None) -
     Raises:
         InferenceError: where the graph gave something that is no number.
     """
-    if not np.isfinite(answers.probabilities).all():
+    row: list[float] = answers.probabilities[0].tolist()
+    if not math.isfinite(sum(row)):
         raise InferenceError("expected finite probabilities, and the model gave others")
     probabilities = {
-        superclass: _round(value)
-        for superclass, value in zip(manifest.superclasses, answers.probabilities[0], strict=True)
+        superclass: round(value, DIGITS)
+        for superclass, value in zip(manifest.superclasses, row, strict=True)
     }
-    best = int(answers.probabilities[0].argmax())
-    superclass = manifest.superclasses[best]
+    superclass = manifest.superclasses[row.index(max(row))]
     # Decided on the figure that the client sees, so that both always agree.
     confidence = probabilities[superclass]
-    return Classification(
+    return Classification.model_construct(  # not validated again: all of it is ours
         filename=filename,
         superclass=superclass,
         confidence=confidence,
@@ -67,18 +69,20 @@ def _decision(manifest: Manifest, confidence: float) -> Decision:
 
 
 def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
-    weighted = zip(answers.references[0], answers.reference_weights[0], strict=True)
+    weighted = zip(
+        answers.references[0].tolist(), answers.reference_weights[0].tolist(), strict=True
+    )
     items = manifest.bank.items
     references = []
     for index, weight in weighted:
-        item = items[int(index)]
+        item = items[index]
         references.append(
-            Reference.model_construct(  # both sides are ours, and were validated
+            Reference.model_construct(
                 id=item.id,
                 superclass=item.superclass,
                 subclass=item.subclass,
                 source=item.source,
-                weight=_round(weight),
+                weight=round(weight, DIGITS),
             )
         )
     return references

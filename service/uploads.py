@@ -1,25 +1,20 @@
 """The body of a request, as photos: multipart or one raw image, within the limits.
 
-Starlette's own body limit is not used, since it answers in plain text; the count is kept here, on
-the stream, so that a body without a Content-Length is cut off as well.
+The count is kept on the stream, so that a body without a Content-Length is cut off as well.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
 import re
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
-from typing import BinaryIO
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from service.errors import PhotoTooLarge, SuperbinError
+from service.multipart import MultipartBroken, Part, Parts, TooManyParts
 from service.settings import Settings
 
 FIELD = "file"
@@ -87,24 +82,21 @@ class Announced:
 
 @dataclass(frozen=True)
 class Upload:
-    """One photo as it came, in memory or spooled to disk."""
+    """One photo as it came; without its data where it is too large."""
 
     filename: str | None
     size: int
-    source: BinaryIO
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    data: bytes | None
 
     def read(self, max_bytes: int) -> bytes:
-        """All of its bytes; may block on the disk.
+        """All of its bytes.
 
         Raises:
-            PhotoTooLarge: before any is read.
+            PhotoTooLarge: where there are more than so many.
         """
-        if self.size > max_bytes:
+        if self.data is None or self.size > max_bytes:
             raise PhotoTooLarge(f"expected at most {max_bytes:,} bytes a photo, got {self.size:,}")
-        with self.lock:
-            self.source.seek(0)
-            return self.source.read()
+        return self.data
 
 
 def announce(request: Request, settings: Settings) -> Announced:
@@ -146,8 +138,7 @@ async def read_body(request: Request, settings: Settings) -> bytes:
     Raises:
         RequestTooLarge, RequestSlow: with what was expected and what came.
     """
-    async with aclosing(_limited(request, settings.max_request_bytes, settings)) as stream:
-        return b"".join([chunk async for chunk in stream])
+    return await _body(request, settings.max_request_bytes, settings)
 
 
 def _check_coding(request: Request) -> None:
@@ -176,53 +167,48 @@ def _timeout(request: Request, settings: Settings) -> float:
     return min(float(given), settings.timeout_s)
 
 
-@asynccontextmanager
-async def receive(
-    request: Request, announced: Announced, settings: Settings
-) -> AsyncIterator[list[Upload]]:
-    """The photos of a request, in order; their files are closed at the end.
+async def receive(request: Request, announced: Announced, settings: Settings) -> list[Upload]:
+    """The photos of a request, in order.
 
     Raises:
         RequestMalformed, RequestTooLarge, RequestSlow, TooManyPhotos, PhotoTooLarge: with what was
             expected and what came.
     """
     if announced.photos is None:
-        form = await _form(request, settings)
-        try:
-            yield _photos(form, settings)
-        finally:
-            await form.close()
-    else:
-        data = await _raw(request, settings)
-        yield [Upload(None, len(data), io.BytesIO(data))]
+        return _photos(await _form(request, settings))
+    try:
+        data = await _body(request, settings.max_raw_bytes, settings)
+    except RequestTooLarge as error:
+        raise _as_photo(error) from error
+    return [Upload(None, len(data), data)]
 
 
-async def _form(request: Request, settings: Settings) -> FormData:
-    async with aclosing(_limited(request, settings.max_request_bytes, settings)) as stream:
-        parser = MultiPartParser(
-            request.headers,
-            stream,
+async def _form(request: Request, settings: Settings) -> list[Part]:
+    try:
+        parts = Parts(
+            request.headers["content-type"],
             max_files=settings.max_photos,
             max_fields=MAX_TEXT_FIELDS,
+            max_size=settings.max_photo_bytes,
         )
-        try:
-            return await parser.parse()
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
-                raise TooManyPhotos(
-                    f"expected at most {settings.max_photos} photos a request, got more"
-                ) from error
-            raise RequestMalformed(f"{EXPECTED}, got a broken body: {error.message}") from error
+        await _feed(request, parts.write, settings.max_request_bytes, settings)
+        return parts.finish()
+    except TooManyParts as error:
+        raise TooManyPhotos(
+            f"expected at most {settings.max_photos} photos a request, got more"
+        ) from error
+    except MultipartBroken as error:
+        raise RequestMalformed(f"{EXPECTED}, got a broken body: {error}") from error
 
 
-def _photos(form: FormData, settings: Settings) -> list[Upload]:
+def _photos(parts: list[Part]) -> list[Upload]:
     photos, strays = [], []
-    for name, value in form.multi_items():
-        if name == FIELD and isinstance(value, UploadFile):
-            photos.append(Upload(clean_filename(value.filename), value.size or 0, value.file))
+    for part in parts:
+        if part.is_file and part.field == FIELD:
+            photos.append(Upload(clean_filename(part.filename), part.size, part.data))
         else:
-            kind = "a file" if isinstance(value, UploadFile) else "text, without a filename"
-            strays.append(f"{name[:40]!r} ({kind})")
+            kind = "a file" if part.is_file else "text, without a filename"
+            strays.append(f"{part.field[:40]!r} ({kind})")
     if strays:
         raise RequestMalformed(f"{EXPECTED}, got the field {', '.join(strays[:MAX_TEXT_FIELDS])}")
     if not photos:
@@ -230,12 +216,10 @@ def _photos(form: FormData, settings: Settings) -> list[Upload]:
     return photos
 
 
-async def _raw(request: Request, settings: Settings) -> bytes:
-    try:
-        async with aclosing(_limited(request, settings.max_raw_bytes, settings)) as stream:
-            return b"".join([chunk async for chunk in stream])
-    except RequestTooLarge as error:
-        raise _as_photo(error) from error
+async def _body(request: Request, max_bytes: int, settings: Settings) -> bytes:
+    chunks: list[bytes] = []
+    await _feed(request, chunks.append, max_bytes, settings)
+    return b"".join(chunks)
 
 
 def _as_photo(error: RequestTooLarge) -> PhotoTooLarge:
@@ -243,34 +227,36 @@ def _as_photo(error: RequestTooLarge) -> PhotoTooLarge:
     return PhotoTooLarge(str(error).replace("a request", "a photo"))
 
 
-async def _limited(
-    request: Request, max_bytes: int, settings: Settings
-) -> AsyncGenerator[bytes, None]:
-    """The body's chunks, no more of them than allowed and no slower.
+async def _feed(
+    request: Request, take: Callable[[bytes], None], max_bytes: int, settings: Settings
+) -> None:
+    """Hand over the body's chunks, no more of them than allowed and no slower.
 
     Each chunk earns the rest time, as in Apache's mod_reqtimeout.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
     received = 0
-    async with aclosing(request.stream()) as stream:
-        while True:
-            allowed_s = settings.body_timeout_s + received / settings.body_min_rate
-            try:
-                async with asyncio.timeout_at(started + allowed_s):
-                    chunk = await anext(stream, None)
-            except TimeoutError as error:
-                raise RequestSlow(
-                    f"expected the body within {settings.body_timeout_s:g} s and then at "
-                    f"{settings.body_min_rate:,} bytes a second, got {received:,} bytes in "
-                    f"{loop.time() - started:.1f} s"
-                ) from error
-            if chunk is None:
-                return
-            received += len(chunk)
-            if received > max_bytes:
-                raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got more")
-            yield chunk
+    try:
+        async with (
+            asyncio.timeout(settings.body_timeout_s) as limit,
+            aclosing(request.stream()) as stream,
+        ):
+            async for chunk in stream:
+                received += len(chunk)
+                if received > max_bytes:
+                    raise RequestTooLarge(
+                        f"expected at most {max_bytes:,} bytes a request, got more"
+                    )
+                take(chunk)
+                allowed_s = settings.body_timeout_s + received / settings.body_min_rate
+                limit.reschedule(started + allowed_s)
+    except TimeoutError as error:
+        raise RequestSlow(
+            f"expected the body within {settings.body_timeout_s:g} s and then at "
+            f"{settings.body_min_rate:,} bytes a second, got {received:,} bytes in "
+            f"{loop.time() - started:.1f} s"
+        ) from error
 
 
 def clean_filename(filename: str | None) -> str | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -25,7 +25,7 @@ from service.routes.classify_docs import (
     CLASSIFY_RESPONSES,
     EMBED_DESCRIPTION,
     EMBED_RESPONSES,
-    REQUEST_BODY,
+    REQUEST,
 )
 from service.schemas import (
     Classification,
@@ -44,10 +44,6 @@ NOT_STORED = {"Cache-Control": "no-store"}
 Answer = TypeVar("Answer", Classification, Embedding)
 Tell = Callable[[Intake, Upload, Outcome], Answer]
 
-ModelQuery = Annotated[
-    str | None, Query(description="`name` or `name/version`; by default the first one served.")
-]
-
 router = APIRouter(tags=["classify"])
 
 
@@ -56,11 +52,11 @@ router = APIRouter(tags=["classify"])
     description=CLASSIFY_DESCRIPTION,
     response_model=ClassifyAnswer,
     responses=CLASSIFY_RESPONSES,
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra=REQUEST,
 )
-async def classify(request: Request, model: ModelQuery = None) -> Response:
+async def classify(request: Request) -> Response:
     """Classify every photo of the request."""
-    return await _answer(request, model, _classification, ClassifyAnswer)
+    return await _answer(request, _classification, ClassifyAnswer)
 
 
 @router.post(
@@ -68,11 +64,11 @@ async def classify(request: Request, model: ModelQuery = None) -> Response:
     description=EMBED_DESCRIPTION,
     response_model=EmbedAnswer,
     responses=EMBED_RESPONSES,
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra=REQUEST,
 )
-async def embed(request: Request, model: ModelQuery = None) -> Response:
+async def embed(request: Request) -> Response:
     """The embedding of every photo of the request."""
-    return await _answer(request, model, _embedding, EmbedAnswer)
+    return await _answer(request, _embedding, EmbedAnswer)
 
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
@@ -86,18 +82,17 @@ def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
 
 
 async def _answer(
-    request: Request,
-    model: str | None,
-    tell: Tell[Answer],
-    whole: type[ClassifyAnswer] | type[EmbedAnswer],
+    request: Request, tell: Tell[Answer], whole: type[ClassifyAnswer] | type[EmbedAnswer]
 ) -> Response:
-    async with AsyncExitStack() as stack:
-        photos = await stack.enter_async_context(intake(request, model))
-        outcomes = stack.enter_context(photos.submitted())
-        await photos.shadowed(outcomes)
-        if NDJSON in request.headers.get("accept", ""):
+    model = request.query_params.get("model")
+    if NDJSON in request.headers.get("accept", ""):
+        async with AsyncExitStack() as stack:
+            photos = await stack.enter_async_context(intake(request, model))
+            outcomes = stack.enter_context(photos.submitted())
             return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
-        found = await results_unless_gone(request, outcomes)
+    async with intake(request, model) as photos:
+        with photos.submitted() as outcomes:
+            found = await results_unless_gone(request, outcomes)
     results = _results(photos, found, tell)
     answer = whole.model_validate(
         {"request_id": request.state.request_id, "model": _model(photos), "results": results}

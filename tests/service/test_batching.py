@@ -13,6 +13,7 @@ import pytest
 
 from service.batching import DeadlineExceeded, Outcome, Scheduler, results_of
 from service.classifier import Answers
+from service.cost import CostModel
 from service.errors import PhotoBroken, SuperbinError
 from service.metrics import Metrics
 from service.preprocess import Pixels
@@ -62,6 +63,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 def scheduler(*gates: Gate, max_batch: int = 4, **others: Any) -> Scheduler:
     # One decoding thread keeps the order in which photos came.
     settings = {"decode_workers": 1, "max_batch": max_batch, "metrics": Metrics()} | others
+    settings.setdefault("cost", CostModel([(1, 1.0), (64, 1.0)]))  # batches cost what one costs
     return Scheduler(list(gates), **settings)
 
 
@@ -259,18 +261,32 @@ def test_a_photo_that_is_late_is_told_so_and_is_not_run() -> None:
 def test_no_photo_is_made_late_by_a_bigger_batch() -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        engine = scheduler(gate, max_batch=8)
-        for photos in (1, 2, 3):
-            engine._cost.observe(photos, 10.0 * photos)  # ten seconds a photo
+        line = [(photos, 40.0 + 10.0 * photos) for photos in (1, 2, 4, 8)]
+        engine = scheduler(gate, max_batch=8, cost=CostModel(line * 100))
         first = ask(engine, 0, client="first")
         await entered(gate)
         patient = ask(engine, 1, 2, 3, 4, 5, client="patient", timeout_s=1000.0)
         await waiting(engine, 5)
-        urgent = ask(engine, 6, client="urgent", timeout_s=35.0)
+        urgent = ask(engine, 6, client="urgent", timeout_s=75.0)
         await waiting(engine, 6)
         gate.open()
         await asyncio.gather(first, patient, urgent)
         assert gate.batches[1] == [1, 6, 2]  # in turn, and a fourth would make 6 late
+        await engine.close()
+
+    run(test)
+
+
+def test_where_batches_gain_nothing_photos_run_one_by_one() -> None:
+    async def test() -> None:
+        gate = Gate(open=False)
+        cost = CostModel([(1, 1.0), (8, 9.0)] * 100)  # a CPU: eight together take longer
+        engine = scheduler(gate, max_batch=8, cost=cost)
+        request = ask(engine, *range(5))
+        await waiting(engine, 4)
+        gate.open()
+        await request
+        assert gate.batches == [[0], [1], [2], [3], [4]]
         await engine.close()
 
     run(test)

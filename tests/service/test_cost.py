@@ -47,6 +47,31 @@ def test_it_is_the_weighted_least_squares_and_never_negative(
         np.testing.assert_allclose((a, b), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "photos"),
+    [
+        (0.008, 0.0, 1),  # a CPU
+        (0.008, -0.002, 1),  # a CPU whose caches large batches spill from
+        (0.001, 0.0004, 8),
+        (0.0001, 0.002, 16),  # a GPU
+        (0.0, 0.002, 16),
+    ],
+)
+def test_a_batch_is_worth_it_until_its_fixed_cost_is_spread(
+    a: float, b: float, photos: int
+) -> None:
+    cost = CostModel([(n, a * n + b) for n in (1, 2, 4, 8, 16)])
+    assert cost.worthwhile(16) == photos
+
+
+def test_what_was_measured_before_keeps_other_sizes_in_sight() -> None:
+    cost = CostModel([(1, 0.0021), (16, 0.0036)])
+    for _ in range(500):
+        cost.observe(1, 0.0021)
+    assert cost.line == pytest.approx((0.0001, 0.002), rel=0.01)
+    assert CostModel().worthwhile(16) == 16  # before anything is known
+
+
 def test_the_rate_is_that_of_the_times_when_photos_waited() -> None:
     backlog = Backlog()
     assert backlog.rate is None
