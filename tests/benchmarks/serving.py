@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,22 +174,35 @@ def measure(
     }
 
 
-def ceiling(photos: list[Path], seconds: float) -> dict[str, float]:
-    """Decode and run in this process, photo by photo: latency and CPU without any HTTP."""
+def ceiling(photos: list[Path], seconds: float, workers: int, threads: int) -> dict[str, float]:
+    """Decode and run in this process, photo by photo, without any HTTP.
+
+    Args:
+        workers: that do so beside each other, each with a session of its own.
+        threads: of each session.
+    """
     bundle = read_bundle(BUNDLE)
-    classifier = Classifier(bundle)
-    classifier.warm_up()
+    classifiers = [Classifier(bundle, threads=threads) for _ in range(workers)]
+    for classifier in classifiers:
+        classifier.warm_up()
     data = [photo.read_bytes() for photo in photos]
-    times = []
-    cpu = time.process_time()
+    times: list[float] = []
     end = time.perf_counter() + seconds
-    while (began := time.perf_counter()) < end:
-        pixels = decode(data[len(times) % len(data)], bundle.manifest.preprocessing)
-        classifier.run(pixels[np.newaxis])
-        times.append(time.perf_counter() - began)
-    cpu = time.process_time() - cpu
+
+    def work(classifier: Classifier) -> None:
+        turn = 0
+        while (began := time.perf_counter()) < end:
+            pixels = decode(data[turn % len(data)], bundle.manifest.preprocessing)
+            classifier.run(pixels[np.newaxis])
+            times.append(time.perf_counter() - began)
+            turn += 1
+
+    cpu, began = time.process_time(), time.perf_counter()
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(work, classifiers))
+    cpu, took = time.process_time() - cpu, time.perf_counter() - began
     return {
-        "rate": len(times) / sum(times),
+        "rate": len(times) / took,
         "p50": 1000 * statistics.median(times),
         "p99": 1000 * float(np.percentile(times, 99)),
         "cpu": 1000 * cpu / len(times),
@@ -224,6 +238,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="parts of the names of the servers to run")
     asked = parser.parse_args()
     port = free_port()
+    cores = len(os.sched_getaffinity(0))
+    ceilings = [
+        (f"in process, 1 x {cores} threads", 1, cores),
+        (f"in process, {cores} x 1 thread", cores, 1),
+    ]
     everyone = contenders(asked.rivals, asked.device or ["cpu"], port)
     everyone = [c for c in everyone if not asked.only or any(o in c.name for o in asked.only)]
     with tempfile.TemporaryDirectory() as folder:
@@ -235,8 +254,9 @@ def main() -> None:
                 print(f"\n{size} photos of {nbytes / 1000:.0f} kB, {connections} connections")
                 rows: dict[str, list[dict[str, float]]] = {}
                 for _ in range(asked.rounds):
-                    if connections == 1:
-                        rows.setdefault("in process", []).append(ceiling(photos, asked.seconds))
+                    for name, workers, threads in ceilings:
+                        found = ceiling(photos, asked.seconds, workers, threads)
+                        rows.setdefault(name, []).append(found)
                     for one in everyone:
                         log = Path(folder) / "log"
                         result = measure(one, port, photos, connections, asked.seconds, log)
@@ -245,12 +265,12 @@ def main() -> None:
 
 
 def _print(rows: dict[str, list[dict[str, float]]], base: str) -> None:
-    print(f"{'':22} answers/s   ratio   p50 ms   p99 ms   CPU ms/photo   bad")
+    print(f"{'':27} answers/s   ratio   p50 ms   p99 ms   CPU ms/photo   bad")
     ours = statistics.median(row["rate"] for row in rows[base])
     for name, results in rows.items():
         middle = {key: statistics.median(row[key] for row in results) for key in results[0]}
         print(
-            f"{name:22} {middle['rate']:9.1f} {ours / (middle['rate'] or math.nan):7.2f} "
+            f"{name:27} {middle['rate']:9.1f} {ours / (middle['rate'] or math.nan):7.2f} "
             f"{middle['p50']:8.2f} "
             f"{middle['p99']:8.2f} {middle['cpu']:14.2f} {middle['bad']:5.0f}",
             flush=True,
