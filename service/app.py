@@ -88,12 +88,13 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     registry = serving.registry
     watching = asyncio.create_task(registry.watch()) if serving.settings.watch_s else None
     serving.set_ready(True)
-    classifiers = registry.default.classifiers
+    sessions = registry.default.sessions
     log.info(
         "ready",
         model=registry.default.bundle.id,
-        variant=classifiers[0].variant,
-        providers=[one.provider for one in classifiers],
+        variant=sessions.first.variant,
+        provider=sessions.provider,
+        sessions=len(sessions.workers),
     )
     try:
         yield

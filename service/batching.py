@@ -74,12 +74,17 @@ class Photo:
 
 
 class Scheduler:
-    """Decoding threads, then one thread for each session of the model."""
+    """Decoding threads, then one thread for each session of the model.
+
+    Without decoding threads the sessions' threads decode for themselves: on a CPU that keeps a
+    photo on one core from its bytes to its answer.
+    """
 
     def __init__(
         self,
         sessions: Sequence[Run],
         *,
+        alone: Run | None = None,
         decode_workers: int,
         max_batch: int,
         max_delay_s: float = 0.0,
@@ -92,8 +97,13 @@ class Scheduler:
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
         self._cost = cost or CostModel()
+        self._alone = alone
         self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
-        self._decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
+        self._stages = [self._infer]
+        if decode_workers:
+            self._stages.insert(
+                0, Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
+            )
 
     @contextmanager
     def submitted(
@@ -113,7 +123,7 @@ class Scheduler:
         timer = self._loop.call_later(timeout_s, self._expire, photos, timeout_s)
         try:
             self.backlog.enter(len(photos))
-            self._decode.put(photos)
+            self._stages[0].put(photos)
             yield [photo.outcome for photo in photos]
         finally:
             timer.cancel()
@@ -121,8 +131,8 @@ class Scheduler:
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
-        await asyncio.to_thread(self._decode.close)
-        await asyncio.to_thread(self._infer.close)
+        for stage in self._stages:
+            await asyncio.to_thread(stage.close)
         await asyncio.sleep(0)  # for the answers that were handed over last
 
     def _expire(self, photos: list[Photo], timeout_s: float) -> None:
@@ -139,23 +149,27 @@ class Scheduler:
         return [queue.pop(time.monotonic())], 0.0
 
     def _decode_one(self, photos: list[Photo]) -> None:
-        (photo,) = photos
+        if self._decoded(photos[0]):
+            self._infer.put(photos)
+
+    def _decoded(self, photo: Photo) -> bool:
+        """Whether a photo has its pixels now; where it is bad, its client is told."""
         if photo.unwanted:
-            return
+            return False
         started = time.monotonic()
         try:
             photo.pixels = photo.load()
         except SuperbinError as error:
             self._hand_over([(photo, error)])
-            return
+            return False
         except Exception as error:
             log.exception("decoding failed")
             self._hand_over([(photo, _failure(error))])
-            return
+            return False
         photo.decoded = time.monotonic()
         photo.decode_s = photo.decoded - started
         self._metrics.stage("decode", photo.decode_s)
-        self._infer.put([photo])
+        return True
 
     # On the sessions' threads.
 
@@ -186,9 +200,13 @@ class Scheduler:
 
     def _runner(self, run: Run) -> Callable[[list[Photo]], None]:
         def answer(batch: list[Photo]) -> None:
+            batch = [photo for photo in batch if photo.pixels is not None or self._decoded(photo)]
+            if not batch:
+                return
+            chosen = self._alone if self._alone and self.backlog.photos <= 1 else run
             started = time.monotonic()
             try:
-                answers = _run_together(run, batch)
+                answers = _run_together(chosen, batch)
             except Exception as error:
                 log.exception("batch failed", photos=len(batch))
                 self._answer_alone(answer, batch, error)

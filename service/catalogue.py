@@ -7,11 +7,8 @@ from pathlib import Path
 
 from service.bundle import Bundle, find_bundles, read_bundle
 from service.classifier import Classifier
-from service.devices import session_devices
 from service.errors import BundleError
 from service.schemas import BrokenModel, ModelInfo
-from service.self_test import check_answers
-from service.settings import Settings
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -25,30 +22,6 @@ def open_bundle(path: Path) -> Bundle:
     if bundle.id != expected:
         raise BundleError(f"{path}: expected the manifest of {expected}, got that of {bundle.id}")
     return bundle
-
-
-def open_classifiers(
-    settings: Settings, path: Path
-) -> tuple[list[Classifier], list[tuple[int, float]]]:
-    """A classifier for each session that the settings ask for, tried and warmed up.
-
-    Returns:
-        The classifiers, and (photos, seconds) of the batches of their warm-up.
-
-    Raises:
-        BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
-            it was exported.
-    """
-    bundle = open_bundle(path)
-    devices = session_devices(settings.device)
-    threads = max(1, settings.threads // len(devices))
-    classifiers, measured = [], []
-    for device in devices:
-        classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
-        check_answers(classifier)
-        measured += classifier.warm_up(settings.max_batch)
-        classifiers.append(classifier)
-    return classifiers, measured
 
 
 def list_models(

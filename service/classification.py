@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from service.bundle import resolve_bundle
-from service.catalogue import open_classifiers
 from service.classifier import Classifier
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.preprocess import Pixels, decode
 from service.results import classification
 from service.schemas import Classification
+from service.sessions import open_sessions
 from service.settings import Settings
 
 
@@ -41,7 +41,8 @@ def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileR
         BundleError, ProviderError: where it cannot be.
     """
     path = resolve_bundle(settings.models_dir, settings.models[0])
-    (classifier, *_), _ = open_classifiers(settings, path)
+    sessions = open_sessions(settings, path)
+    classifier = sessions.alone or sessions.first
     return (_classify(classifier, photo, settings) for photo in photos)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
-from service.classifier import Classifier
 from service.schemas import Classification
+from service.sessions import Sessions
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PHOTOS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
@@ -164,22 +164,21 @@ class Metrics:
         """Count photos that a shadow saw, or had to skip."""
         self._shadow.labels(model, outcome).inc(photos)
 
-    def forget(self, classifiers: Sequence[Classifier]) -> None:
+    def forget(self, sessions: Sessions) -> None:
         """A model answers no more."""
-        self._model_info.remove(*_model_labels(classifiers))
+        self._model_info.remove(*_model_labels(sessions))
 
-    def model(self, classifiers: Sequence[Classifier]) -> None:
+    def model(self, sessions: Sessions) -> None:
         """Publish a model that answers, and where it runs."""
-        manifest = classifiers[0].bundle.manifest
-        self._model_info.labels(*_model_labels(classifiers)).set(1)
+        manifest = sessions.first.bundle.manifest
+        self._model_info.labels(*_model_labels(sessions)).set(1)
         for superclass in manifest.superclasses:
             for decision in ("sort", "manual"):
                 self._predictions.labels(superclass, decision)
 
 
-def _model_labels(classifiers: Sequence[Classifier]) -> tuple[str, ...]:
-    first = classifiers[0]
+def _model_labels(sessions: Sessions) -> tuple[str, ...]:
+    first = sessions.first
     manifest = first.bundle.manifest
     file = manifest.files[manifest.variants[first.variant]]
-    providers = ",".join(sorted({one.provider for one in classifiers}))
-    return manifest.name, manifest.version, first.variant, file.sha256, providers
+    return manifest.name, manifest.version, first.variant, file.sha256, sessions.provider

@@ -16,12 +16,12 @@ import structlog
 
 from service.batching import Scheduler
 from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
-from service.catalogue import list_models, open_classifiers
-from service.classifier import Classifier
+from service.catalogue import list_models
 from service.cost import CostModel
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
+from service.sessions import Sessions, open_sessions
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class ModelRefused(SuperbinError):
 class LoadedModel:
     """A bundle with its sessions, and how many requests use it."""
 
-    classifiers: list[Classifier]
+    sessions: Sessions
     scheduler: Scheduler
     leases: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
@@ -51,7 +51,7 @@ class LoadedModel:
     @property
     def bundle(self) -> Bundle:
         """What was loaded."""
-        return self.classifiers[0].bundle
+        return self.sessions.first.bundle
 
     @property
     def manifest(self) -> Manifest:
@@ -127,7 +127,7 @@ class Registry:
             path = resolve_bundle(self._settings.models_dir, reference)
             model = await self._open(path)
             self._slots.append(Slot(model, follows="/" not in reference))
-            self._metrics.model(model.classifiers)
+            self._metrics.model(model.sessions)
         await self._list()
 
     async def load(self, name: str, version: str | None = None) -> LoadedModel:
@@ -213,14 +213,14 @@ class Registry:
 
     def _swap(self, slot: Slot | None, model: LoadedModel) -> None:
         self._metrics.load("loaded")
-        self._metrics.model(model.classifiers)
+        self._metrics.model(model.sessions)
         if slot is None:
             self._slots.append(Slot(model, follows=True))
             log.info("model loaded", model=model.bundle.id)
             return
         old, slot.model = slot.model, model
         slot.history.append(old.manifest.version)
-        self._metrics.forget(old.classifiers)
+        self._metrics.forget(old.sessions)
         log.info("model swapped", model=model.bundle.id, before=old.bundle.id)
         self._retire(old)
 
@@ -231,19 +231,20 @@ class Registry:
 
     async def _open(self, path: Path) -> LoadedModel:
         settings = self._settings
-        classifiers, measured = await asyncio.to_thread(open_classifiers, settings, path)
+        sessions = await asyncio.to_thread(open_sessions, settings, path)
         scheduler = Scheduler(
-            [one.run for one in classifiers],
-            decode_workers=settings.decode_workers,
+            [worker.run for worker in sessions.workers],
+            alone=sessions.alone.run if sessions.alone else None,
+            decode_workers=sessions.decode_workers,
             max_batch=settings.max_batch,
             max_delay_s=settings.max_delay_s,
             metrics=self._metrics,
-            cost=CostModel(measured),
+            cost=CostModel(sessions.measured),
         )
-        return LoadedModel(classifiers, scheduler)
+        return LoadedModel(sessions, scheduler)
 
     async def _list(self) -> None:
-        loaded = [slot.model.classifiers[0] for slot in self._slots]
+        loaded = [slot.model.sessions.first for slot in self._slots]
         self.models = await asyncio.to_thread(
             list_models, self._settings.models_dir, default=self.default.bundle.path, loaded=loaded
         )

@@ -74,18 +74,19 @@ class Settings(BaseSettings):
     device: str = Field(
         "cpu",
         pattern=rf"^{DEVICES}$",
-        description="Where to run: cpu, cpu:N for N sessions, cuda:I or tensorrt:I for a GPU, or "
-        "several by commas. A GPU that is not there stops the start.",
+        description="Where to run: cpu, cpu:N for N sessions alone, cuda:I or tensorrt:I for a "
+        "GPU, or several by commas. A GPU that is not there stops the start.",
     )
     threads: int = Field(
         default_factory=available_cores,
         ge=1,
         description="Threads of ONNX Runtime, over all sessions; by default the available cores.",
     )
-    decode_workers: int = Field(
-        default_factory=available_cores,
-        ge=1,
-        description="Photos decoded at the same time; by default the available cores.",
+    decode_workers: int | None = Field(
+        None,
+        ge=0,
+        description="Threads that decode photos; 0: each session decodes its own. By default 0 on "
+        "a CPU, and the available cores beside a GPU.",
     )
 
     keys_file: Path | None = Field(

@@ -105,10 +105,11 @@ async def waiting(engine: Scheduler, photos: int) -> None:
     await until(lambda: len(engine._infer._queue) == photos)
 
 
-def test_every_photo_gets_its_own_answer_whatever_the_order() -> None:
+@pytest.mark.parametrize("decode_workers", [0, 1, 3])
+def test_every_photo_gets_its_own_answer_whatever_the_order(decode_workers: int) -> None:
     async def test() -> None:
         gates = [Gate(), Gate()]
-        engine = scheduler(*gates, decode_workers=3)
+        engine = scheduler(*gates, decode_workers=decode_workers)
         requests = [ask(engine, *range(i, i + i % 7 + 1), client=str(i % 5)) for i in range(60)]
         for i, found in enumerate(await asyncio.gather(*requests)):
             assert values(found) == list(range(i, i + i % 7 + 1))
@@ -151,6 +152,20 @@ def test_what_waits_is_shared_among_sessions_that_are_idle() -> None:
     run(test)
 
 
+def test_a_photo_that_is_alone_has_a_session_of_its_own() -> None:
+    async def test() -> None:
+        wide, narrow = Gate(), Gate()
+        engine = scheduler(narrow, alone=wide, decode_workers=0)
+        await ask(engine, 1)
+        await ask(engine, 2, 3)
+        await ask(engine, 4)
+        assert wide.batches == [[1], [4]]
+        assert sorted(value for batch in narrow.batches for value in batch) == [2, 3]
+        await engine.close()
+
+    run(test)
+
+
 def test_a_delay_is_waited_for_a_fuller_batch_and_no_longer_than_until_it_is_full() -> None:
     async def test() -> None:
         gate = Gate()
@@ -183,12 +198,13 @@ def test_a_photo_that_fails_the_batch_fails_alone() -> None:
     run(test)
 
 
-def test_a_photo_that_does_not_decode_fails_alone() -> None:
+@pytest.mark.parametrize("decode_workers", [0, 2])
+def test_a_photo_that_does_not_decode_fails_alone(decode_workers: int) -> None:
     def broken(error: Exception) -> Pixels:
         raise error
 
     async def test() -> None:
-        engine = scheduler(Gate())
+        engine = scheduler(Gate(), decode_workers=decode_workers)
         loads = [
             partial(load, 1),
             partial(broken, PhotoBroken("half a photo")),
@@ -311,10 +327,11 @@ def test_one_photo_does_not_wait_for_all_of_anothers(bulk: bool) -> None:
     run(test)
 
 
-def test_closing_answers_what_waits() -> None:
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_closing_answers_what_waits(decode_workers: int) -> None:
     async def test() -> None:
         gate = Gate(open=False)
-        engine = scheduler(gate, max_batch=2)
+        engine = scheduler(gate, max_batch=2, decode_workers=decode_workers)
         request = ask(engine, *range(5))
         await entered(gate)
         closing = asyncio.create_task(engine.close())

@@ -1,0 +1,76 @@
+"""The sessions that one model runs in, by the devices that the settings name.
+
+`cpu` means both ways to use several cores: one session of one thread for each core, which answers
+most photos a second, and one session over all cores, which answers a photo that is alone soonest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.catalogue import open_bundle
+from service.classifier import Classifier
+from service.devices import CPU, session_devices
+from service.self_test import check_answers
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """What runs a model.
+
+    Attributes:
+        workers: for each thread that runs batches the session it uses; several may share one.
+        alone: for a photo that is alone, where another session is better for that.
+        measured: (photos, seconds) of the batches of the warm-up.
+        decode_workers: threads that decode; 0 where the workers do it themselves.
+    """
+
+    workers: tuple[Classifier, ...]
+    alone: Classifier | None
+    measured: tuple[tuple[int, float], ...]
+    decode_workers: int
+
+    @property
+    def first(self) -> Classifier:
+        """Any of them, to ask what model it is."""
+        return self.workers[0]
+
+    @property
+    def provider(self) -> str:
+        """The execution providers that really run."""
+        return ",".join(sorted({worker.provider for worker in self.workers}))
+
+
+def open_sessions(settings: Settings, path: Path) -> Sessions:
+    """Open a verified bundle's sessions, tried and warmed up.
+
+    Raises:
+        BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
+            it was exported.
+    """
+    bundle = open_bundle(path)
+    measured: list[tuple[int, float]] = []
+
+    def opened(device: str, threads: int) -> Classifier:
+        classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
+        check_answers(classifier)
+        measured.extend(classifier.warm_up(settings.max_batch))
+        return classifier
+
+    alone = None
+    if settings.device == CPU:
+        if settings.threads > 1:
+            alone = opened(CPU, settings.threads)
+            measured.clear()  # what a batch costs is asked of the workers
+        workers = [opened(CPU, 1)] * settings.threads
+    else:
+        devices = session_devices(settings.device)
+        threads = max(1, settings.threads // len(devices))
+        workers = [opened(device, threads) for device in devices]
+    decode_workers = settings.decode_workers
+    if decode_workers is None:
+        themselves = len(workers) >= settings.threads and settings.device.startswith(CPU)
+        decode_workers = 0 if themselves else settings.threads
+    return Sessions(tuple(workers), alone, tuple(measured), decode_workers)
