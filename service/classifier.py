@@ -87,25 +87,17 @@ class Classifier:
         outputs = self._session.run(list(contract.OUTPUTS), {contract.INPUT_IMAGES: images})
         return Answers(*outputs)
 
-    def warm_up(self, largest: int = 1) -> list[tuple[int, float]]:
-        """Run blank photos, so that the first real one does not pay for lazy allocation.
+    def time_batch(self, photos: int) -> float:
+        """Seconds for a batch of blank photos, once it is warm.
 
-        Args:
-            largest: photos of the largest batch; smaller ones, by powers of two, run as well.
-
-        Returns:
-            (photos, seconds) of each size once it was warm.
+        The first real batch of that size then does not pay for lazy allocation.
         """
         spec = self.bundle.manifest.preprocessing
-        sizes = sorted({min(2**power, largest) for power in range(largest.bit_length() + 1)})
-        measured = []
-        for size in sizes:
-            blank = np.zeros((size, spec.height, spec.width, 3), dtype=np.uint8)
-            self.run(blank)
-            started = time.perf_counter()
-            self.run(blank)
-            measured.append((size, time.perf_counter() - started))
-        return measured
+        blank = np.zeros((photos, spec.height, spec.width, 3), dtype=np.uint8)
+        self.run(blank)
+        started = time.perf_counter()
+        self.run(blank)
+        return time.perf_counter() - started
 
     def _check_signature(self) -> None:
         spec = self.bundle.manifest.preprocessing

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from service.catalogue import open_bundle
 from service.classifier import Classifier
+from service.cost import CostModel
 from service.devices import CPU, session_devices
 from service.self_test import check_answers
 from service.settings import Settings
@@ -56,21 +57,42 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
     def opened(device: str, threads: int) -> Classifier:
         classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
         check_answers(classifier)
-        measured.extend(classifier.warm_up(settings.max_batch))
+        return classifier
+
+    def warmed(classifier: Classifier) -> Classifier:
+        measured.extend(warm_up(classifier, settings.max_batch))
         return classifier
 
     alone = None
     if settings.device == CPU:
         if settings.threads > 1:
             alone = opened(CPU, settings.threads)
-            measured.clear()  # what a batch costs is asked of the workers
-        workers = [opened(CPU, 1)] * settings.threads
+            alone.time_batch(1)
+        workers = [warmed(opened(CPU, 1))] * settings.threads
     else:
         devices = session_devices(settings.device)
         threads = max(1, settings.threads // len(devices))
-        workers = [opened(device, threads) for device in devices]
+        workers = [warmed(opened(device, threads)) for device in devices]
     decode_workers = settings.decode_workers
     if decode_workers is None:
         themselves = len(workers) >= settings.threads and settings.device.startswith(CPU)
         decode_workers = 0 if themselves else settings.threads
     return Sessions(tuple(workers), alone, tuple(measured), decode_workers)
+
+
+def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:
+    """Run blank photos in batches that double for as long as that is worth it.
+
+    On a CPU that is soon over: larger batches gain nothing there, and the memory that they take is
+    never given back.
+
+    Returns:
+        (photos, seconds) of each batch once it was warm.
+    """
+    measured: list[tuple[int, float]] = []
+    size = 1
+    while True:
+        measured.append((size, classifier.time_batch(size)))
+        if size == largest or (size > 1 and CostModel(measured).worthwhile(largest) < size):
+            return measured
+        size = min(2 * size, largest)

@@ -184,7 +184,7 @@ def ceiling(photos: list[Path], seconds: float, workers: int, threads: int) -> d
     bundle = read_bundle(BUNDLE)
     classifiers = [Classifier(bundle, threads=threads) for _ in range(workers)]
     for classifier in classifiers:
-        classifier.warm_up()
+        classifier.time_batch(1)
     data = [photo.read_bytes() for photo in photos]
     times: list[float] = []
     end = time.perf_counter() + seconds

@@ -24,7 +24,8 @@ def main(path: Path) -> None:
     photos = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     sessions = {name: Classifier(bundle, variant=name) for name in bundle.manifest.variants}
     for session in sessions.values():
-        session.warm_up(max(BATCHES))
+        for batch in BATCHES:
+            session.time_batch(batch)
     print(f"{bundle.id}, median of {ROUNDS} rounds of {ROUND_PHOTOS} photos, in turns")
     for batch in BATCHES:
         rates: dict[str, list[float]] = {name: [] for name in sessions}

@@ -13,6 +13,7 @@ from service.bundle import MANIFEST, read_bundle, record_of
 from service.classifier import Classifier
 from service.devices import session_devices
 from service.errors import BundleError, ProviderError
+from service.sessions import warm_up
 from tests.tiny_bundle import ITEMS, REFERENCES, SIZE, SUPERCLASSES, WIDTH, write_bundle
 
 
@@ -80,3 +81,15 @@ def test_a_graph_of_another_size_than_the_manifest_says_is_refused(tmp_path: Pat
 )
 def test_a_setting_names_a_device_for_each_session(device: str, sessions: list[str]) -> None:
     assert session_devices(device) == sessions
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "sizes"),
+    [(0.008, 0.0, [1, 2]), (0.0001, 0.01, [1, 2, 4, 8, 12]), (1.0, 0.1, [1, 2, 4])],
+)
+def test_the_warm_up_goes_as_far_as_batches_are_worth_it(
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path, a: float, b: float, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(Classifier, "time_batch", lambda self, photos: a * photos + b)
+    classifier = Classifier(read_bundle(models_dir / "tiny" / "1"))
+    assert [photos for photos, _ in warm_up(classifier, 12)] == sizes
