@@ -12,36 +12,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from service.cost import Backlog
-from service.errors import SuperbinError
+from service.errors import ComeBackLater
 from service.metrics import Metrics
 
 SHORTEST_WAIT_S = 1
 LONGEST_WAIT_S = 60
 
 
-class Unavailable(SuperbinError):
-    """The service takes no more for now; `retry_after_s` says when it may."""
-
-    reason = "unavailable"
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class QueueFull(Unavailable):
+class QueueFull(ComeBackLater):
     """More photos or bytes are admitted already than the queue may hold."""
 
     reason = "queue_full"
 
 
-class TooSlow(Unavailable):
+class TooSlow(ComeBackLater):
     """The queue is so long that the request would not be answered within its time."""
 
     reason = "too_slow"
 
 
-class Stopping(Unavailable):
+class Stopping(ComeBackLater):
     """The service is shutting down and takes nothing new."""
 
     reason = "stopping"

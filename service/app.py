@@ -16,13 +16,13 @@ from starlette.requests import ClientDisconnect
 
 from service import __version__
 from service.access import Access
-from service.admission import Admission, Unavailable
+from service.admission import Admission
 from service.direct import DirectRoutes
-from service.errors import SuperbinError
+from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, read_keys
 from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
-from service.quota import Quota, RateLimited
+from service.quota import Quota
 from service.registry import Registry
 from service.routes import classify, health, inference_protocol, metrics, models, page
 from service.serving import Serving
@@ -120,7 +120,7 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
         problem = problem_of(error, request.state.request_id)
         measures.rejection(problem.reason)
         headers = None
-        if isinstance(error, Unavailable | RateLimited):
+        if isinstance(error, ComeBackLater):
             headers = {"Retry-After": str(error.retry_after_s)}
         elif isinstance(error, KeyRefused):
             headers = {"WWW-Authenticate": "Bearer"}

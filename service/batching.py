@@ -65,7 +65,6 @@ class Photo:
     since: float = field(default_factory=time.monotonic)
     pixels: Pixels | None = None
     decode_s: float = 0.0
-    decoded: float = 0.0
 
     @property
     def unwanted(self) -> bool:
@@ -166,8 +165,7 @@ class Scheduler:
             log.exception("decoding failed")
             self._hand_over([(photo, _failure(error))])
             return False
-        photo.decoded = time.monotonic()
-        photo.decode_s = photo.decoded - started
+        photo.decode_s = time.monotonic() - started
         self._metrics.stage("decode", photo.decode_s)
         return True
 
@@ -184,7 +182,7 @@ class Scheduler:
         worthwhile = self._cost.worthwhile(self._max_batch)
         most = min(worthwhile, math.ceil(len(queue) / idle))
         if self._max_delay_s and len(queue) < worthwhile:
-            due = queue.peek(now).decoded + self._max_delay_s
+            due = queue.peek(now).since + self._max_delay_s
             if now < due:
                 return [], due - now
         while len(queue) and len(batch) < most:
@@ -212,7 +210,8 @@ class Scheduler:
                 self._answer_alone(answer, batch, error)
                 return
             infer_s = time.monotonic() - started
-            self._cost.observe(len(batch), infer_s)
+            if chosen is run:
+                self._cost.observe(len(batch), infer_s)
             self._metrics.batch(len(batch), infer_s)
             self._hand_over(
                 [

@@ -92,6 +92,8 @@ class Backlog:
     def gone(self, photos: int) -> None:
         """Photos are no longer wanted."""
         self.photos -= photos
+        if not self.photos:
+            self._last = None  # what follows is idle time, and says nothing
 
     def answered(self, photos: int, now: float) -> None:
         """Photos were answered at `now` (seconds)."""

@@ -5,6 +5,14 @@ class SuperbinError(Exception):
     """Base of every error whose message is meant to be read by a user."""
 
 
+class ComeBackLater(SuperbinError):
+    """Not now; `retry_after_s`, in whole seconds, says when it may work."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class PhotoError(SuperbinError):
     """A photo cannot be classified; `reason` is a short stable word for metrics and clients."""
 

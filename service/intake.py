@@ -4,73 +4,70 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.admission import Place
 from service.batching import Outcome, result_of
 from service.errors import SuperbinError
 from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
-from service.uploads import Upload, announce, receive
+from service.settings import Settings
+from service.uploads import Announced, Upload, announce, receive
 
 UNWATCHED_S = 0.02
 Futures = list[asyncio.Future[Outcome]]
 
 
 @dataclass(frozen=True)
-class Intake:
-    """The photos of one request, while its places are held."""
+class Admitted:
+    """A request whose places are held: who sent it, and what answers it."""
 
     held: Serving
-    model: LoadedModel
     request: Request
     client: str
-    uploads: list[Upload]
-    timeout_s: float
-    read_s: float
+    model: LoadedModel
+    place: Place
+    announced: Announced
 
-    def _shadowed(self, outcomes: Futures) -> None:
-        """Let the shadow, if there is one and it wants these, run them too."""
-        shadow = self.held.shadow
-        if shadow and shadow.model.manifest.name == self.model.manifest.name and shadow.wants():
-            pairs = zip(self.uploads, outcomes, strict=True)
-            whole = [(upload.data, outcome) for upload, outcome in pairs if upload.data is not None]
-            shadow.follow([data for data, _ in whole], [outcome for _, outcome in whole])
+    def settle(self, photos: int, nbytes: int) -> None:
+        """Say what really came.
 
-    @contextmanager
-    def submitted(self) -> Iterator[Futures]:
-        """Hand them to the scheduler; at the end what is not answered is dropped."""
-        spec, limits = self.model.manifest.preprocessing, self.held.settings.photo_limits
+        Raises:
+            QueueFull, Stopping: where it does not fit.
+        """
+        self.request.state.photos = photos
+        self.held.quota.charge(self.client, photos)
+        self.held.admission.settle(self.place, photos, nbytes)
 
-        def load(upload: Upload) -> Pixels:
-            return decode(upload.read(limits.max_bytes), spec, limits)
-
-        with self.model.scheduler.submitted(
-            [partial(load, upload) for upload in self.uploads],
+    def submitted(self, loads: Sequence[Callable[[], Pixels]]) -> AbstractContextManager[Futures]:
+        """Hand photos to the scheduler; at the end what is not answered is dropped."""
+        return self.model.scheduler.submitted(
+            loads,
             client=self.client,
-            bulk=len(self.uploads) > self.held.settings.interactive_photos,
-            timeout_s=self.timeout_s,
-        ) as outcomes:
-            self._shadowed(outcomes)
-            yield outcomes
+            bulk=len(loads) > self.held.settings.interactive_photos,
+            timeout_s=self.announced.timeout_s,
+        )
 
 
-@asynccontextmanager
-async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
-    """Admit a request by its headers, then read its photos.
+@contextmanager
+def admitted(
+    request: Request, model: str | None, announce: Callable[[Request, Settings], Announced]
+) -> Iterator[Admitted]:
+    """Let a request in, or not, before its body is read.
 
     Args:
         model: `name` or `name/version`; None for the default one.
+        announce: reads what the headers tell of the body.
 
     Raises:
-        SuperbinError: of `service.keys`, `.quota`, `.registry`, `.uploads` and `.admission`, before
-            anything is decoded.
+        SuperbinError: of `service.keys`, `.quota`, `.registry` and `.admission`, or of `announce`.
     """
     held = serving(request)
     client = identify(request)
@@ -82,13 +79,53 @@ async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
             chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
         ) as place,
     ):
+        yield Admitted(held, request, client, chosen, place, announced)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The photos of an admitted request."""
+
+    admitted: Admitted
+    uploads: list[Upload]
+    read_s: float
+
+    @property
+    def model(self) -> LoadedModel:
+        """What answers."""
+        return self.admitted.model
+
+    @contextmanager
+    def submitted(self) -> Iterator[Futures]:
+        """Hand them to the scheduler, and to the shadow; what is not answered is dropped."""
+        limits = self.admitted.held.settings.photo_limits
+        spec = self.model.manifest.preprocessing
+
+        def load(upload: Upload) -> Pixels:
+            return decode(upload.read(limits.max_bytes), spec, limits)
+
+        with self.admitted.submitted(
+            [partial(load, upload) for upload in self.uploads]
+        ) as outcomes:
+            shadow = self.admitted.held.shadow
+            if shadow and shadow.wants(self.model):
+                shadow.follow([upload.data for upload in self.uploads], outcomes)
+            yield outcomes
+
+
+@asynccontextmanager
+async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
+    """Admit a request by its headers, then read its photos.
+
+    Raises:
+        SuperbinError: as `admitted`, and of `service.uploads`; before anything is decoded.
+    """
+    with admitted(request, model, announce) as let_in:
         started = time.perf_counter()
-        uploads = await receive(request, announced, held.settings)
+        uploads = await receive(request, let_in.announced, let_in.held.settings)
         read_s = time.perf_counter() - started
-        request.state.photos = len(uploads)
-        held.quota.charge(client, len(uploads))
-        held.admission.settle(place, len(uploads), sum(upload.size for upload in uploads))
-        yield Intake(held, chosen, request, client, uploads, announced.timeout_s, read_s)
+        let_in.settle(len(uploads), sum(upload.size for upload in uploads))
+        yield Intake(let_in, uploads, read_s)
 
 
 def identify(request: Request) -> str:

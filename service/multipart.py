@@ -53,10 +53,12 @@ class Parts:
             raise MultipartBroken("no boundary in the Content-Type")
         self.parts: list[Part] = []
         self._left = {True: max_files, False: max_fields}  # by whether the part is a file
-        self._max_files = max_files
         self._max_size = max_size
         self._header = self._value = b""
         self._disposition = b""
+        self._field = ""
+        self._filename: str | None = None
+        self._is_file = False
         self._chunks: list[bytes] = []
         self._size = 0
         self._ended = False

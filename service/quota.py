@@ -6,19 +6,15 @@ import math
 import time
 from collections import OrderedDict
 
-from service.errors import SuperbinError
+from service.errors import ComeBackLater
 
 MOST_CLIENTS = 10_000  # the longest unseen are forgotten, with buckets that have long been full
 
 
-class RateLimited(SuperbinError):
-    """A client brings more photos than it may; `retry_after_s` says when the next may come."""
+class RateLimited(ComeBackLater):
+    """A client brings more photos than it may."""
 
     reason = "rate_limited"
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class Quota:

@@ -137,20 +137,23 @@ class Registry:
             ModelRefused: where it cannot be served; nothing has changed then.
         """
         async with self._loading:
-            reference = name if version is None else f"{name}/{version}"
-            slot = self._slot(name)
-            try:
-                path = resolve_bundle(self._settings.models_dir, reference)
-                if slot and slot.model.bundle.path == path:
+            return await self._load(name, version)
+
+    async def _load(self, name: str, version: str | None) -> LoadedModel:
+        reference = name if version is None else f"{name}/{version}"
+        try:
+            path = resolve_bundle(self._settings.models_dir, reference)
+            for slot in self._slots:
+                if slot.model.bundle.path == path:
                     return slot.model
-                model = await self._open(path)
-            except SuperbinError as error:
-                self._metrics.load("refused")
-                log.error("model refused", model=reference, error=str(error))
-                raise ModelRefused(f"{reference} is refused: {error}") from error
-            self._swap(slot, model)
-            await self._list()
-            return model
+            model = await self._open(path)
+        except SuperbinError as error:
+            self._metrics.load("refused")
+            log.error("model refused", model=reference, error=str(error))
+            raise ModelRefused(f"{reference} is refused: {error}") from error
+        self._swap(self._slot(name), model)
+        await self._list()
+        return model
 
     async def open(self, name: str, version: str | None) -> LoadedModel:
         """A model that is loaded and answers nobody.
@@ -172,15 +175,16 @@ class Registry:
             ModelUnknown: where no model of this name is served.
             ModelRefused: where none served before, or it cannot be loaded again.
         """
-        slot = self._slot(name)
-        if slot is None:
-            raise self._unknown(name)
-        if not slot.history:
-            raise ModelRefused(f"no version of {name} served before {slot.model.bundle.id}")
-        version = slot.history[-1]
-        model = await self.load(name, version)
-        del slot.history[-2:]  # the one that it was, and the one that was left
-        return model
+        async with self._loading:
+            slot = self._slot(name)
+            if slot is None:
+                raise self._unknown(name)
+            if not slot.history:
+                raise ModelRefused(f"no version of {name} served before {slot.model.bundle.id}")
+            model = await self._load(name, slot.history[-1])
+            if slot.model is model:  # and it was not served by another slot all along
+                del slot.history[-2:]  # the one that it was, and the one that was left
+            return model
 
     async def watch(self) -> None:
         """Load newer versions as they appear in the folder; runs until it is cancelled."""

@@ -63,20 +63,21 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         measured.extend(warm_up(classifier, settings.max_batch))
         return classifier
 
+    devices = session_devices(settings.device)
     alone = None
     if settings.device == CPU:
+        devices *= settings.threads
         if settings.threads > 1:
             alone = opened(CPU, settings.threads)
             alone.time_batch(1)
         workers = [warmed(opened(CPU, 1))] * settings.threads
     else:
-        devices = session_devices(settings.device)
         threads = max(1, settings.threads // len(devices))
         workers = [warmed(opened(device, threads)) for device in devices]
     decode_workers = settings.decode_workers
     if decode_workers is None:
-        themselves = len(workers) >= settings.threads and settings.device.startswith(CPU)
-        decode_workers = 0 if themselves else settings.threads
+        every_core = set(devices) == {CPU} and len(devices) >= settings.threads
+        decode_workers = 0 if every_core else settings.threads
     return Sessions(tuple(workers), alone, tuple(measured), decode_workers)
 
 

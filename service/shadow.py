@@ -33,12 +33,29 @@ class Shadow:
     metrics: Metrics
     working: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def wants(self) -> bool:
-        """Whether the next request is one that the shadow sees."""
-        return random.random() < self.share
+    def wants(self, answering: LoadedModel) -> bool:
+        """Whether the shadow sees the next request to that model.
 
-    def follow(self, photos: Sequence[bytes], answered: Sequence[asyncio.Future[Outcome]]) -> None:
-        """Run encoded photos beside the model that answers; returns at once."""
+        Never where the two cannot be compared, as after a swap to one with other superclasses.
+        """
+        mine, its = self.model.manifest, answering.manifest
+        alike = mine.name == its.name and mine.superclasses == its.superclasses
+        return alike and random.random() < self.share
+
+    def follow(
+        self, data: Sequence[bytes | None], outcomes: Sequence[asyncio.Future[Outcome]]
+    ) -> None:
+        """Run encoded photos beside the model that answers; returns at once.
+
+        Args:
+            data: None for a photo that was too large to be kept.
+            outcomes: the answers that are given, to come.
+        """
+        pairs = zip(data, outcomes, strict=True)
+        kept = [(photo, outcome) for photo, outcome in pairs if photo is not None]
+        if not kept:
+            return
+        photos, answered = zip(*kept, strict=True)
         if self.model.scheduler.backlog.photos + len(photos) > MOST_WAITING:
             self._count("skipped", len(photos))
             return

@@ -70,7 +70,8 @@ class Announced:
     """What the headers tell of a body.
 
     Attributes:
-        photos: 1 for a raw body, None for a form, which does not tell.
+        photos: 1 for a raw body, or where more is known once it is read; None for a form, of which
+            the number is guessed from its bytes.
         nbytes: of the body, at most.
         timeout_s: from the end of the body to the answer.
     """
@@ -129,7 +130,7 @@ def announce_body(request: Request, settings: Settings) -> Announced:
     """
     _check_coding(request)
     nbytes = _announced_bytes(request, settings.max_request_bytes)
-    return Announced(None, nbytes, _timeout(request, settings))
+    return Announced(1, nbytes, _timeout(request, settings))
 
 
 async def read_body(request: Request, settings: Settings) -> bytes:

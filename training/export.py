@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from service.bundle import (
     MODEL,
@@ -25,18 +24,15 @@ from service.bundle import (
     Manifest,
     Metric,
     Provenance,
-    SelfTest,
     read_bundle,
     record_of,
     write_manifest,
 )
-from service.classifier import Classifier
-from service.errors import PhotoError
-from service.preprocess import Pixels, decode
+from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
 from training.card import CARD, write_card
-from training.data.photos import EXTENSIONS, PhotoSet, label_indices, read_photos_as
+from training.data.photos import PhotoSet, label_indices, read_photos_as
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError, RunError
@@ -46,6 +42,7 @@ from training.graph import ServedGraph, write_graph
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
+from training.self_test import self_test_photos, with_self_test
 from training.verify import check_against_model, check_invariance
 
 SPLITS = ("val", "test")
@@ -53,7 +50,6 @@ FP32, INT8 = "fp32", "int8"
 LEAST_AGREEMENT = 0.995  # of int8's answers with fp32's, for int8 to be the default
 INVARIANCE_PHOTOS = 16
 QUANTISATION_PHOTOS = 256
-SELF_TEST_PHOTOS = 8
 
 
 def export_run(
@@ -160,47 +156,6 @@ def quantisation_photos(data: PhotoSet, run: Path) -> Pixels:
     labels = label_indices(store.photos, data)
     rows = choose_bank(labels[:, None].astype(np.float32), labels, QUANTISATION_PHOTOS, "random")
     return np.ascontiguousarray(store.pixels[rows])
-
-
-def self_test_photos(part: Path, folder: Path | None, data: PhotoSet, run: Path) -> list[str]:
-    """Put the self-test's photos into the bundle; returns their names.
-
-    Raises:
-        ConfigError: where the folder has no photo, or one that does not decode.
-    """
-    spec = checkpoint.read_config(run).data.served()
-    if folder is None:
-        store = open_store(data.root, data.split("val"), spec)
-        labels = label_indices(store.photos, data)
-        nowhere = labels[:, None].astype(np.float32)
-        rows = choose_bank(nowhere, labels, min(SELF_TEST_PHOTOS, len(labels)), "random")
-        for place, row in enumerate(rows):  # as the model sees them: PNG loses nothing
-            Image.fromarray(store.pixels[row]).save(part / f"self-test-{place}.png")
-    else:
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in EXTENSIONS)
-        if not files:
-            raise ConfigError(f"expected photos for the self-test in {folder}, got none")
-        for file in files:
-            try:
-                decode(file.read_bytes(), spec)
-            except PhotoError as error:
-                raise ConfigError(f"self-test photo {file}: {error}") from error
-            shutil.copyfile(file, part / f"self-test-{file.name}")
-    return sorted(file.name for file in part.glob("self-test-*"))
-
-
-def with_self_test(part: Path, manifest: Manifest, photos: list[str]) -> Manifest:
-    """The manifest with what the default variant answers to its own photos; written."""
-    classifier = Classifier(Bundle(part, manifest))
-    cases = []
-    for name in photos:
-        pixels = decode((part / name).read_bytes(), manifest.preprocessing)
-        found = classifier.run(pixels[np.newaxis]).probabilities[0]
-        cases.append(SelfTest(file=name, probabilities=tuple(map(float, found))))
-    files = manifest.files | {name: record_of(part / name) for name in photos}
-    complete = manifest.model_copy(update={"self_test": tuple(cases), "files": files})
-    write_manifest(part, complete)
-    return complete
 
 
 def _manifest(

@@ -73,7 +73,7 @@ async def embed(request: Request) -> Response:
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
     answer = classification(photos.model.manifest, outcome.answers, upload.filename)
-    photos.held.metrics.prediction(answer)
+    photos.admitted.held.metrics.prediction(answer)
     return answer
 
 
@@ -156,8 +156,8 @@ def _result(
 
 
 def _refusal(photos: Intake, upload: Upload, error: SuperbinError) -> Refusal:
-    problem = problem_of(error, photos.request.state.request_id)
-    photos.held.metrics.rejection(problem.reason)
+    problem = problem_of(error, photos.admitted.request.state.request_id)
+    photos.admitted.held.metrics.rejection(problem.reason)
     return Refusal(filename=upload.filename, error=problem)
 
 

@@ -13,7 +13,7 @@ from service import __version__
 from service.batching import Outcome
 from service.bundle import OUTPUTS, Manifest
 from service.errors import SuperbinError
-from service.intake import identify, results_unless_gone
+from service.intake import admitted, identify, results_unless_gone
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
@@ -69,35 +69,20 @@ async def model_ready(
 @router.post(VERSION + "/infer")
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Run photos: UINT8 pixels, or BYTES of encoded photos; JSON or the binary extension."""
-    held = serving(request)
-    client = identify(request)
-    held.quota.check(client)
-    announced = announce_body(request, held.settings)
-    with (
-        _served(request, name, version).lease() as chosen,
-        held.admission.admit(
-            chosen.scheduler.backlog, 1, announced.nbytes, announced.timeout_s
-        ) as place,
-    ):
-        body = await read_body(request, held.settings)
-        asked = await _read(request, body, chosen.manifest)
-        photos = len(asked.photos)
-        request.state.photos = photos
-        held.quota.charge(client, photos)
-        if photos > held.settings.max_photos:
+    settings = serving(request).settings
+    with admitted(request, _reference(name, version), announce_body) as let_in:
+        manifest = let_in.model.manifest
+        body = await read_body(request, settings)
+        asked = await _read(request, body, manifest)
+        if len(asked.photos) > settings.max_photos:
             raise TooManyPhotos(
-                f"expected at most {held.settings.max_photos} photos a request, got {photos}"
+                f"expected at most {settings.max_photos} photos a request, got {len(asked.photos)}"
             )
-        held.admission.settle(place, photos, len(body))
-        limits = held.settings.photo_limits
-        with chosen.scheduler.submitted(
-            [partial(_load, photo, chosen.manifest, limits) for photo in asked.photos],
-            client=client,
-            bulk=photos > held.settings.interactive_photos,
-            timeout_s=announced.timeout_s,
-        ) as outcomes:
+        let_in.settle(len(asked.photos), len(body))
+        loads = [partial(_load, photo, manifest, settings.photo_limits) for photo in asked.photos]
+        with let_in.submitted(loads) as outcomes:
             found = await results_unless_gone(request, outcomes)
-    return _answer(chosen.manifest, asked, found)
+    return _answer(manifest, asked, found)
 
 
 async def _read(request: Request, body: bytes, manifest: Manifest) -> Inference:
@@ -126,8 +111,11 @@ def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | Superbin
 
 
 def _served(request: Request, name: str, version: str | None) -> LoadedModel:
-    reference = name if version is None else f"{name}/{version}"
-    return serving(request).registry.find(reference)
+    return serving(request).registry.find(_reference(name, version))
+
+
+def _reference(name: str, version: str | None) -> str:
+    return name if version is None else f"{name}/{version}"
 
 
 def _ready(held: Serving, response: Response) -> dict[str, bool]:

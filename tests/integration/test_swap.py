@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -135,6 +136,28 @@ def test_rolling_back_goes_back_one_by_one_and_then_says_that_there_is_no_more(
         assert "no version of tiny served before tiny/1" in end.json()["detail"]
         nobody = client.post("/v1/models/none/roll-back", headers=ADMIN)
         assert nobody.status_code == 404
+
+
+def test_roll_backs_at_the_same_time_go_back_one_version_each(folder: Path) -> None:
+    for number in (2, 3, 4):
+        write_bundle(folder, version=str(number), seed=number)
+    with served(folder, model="tiny/1") as (_, client), ThreadPoolExecutor(2) as pool:
+        for number in ("2", "3", "4"):
+            load(client, "tiny", number)
+        route = "/v1/models/tiny/roll-back"
+        both = pool.map(lambda _: client.post(route, headers=ADMIN).json()["version"], range(2))
+        assert set(both) == {"3", "2"}
+        assert version(client) == "tiny/2"
+        client.post(route, headers=ADMIN)
+        assert version(client) == "tiny/1"
+
+
+def test_a_version_that_is_served_beside_is_not_loaded_twice(folder: Path) -> None:
+    write_bundle(folder, version="2", seed=1)
+    with served(folder, model="tiny/1,tiny/2") as (_, client):
+        assert load(client, "tiny", "2").json() == {"name": "tiny", "version": "2"}
+        assert version(client) == "tiny/1"
+        assert client.get("/metrics").text.count("superbin_model_info{") == 2
 
 
 def corrupt_graph(path: Path) -> None:

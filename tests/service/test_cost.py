@@ -89,6 +89,18 @@ def test_the_rate_is_that_of_the_times_when_photos_waited() -> None:
     assert backlog.rate == pytest.approx(1.0)
 
 
+def test_a_client_that_leaves_an_empty_backlog_makes_it_no_slower() -> None:
+    backlog = Backlog()
+    backlog.enter(3)
+    for second in range(2):
+        backlog.answered(1, float(second))
+    backlog.gone(1)
+    backlog.enter(2)
+    for second in range(1000, 1002):  # idle in between
+        backlog.answered(1, float(second))
+    assert backlog.rate == pytest.approx(1.0)
+
+
 def test_the_rate_follows_a_change_within_seconds() -> None:
     backlog = Backlog()
     backlog.enter(10_000)

@@ -24,9 +24,10 @@ from service.self_test import check_answers
 from tests.integration.server import running
 from training.data.photos import read_photos
 from training.errors import ConfigError, ExportError
-from training.export import export_run, self_test_photos
+from training.export import export_run
 from training.graph import REFERENCES
 from training.outcome import measure
+from training.self_test import self_test_photos
 from training.verify import check_against_model, check_invariance
 
 SUPERBIN = Path(sys.executable).with_name("superbin")
