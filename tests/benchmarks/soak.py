@@ -15,6 +15,7 @@ import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -134,9 +135,10 @@ class Traffic:
         with socket.create_connection(self.address, timeout=60) as connection:
             connection.sendall(self.head(f"Content-Length: {len(data)}"))
             step = len(data) // 10 + 1
-            for place in range(0, len(data), step):
-                connection.sendall(data[place : place + step])
-                time.sleep(0.05)
+            with suppress(BrokenPipeError):  # refused by the headers, while this still sends
+                for place in range(0, len(data), step):
+                    connection.sendall(data[place : place + step])
+                    time.sleep(0.05)
             self.statuses["slow"][int(connection.recv(12).split()[1])] += 1
 
     def aborted(self, lone: dict[str, Any]) -> None:
@@ -221,12 +223,13 @@ def _report(
             totals[kind] += counts
     for kind, counts in sorted(totals.items()):
         print(f"{kind:12} {dict(sorted(counts.items()))}")
-    tenth = max(1, len(samples) // 10)
-    first = sum(mb for mb, _ in samples[:tenth]) / tenth
-    last = sum(mb for mb, _ in samples[-tenth:]) / tenth
-    print(
-        f"memory: {first:.0f} MB after warm-up, {last:.0f} MB at the end ({last / first - 1:+.1%})"
-    )
+    quarter = max(1, len(samples) // 4)
+    means = [
+        sum(mb for mb, _ in samples[place : place + quarter]) / quarter
+        for place in range(0, quarter * 4, quarter)
+    ]
+    print(f"memory, MB, mean of each quarter after warm-up: {', '.join(f'{m:.0f}' for m in means)}")
+    print(f"memory from the first of these to the last: {means[-1] / means[0] - 1:+.1%}")
     files = [count for _, count in samples]
     print(
         f"file descriptors: {files[0]} after warm-up, {files[-1]} at the end, {max(files)} at most"
