@@ -107,12 +107,18 @@ class _Lines(StreamingResponse):
     """A line for each photo in the order in which they are answered; then `stack` ends."""
 
     def __init__(self, lines: AsyncIterator[str], stack: AsyncExitStack) -> None:
-        super().__init__(lines, media_type=NDJSON, headers=NOT_STORED)
+        super().__init__(self._closing(lines), media_type=NDJSON, headers=NOT_STORED)
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._stack:  # not in the generator: one that never begins never ends either
             await super().__call__(scope, receive, send)
+
+    async def _closing(self, lines: AsyncIterator[str]) -> AsyncIterator[str]:
+        """The lines; what they held is free before the client learns that there are no more."""
+        async for line in lines:
+            yield line
+        await self._stack.aclose()
 
 
 async def _lines(
