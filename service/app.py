@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
 CLIENT_GONE = 499
+REFRESH_S = 1.0
 
 
 def create_app(settings: Settings) -> DirectRoutes:
@@ -60,6 +61,7 @@ def create_app(settings: Settings) -> DirectRoutes:
         telemetry=telemetry(provider),
         openapi_url=None,  # routes/page.py has it, and /docs: FastAPI's loads parts from elsewhere
     )
+    app.state.metrics = measures
     app.add_middleware(Access, metrics=measures)
     for family in (classify, models, inference_protocol, health, metrics, page):
         app.include_router(family.router)
@@ -67,6 +69,8 @@ def create_app(settings: Settings) -> DirectRoutes:
     # A trace is begun by FastAPI: where there are traces, everything goes the usual way.
     direct = [] if provider else [r for r in classify.router.routes if isinstance(r, APIRoute)]
     app.add_direct(direct, measures)
+    if settings.origins:
+        app.share_with(settings.origins)
     return app
 
 
@@ -91,7 +95,9 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
 async def _serving(serving: Serving) -> AsyncIterator[None]:
     """Welcome requests; at the end answer what waits and let go."""
     registry = serving.registry
-    watching = asyncio.create_task(registry.watch()) if serving.settings.watch_s else None
+    background = [asyncio.create_task(registry.watch())] if serving.settings.watch_s else []
+    if serving.metrics.shared:
+        background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(
@@ -106,12 +112,19 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     finally:
         serving.set_ready(False)
         serving.admission.close()
-        if watching:
-            watching.cancel()
-            await asyncio.wait([watching])
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
         await serving.set_shadow(None)
         await registry.close()
         log.info("stopped")
+
+
+async def _keep_fresh(measures: Metrics) -> None:
+    """For scrapes that another worker answers."""
+    while True:
+        measures.refresh()
+        await asyncio.sleep(REFRESH_S)
 
 
 def _handle_errors(app: FastAPI, measures: Metrics) -> None:

@@ -42,12 +42,13 @@ def serve(
     device: DeviceOption = None,
 ) -> None:
     """Serve the classifier over HTTP; options win over SUPERBIN_* variables."""
+    from service import workers
     from service.errors import SuperbinError
-    from service.server import run
     from service.settings import load_settings
 
+    given = {"host": host, "port": port, "model": model, "models_dir": models_dir}
     try:
-        run(load_settings(host=host, port=port, model=model, models_dir=models_dir, device=device))
+        workers.serve(load_settings(**given, device=device))
     except SuperbinError as error:
         _fail(str(error))
 

@@ -11,19 +11,22 @@ from collections.abc import Sequence
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.access import Access
+from service.access import REQUEST_ID, Access
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.uploads import TIMEOUT
 
 
 class DirectRoutes(FastAPI):
     """FastAPI with some routes that are reached at once."""
 
     _direct: dict[tuple[str, str], ASGIApp]
+    _shared: CORSMiddleware | None = None
 
     def add_direct(self, routes: Sequence[APIRoute], metrics: Metrics) -> None:
         """Reach these at once; their endpoints take a request alone and give a response."""
@@ -33,7 +36,20 @@ class DirectRoutes(FastAPI):
             for method in route.methods or ()
         }
 
+    def share_with(self, origins: Sequence[str]) -> None:
+        """Let pages of these origins ask from a browser, without cookies; `*` is any."""
+        self._shared = CORSMiddleware(
+            self._dispatch,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("Authorization", "Content-Type", "X-API-Key", TIMEOUT, REQUEST_ID),
+            expose_headers=("Retry-After", "Server-Timing", REQUEST_ID),
+        )
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self._shared or self._dispatch)(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             direct = self._direct.get((scope["method"], scope["path"]))
             if direct is not None:

@@ -8,9 +8,14 @@ import sys
 import structlog
 
 
-def configure(level: str) -> None:
-    """Set up logging for the whole process; called once, by the command that serves."""
+def configure(level: str, **always: object) -> None:
+    """Set up logging for the whole process; called once, by the command that serves.
+
+    Args:
+        always: what every line is to say.
+    """
     shared: list[structlog.types.Processor] = [
+        lambda logger, name, event: {**event, **always},
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Metric,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.schemas import Classification
 from service.sessions import Sessions
@@ -15,14 +28,27 @@ PHOTOS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 STAGES = ("decode", "queue", "infer")
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus-client knows that there are workers
 
 
 class Metrics:
-    """The metrics of one application, in a registry of their own."""
+    """The metrics of one application, in a registry of their own.
+
+    Where `FOLDER` is set they are kept in files there, and those of all workers are scraped as one.
+    """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        ProcessCollector(registry=registry)
+        folder = os.environ.get(FOLDER)
+        self.shared = folder is not None
+        registry = CollectorRegistry()
+        self._scraped = registry
+        if folder is None:
+            ProcessCollector(registry=registry)
+        else:
+            self._scraped = CollectorRegistry()
+            MultiProcessCollector(self._scraped, folder)  # type: ignore[no-untyped-call]
+            self._scraped.register(_Processes(Path(folder)))
+        self._sources: list[tuple[Gauge, Callable[[], float]]] = []
         self._requests = Counter(
             "superbin_requests_total",
             "Requests answered.",
@@ -67,17 +93,22 @@ class Metrics:
             registry=registry,
         )
         self._queue_photos = Gauge(
-            "superbin_queue_photos", "Photos admitted and not yet answered.", registry=registry
+            "superbin_queue_photos",
+            "Photos admitted and not yet answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._queue_bytes = Gauge(
             "superbin_queue_bytes",
             "Bytes of bodies admitted and not yet answered.",
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self._drain_rate = Gauge(
             "superbin_drain_photos_per_second",
             "Rate at which photos were answered while others waited.",
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self._session_seconds = Counter(
             "superbin_session_busy_seconds_total",
@@ -86,9 +117,10 @@ class Metrics:
         )
         self._model_info = Gauge(
             "superbin_model_info",
-            "The model that answers.",
+            "The model that answers, in how many processes.",
             ("name", "version", "variant", "sha256", "provider"),
             registry=registry,
+            multiprocess_mode="livesum",
         )
         self._loads = Counter(
             "superbin_model_loads_total",
@@ -103,7 +135,10 @@ class Metrics:
             registry=registry,
         )
         self._ready = Gauge(
-            "superbin_ready", "1 from warm-up to shutdown, else 0.", registry=registry
+            "superbin_ready",
+            "1 from warm-up to shutdown, else 0.",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
@@ -144,13 +179,22 @@ class Metrics:
         self._rejections.labels(reason).inc()
 
     def queue(self, photos: Callable[[], float], nbytes: Callable[[], float]) -> None:
-        """Ask these at each scrape how much is admitted."""
-        self._queue_photos.set_function(photos)
-        self._queue_bytes.set_function(nbytes)
+        """Ask these how much is admitted whenever it is to be known."""
+        self._sources += [(self._queue_photos, photos), (self._queue_bytes, nbytes)]
 
     def drain_rate(self, photos_per_second: Callable[[], float]) -> None:
-        """Ask this at each scrape how fast photos are answered."""
-        self._drain_rate.set_function(photos_per_second)
+        """Ask this how fast photos are answered whenever it is to be known."""
+        self._sources.append((self._drain_rate, photos_per_second))
+
+    def refresh(self) -> None:
+        """Write down what has to be asked for; other workers scrape what was written last."""
+        for gauge, source in self._sources:
+            gauge.set(source())
+
+    def scrape(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        self.refresh()
+        return generate_latest(self._scraped)
 
     def ready(self, ready: bool) -> None:
         """Say whether requests are welcome."""
@@ -166,7 +210,10 @@ class Metrics:
 
     def forget(self, sessions: Sessions) -> None:
         """A model answers no more."""
-        self._model_info.remove(*_model_labels(sessions))
+        if self.shared:  # its file cannot forget
+            self._model_info.labels(*_model_labels(sessions)).set(0)
+        else:
+            self._model_info.remove(*_model_labels(sessions))
 
     def model(self, sessions: Sessions) -> None:
         """Publish a model that answers, and where it runs."""
@@ -182,3 +229,29 @@ def _model_labels(sessions: Sessions) -> tuple[str, ...]:
     manifest = first.bundle.manifest
     file = manifest.files[manifest.variants[first.variant]]
     return manifest.name, manifest.version, first.variant, file.sha256, sessions.provider
+
+
+class _Processes:
+    """What `ProcessCollector` tells, summed over the workers that live."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Start time and limits are those of the oldest and the tightest."""
+        found: dict[str, list[Metric]] = defaultdict(list)
+        for file in self._folder.glob("gauge_livesum_*.db"):
+            pid = int(file.stem.rpartition("_")[2])
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                found[metric.name].append(metric)
+        for name, metrics in found.items():
+            values = [metric.samples[0].value for metric in metrics]
+            least = name in {"process_start_time_seconds", "process_max_fds"}
+            merged = Metric(name, metrics[0].documentation, metrics[0].type)
+            merged.add_sample(metrics[0].samples[0].name, {}, min(values) if least else sum(values))
+            yield merged
+
+
+def forget_worker(pid: int, folder: Path) -> None:
+    """A worker has ended: its gauges are no more, its counts stay."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

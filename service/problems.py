@@ -19,7 +19,7 @@ from service.errors import (
 )
 from service.keys import AdminOff, KeyRefused
 from service.quota import RateLimited
-from service.registry import ModelRefused, ModelUnknown
+from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
 from service.results import InferenceError
 from service.schemas import Problem
 from service.tensors import TensorMalformed
@@ -54,6 +54,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
     ModelUnknown: (HTTPStatus.NOT_FOUND, "No such model is served"),
     ModelRefused: (HTTPStatus.CONFLICT, "The model is refused"),
+    SeveralWorkers: (HTTPStatus.CONFLICT, "There are several workers"),
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
     RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),

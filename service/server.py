@@ -6,16 +6,16 @@ import gc
 import logging
 import signal
 import socket
-import sys
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
-from service import logs
 from service.app import create_app
 from service.errors import SuperbinError
+from service.protocol import Guard
 from service.settings import Settings
 
 GC_THRESHOLDS = 20_000, 20, 20  # a request makes a few hundred objects and no cycles
@@ -28,20 +28,24 @@ class ServeError(SuperbinError):
 class Server(uvicorn.Server):
     """On SIGTERM readiness fails first, the port closes later, and the exit status is 0."""
 
-    def __init__(self, config: uvicorn.Config, settings: Settings, state: object) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        settings: Settings,
+        state: object,
+        announce: Callable[[], None],
+    ) -> None:
         super().__init__(config)
         self._settings = settings
         self._state = state
+        self._announce = announce
         self._close_at = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and tell a person where."""
+        """Start, and say so."""
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
-            everywhere = host in {"0.0.0.0", "::"}
-            shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
-            print(f"Superbin is ready at http://{shown}:{port}", file=sys.stderr, flush=True)
+            self._announce()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; uvicorn's own would end the process by the signal, with status 143."""
@@ -59,6 +63,14 @@ class Server(uvicorn.Server):
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a person finds what listens there."""
+    host, port = listener.getsockname()[:2]
+    everywhere = host in {"0.0.0.0", "::"}
+    shown = "localhost" if everywhere else f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
 
 
 def take_port(host: str, port: int) -> socket.socket:
@@ -86,27 +98,37 @@ def _no_port(host: str, port: int, error: OSError) -> ServeError:
     )
 
 
-def run(settings: Settings) -> None:
-    """Serve until a signal comes.
+def run(settings: Settings, listener: socket.socket, announce: Callable[[], None]) -> None:
+    """Serve in this process until a signal comes.
+
+    Args:
+        listener: from `take_port`.
+        announce: called once requests are answered.
 
     Raises:
-        ServeError: where the port is taken.
+        ServeError: where another has begun to listen there.
         SuperbinError: where the model cannot run as asked.
     """
-    logs.configure(settings.log_level)
-    listener = take_port(settings.host, settings.port)  # before the model is loaded in vain
     disable_created_metrics()  # type: ignore[no-untyped-call] # series that nothing reads
     app = create_app(settings)
+    guard = Guard(
+        settings.header_timeout_s,
+        settings.max_header_bytes,
+        settings.max_connections,
+        app.state.metrics.rejection,
+    )
     config = uvicorn.Config(
         app,
+        http=guard.protocol,  # type: ignore[arg-type] # any that makes one will do
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="on",
         ws="none",
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_period_s,
     )
-    server = Server(config, settings, app.state)
+    server = Server(config, settings, app.state, announce)
     # What was made so far lives as long as the process: the collector need not go through it.
     gc.collect()
     gc.freeze()

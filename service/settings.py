@@ -77,10 +77,16 @@ class Settings(BaseSettings):
         description="Where to run: cpu, cpu:N for N sessions alone, cuda:I or tensorrt:I for a "
         "GPU, or several by commas. A GPU that is not there stops the start.",
     )
-    threads: int = Field(
-        default_factory=available_cores,
+    workers: int = Field(
+        1,
         ge=1,
-        description="Threads of ONNX Runtime, over all sessions; by default the available cores.",
+        description="Processes that serve; limits of the queue and rates hold for each of them.",
+    )
+    threads: int = Field(
+        default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
+        ge=1,
+        description="Threads of ONNX Runtime, over all sessions of one process; by default its "
+        "share of the available cores.",
     )
     decode_workers: int | None = Field(
         None,
@@ -90,7 +96,13 @@ class Settings(BaseSettings):
     )
 
     keys_file: Path | None = Field(
-        None, description="TOML file with API keys, see below; without one anybody may ask."
+        None, description="TOML file with API keys; without one anybody may ask."
+    )
+    cors_origins: str | None = Field(
+        None,
+        pattern=r"^(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)$",
+        description="Origins whose pages may ask from a browser, by commas, such as "
+        "https://app.example; * for any; none without.",
     )
     rate_photos_s: float = Field(
         0.0,
@@ -129,6 +141,25 @@ class Settings(BaseSettings):
         description="Seconds from the end of the body to the answer; X-Request-Timeout may ask for "
         "less.",
     )
+    header_timeout_s: float = Field(
+        10.0,
+        gt=0.0,
+        description="Seconds that a connection may take to send a request's headers.",
+    )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        description="Seconds that a connection is kept for the next request; let it be longer than "
+        "a load balancer keeps its own.",
+    )
+    max_header_bytes: int = Field(
+        65_536, ge=1024, description="Bytes of a request's headers at most."
+    )
+    max_connections: int = Field(
+        1000,
+        ge=1,
+        description="Connections at once; one more closes the one that has idled longest.",
+    )
     body_timeout_s: float = Field(
         10.0, gt=0.0, description="Seconds that a body may take, and more as long as it flows."
     )
@@ -158,6 +189,11 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
         return tuple(one.strip() for one in self.model.split(","))
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """`cors_origins`, one by one."""
+        return tuple(one.strip() for one in (self.cors_origins or "").split(",") if one.strip())
 
     @property
     def photo_limits(self) -> PhotoLimits:

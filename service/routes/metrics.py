@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from service.serving import serving
 
@@ -12,7 +12,5 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
-    """Everything in the application's registry, in Prometheus' text format."""
-    return Response(
-        generate_latest(serving(request).metrics.registry), media_type=CONTENT_TYPE_LATEST
-    )
+    """What is measured, of all workers, in Prometheus' text format."""
+    return Response(serving(request).metrics.scrape(), media_type=CONTENT_TYPE_LATEST)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from service.intake import identify, identify_admin
 from service.problems import PROBLEM_CONTENT
-from service.registry import ModelRefused
+from service.registry import ModelRefused, SeveralWorkers
 from service.schemas import ModelId, ModelsAnswer
 from service.serving import serving
 from service.shadow import Shadow
@@ -35,7 +35,7 @@ async def models(request: Request) -> ModelsAnswer:
 @router.post("/v1/models/{name}/load", responses=REFUSALS)
 async def load(request: Request, name: str, version: VersionQuery = None) -> ModelId:
     """Verify, try, warm and then serve a version; where it is refused, nothing changes."""
-    admin = identify_admin(request)
+    admin = _admin(request)
     log.info("load asked for", model=name, version=version, admin=admin)
     model = await serving(request).registry.load(name, version)
     return ModelId(name=model.manifest.name, version=model.manifest.version)
@@ -49,7 +49,7 @@ async def shadow(
 
     How often it agrees is in the metrics, `superbin_shadow_photos_total`.
     """
-    admin = identify_admin(request)
+    admin = _admin(request)
     held = serving(request)
     log.info("shadow asked for", model=name, version=version, share=share, admin=admin)
     answering = held.registry.find(name).manifest
@@ -70,7 +70,7 @@ async def shadow(
 @router.delete("/v1/models/{name}/shadow", status_code=204, responses=REFUSALS)
 async def no_shadow(request: Request, name: str) -> None:
     """End the shadow."""
-    admin = identify_admin(request)
+    admin = _admin(request)
     held = serving(request)
     log.info("end of the shadow asked for", model=name, admin=admin)
     if held.shadow and held.shadow.model.manifest.name == name:
@@ -80,7 +80,24 @@ async def no_shadow(request: Request, name: str) -> None:
 @router.post("/v1/models/{name}/roll-back", responses=REFUSALS)
 async def roll_back(request: Request, name: str) -> ModelId:
     """Serve the version again that served before."""
-    admin = identify_admin(request)
+    admin = _admin(request)
     log.info("roll-back asked for", model=name, admin=admin)
     model = await serving(request).registry.roll_back(name)
     return ModelId(name=model.manifest.name, version=model.manifest.version)
+
+
+def _admin(request: Request) -> str:
+    """Who asks.
+
+    Raises:
+        AdminOff, KeyRefused: where it is no admin.
+        SeveralWorkers: where the call would not reach all of them.
+    """
+    admin = identify_admin(request)
+    settings = serving(request).settings
+    if settings.workers > 1:
+        raise SeveralWorkers(
+            f"expected one worker, and there are {settings.workers}, each with its own models: put "
+            "a version into the folder, where all of them look, or start anew with SUPERBIN_MODEL"
+        )
+    return admin

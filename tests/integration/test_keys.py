@@ -145,3 +145,51 @@ def test_a_key_is_made_with_the_line_for_the_file(option: list[str], section: st
     both = tomllib.loads(made.stdout + again.stdout)[section]
     assert set(both) == {"line-4", "line-5"}
     assert new_key() != new_key()
+
+
+ORIGIN = {"origin": "https://app.example"}
+ALLOWED = "access-control-allow-origin"
+
+
+def test_pages_of_other_origins_may_ask_where_they_are_named(
+    models_dir: Path, keys_file: Path
+) -> None:
+    origins = "https://app.example, http://localhost:3000"
+    with (
+        running(models_dir, cors_origins=origins, keys_file=keys_file) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "x-api-key,content-type",
+        }
+        preflight = client.options("/v1/classify", headers=ORIGIN | asked)
+        assert preflight.status_code == 200
+        assert preflight.headers[ALLOWED] == ORIGIN["origin"]
+        assert "X-API-Key" in preflight.headers["access-control-allow-headers"]
+        key = {"x-api-key": "four", "content-type": "image/jpeg"}
+        answer = client.post("/v1/classify", content=PHOTO, headers=ORIGIN | key)
+        assert answer.status_code == 200
+        assert answer.headers[ALLOWED] == ORIGIN["origin"]
+        refused = client.post("/v1/classify", content=PHOTO, headers=ORIGIN)
+        assert refused.status_code == 401
+        assert refused.headers[ALLOWED] == ORIGIN["origin"]  # or the page could not read why
+        assert client.get("/v1/models", headers=ORIGIN | key).headers[ALLOWED] == ORIGIN["origin"]
+        stranger = {"origin": "https://elsewhere.example"}
+        assert client.options("/v1/classify", headers=stranger | asked).status_code == 400
+        assert ALLOWED not in client.post("/v1/classify", headers=stranger).headers
+
+
+def test_without_a_setting_no_origin_is_told_that_it_may_ask(client: httpx.Client) -> None:
+    assert ALLOWED not in client.get("/livez", headers=ORIGIN).headers
+    assert ALLOWED not in client.post("/v1/classify", headers=ORIGIN).headers
+    assert client.options("/v1/classify", headers=ORIGIN).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "origins", ["app.example", "https://app.example/path", "https://*.example"]
+)
+def test_an_origin_that_is_none_is_refused_at_the_start(models_dir: Path, origins: str) -> None:
+    server = spawn(environment(models_dir, cors_origins=origins))
+    assert server.ended() == 1
+    assert "SUPERBIN_CORS_ORIGINS" in server.stderr[0]

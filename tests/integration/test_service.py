@@ -38,6 +38,7 @@ def samples(client: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]]
 def test_it_is_alive_and_ready(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
+    assert client.head("/livez").status_code == client.head("/readyz").status_code == 200
 
 
 def test_models_are_listed_with_the_default_one(client: httpx.Client) -> None:

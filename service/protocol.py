@@ -1,0 +1,161 @@
+"""What uvicorn's HTTP protocol leaves open: how long and how large what is no body may be.
+
+A connection that sends nothing, headers that never end, a body that was refused long ago: each
+would hold a descriptor, and some of them memory, for as long as the client likes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
+LINGER_BYTES = 16_000_000
+
+
+@dataclass
+class Guard:
+    """The limits of one server, and its connections that wait for a request, longest first."""
+
+    header_timeout_s: float
+    max_header_bytes: int
+    max_connections: int
+    refused: Callable[[str], None]  # is told the reason
+    idle: dict[Protocol, None] = field(default_factory=dict)
+
+    def protocol(self, **given: Any) -> Protocol:
+        """A connection's, as uvicorn asks for it."""
+        return Protocol(self, **given)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, guard: Guard, **given: Any) -> None:
+        super().__init__(**given)
+        self._guard = guard
+        self._timer: asyncio.TimerHandle | None = None
+        self._overhead = 0  # bytes since there was a body, or an end of headers
+        self._linger_bytes: int | None = None  # left to a body that nobody reads
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Let it in; where there are too many, in the place of the one that idles longest."""
+        super().connection_made(transport)
+        guard = self._guard
+        if len(self.connections) > guard.max_connections:
+            guard.refused("too_many_connections")
+            if not guard.idle:
+                self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+                return
+            next(iter(guard.idle)).evict()
+        self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._expect_no_more()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and end what has become too much."""
+        self._overhead += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._overhead > self._guard.max_header_bytes:
+            self._refuse_headers()
+        elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._expect()  # the rest of the headers
+
+    def on_headers_complete(self) -> None:
+        """A request begins."""
+        limit = self._guard.max_header_bytes
+        if self._overhead > limit:  # it may be the body behind them
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > limit:
+                self._refuse_headers()
+                return
+        self._overhead = 0
+        self._expect_no_more()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep it, or count it where it was refused."""
+        self._overhead = 0
+        if self.transport.is_closing():
+            return
+        super().on_body(body)
+        if self._linger_bytes is not None:
+            self._linger_bytes -= len(body)
+            if self._linger_bytes < 0:
+                self.transport.abort()
+
+    def on_message_complete(self) -> None:
+        """A request has come whole."""
+        self._overhead = 0
+        if self.transport.is_closing():
+            return
+        super().on_message_complete()
+        if self._linger_bytes is not None:
+            self._linger_bytes = None
+            self._expect_no_more()
+            self._expect()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or a while for the rest of this one."""
+        unread = self.cycle.more_body
+        super().on_response_complete()
+        if self.transport.is_closing() or self.pipeline or not self.cycle.response_complete:
+            return
+        self._guard.idle[self] = None
+        if unread:
+            self._linger_bytes = LINGER_BYTES
+            self._timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def evict(self) -> None:
+        """Close it, since it idles and another needs the place."""
+        self._expect_no_more()
+        self.transport.abort()
+
+    def _expect(self) -> None:
+        """A request, in time."""
+        self._guard.idle[self] = None
+        self._timer = self.loop.call_later(self._guard.header_timeout_s, self._expired)
+
+    def _expect_no_more(self) -> None:
+        self._guard.idle.pop(self, None)
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expired(self) -> None:
+        self._timer = None
+        if self._overhead:
+            self._guard.refused("slow_headers")
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the headers came too slowly")
+        else:
+            self.transport.close()
+
+    def _refuse_headers(self) -> None:
+        self._guard.refused("headers_too_large")
+        limit = self._guard.max_header_bytes
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        self._refuse(status, f"expected at most {limit:,} bytes of headers")
+
+    def _refuse(self, status: HTTPStatus, why: str) -> None:
+        """Answer where the application has not seen a request, and close."""
+        self._expect_no_more()
+        body = f"{why}\n".encode()
+        lines = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "content-type: text/plain; charset=utf-8",
+            f"content-length: {len(body)}",
+            "retry-after: 1",
+            "connection: close",
+        ]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
+        self.transport.close()

@@ -1,0 +1,228 @@
+"""`superbin serve`: one process that serves, or several of them over one port.
+
+Several workers share the listening socket, so that what the kernel holds for one that ends is
+answered by another. They write their metrics to files of one folder, from which any of them
+answers a scrape for all. The parent serves nothing: it starts them, replaces those that end, and
+passes on the signal to stop.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from service import logs
+from service.errors import SuperbinError
+from service.metrics import FOLDER, forget_worker
+from service.server import ServeError, run, take_port, url_of
+from service.settings import Settings
+
+log = structlog.get_logger()
+
+START_FAILED = 3
+LONGEST_PAUSE_S = 30.0  # between attempts to replace a worker
+TICK_S = 0.1
+FILES = 256  # that are no connections: models, sockets, metrics
+
+_spawn = multiprocessing.get_context("spawn")  # threads of the model would not survive a fork
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        ServeError: where the port is taken, or no worker could start.
+        SuperbinError: where the model cannot run as asked.
+    """
+    logs.configure(settings.log_level)
+    listener = take_port(settings.host, settings.port)  # before the model is loaded in vain
+    _allow_files(settings.max_connections + FILES)
+    if settings.workers == 1 and FOLDER not in os.environ:  # it may hold files of others
+        run(settings, listener, lambda: _announce(listener))
+        return
+    with _metrics_folder() as folder:
+        Workers(settings, listener, folder).run()
+
+
+def _allow_files(wanted: int) -> None:
+    """Raise the soft limit of open files, which each connection counts against."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= wanted or soft == resource.RLIM_INFINITY:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("too few open files are allowed", expected=wanted, allowed=allowed)
+
+
+def _announce(listener: socket.socket) -> None:
+    print(f"Superbin is ready at {url_of(listener)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _metrics_folder() -> Iterator[Path]:
+    """An empty folder for the metrics' files, which workers find by the environment."""
+    folder = Path(tempfile.mkdtemp(prefix="superbin-metrics-"))
+    os.environ[FOLDER] = str(folder)
+    try:
+        yield folder
+    finally:
+        del os.environ[FOLDER]
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass
+class Worker:
+    """A process that serves, and where it tells that it is ready, or why it cannot be."""
+
+    process: SpawnProcess
+    news: Connection
+    ready: bool = False
+
+
+class Workers:
+    """The parent's work."""
+
+    def __init__(self, settings: Settings, listener: socket.socket, folder: Path) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._folder = folder
+        self._workers: list[Worker] = []
+        self._announced = False
+        self._stopping = False
+        self._signals: list[signal.Signals] = []  # not passed on yet
+        self._failures = 0  # since a worker was last ready
+        self._start_at = 0.0
+
+    def run(self) -> None:
+        """Keep so many workers running until a signal comes.
+
+        Raises:
+            ServeError: where one cannot start before all were ready once.
+        """
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, self._signalled)
+        try:
+            while self._workers or not self._stopping:
+                self._pass_on()
+                self._replace()
+                ends = [w.process.sentinel for w in self._workers]
+                wait([*ends, *(w.news for w in self._workers if not w.ready)], TICK_S)
+                self._look()
+        finally:
+            for worker in self._workers:
+                worker.process.kill()
+                worker.process.join()
+
+    def _signalled(self, sig: int, frame: FrameType | None) -> None:
+        self._signals.append(signal.Signals(sig))
+
+    def _pass_on(self) -> None:
+        """Signals go to the workers from here, and from nowhere else."""
+        while self._signals:
+            self._stopping = True
+            self._listener.close()  # or the kernel would go on to accept what nobody answers
+            sig = self._signals.pop(0)
+            for worker in self._workers:
+                if worker.process.is_alive() and worker.process.pid:
+                    os.kill(worker.process.pid, sig)
+
+    def _replace(self) -> None:
+        """Start the workers that are missing."""
+        while (
+            not self._stopping
+            and len(self._workers) < self._settings.workers
+            and time.monotonic() >= self._start_at
+        ):
+            news, tell = _spawn.Pipe(duplex=False)
+            process = _spawn.Process(
+                target=_work,
+                args=(self._settings, self._listener, tell),
+                name=f"worker-{len(self._workers)}",
+            )
+            process.start()
+            tell.close()
+            self._workers.append(Worker(process, news))
+
+    def _look(self) -> None:
+        """See which workers are ready, and which have ended."""
+        for worker in list(self._workers):
+            problem = self._news(worker)
+            if worker.process.is_alive() and problem is None:
+                continue
+            worker.process.join()
+            worker.news.close()
+            self._workers.remove(worker)
+            forget_worker(worker.process.pid or 0, self._folder)
+            if not self._stopping:
+                self._ended(worker, problem)
+        if not self._announced and len(self._workers) == self._settings.workers:
+            self._announced = all(worker.ready for worker in self._workers)
+            if self._announced:
+                _announce(self._listener)
+
+    def _news(self, worker: Worker) -> str | None:
+        """Hear whether it is ready; why it cannot be, where it says so."""
+        if worker.ready or not worker.news.poll():
+            return None
+        try:
+            problem: str | None = worker.news.recv()
+        except EOFError:
+            return None  # it has ended without a word
+        if problem is None:
+            worker.ready = True
+            self._failures = 0
+        return problem
+
+    def _ended(self, worker: Worker, problem: str | None) -> None:
+        """Replace it, later and later where that fails.
+
+        Raises:
+            ServeError: where the service never stood: the next attempt would fail as well.
+        """
+        status = worker.process.exitcode
+        if not self._announced:
+            raise ServeError(problem or f"a worker ended with status {status} before it was ready")
+        if not worker.ready:
+            self._failures += 1
+            self._start_at = time.monotonic() + min(2.0**self._failures, LONGEST_PAUSE_S)
+        log.error(
+            "worker ended", pid=worker.process.pid, status=status, error=problem, others="serve on"
+        )
+
+
+def _work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
+    """What a worker does."""
+    os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    logs.configure(settings.log_level, pid=os.getpid())
+    try:
+        run(settings, listener, lambda: tell.send(None))
+    except SuperbinError as error:
+        tell.send(str(error))
+        sys.exit(START_FAILED)
+
+
+def _follow_parent() -> None:
+    """End in good order where the parent is killed."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
