@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from service import __version__
 from service.access import Access
@@ -32,6 +34,7 @@ from service.tracing import open_provider, telemetry
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
+FAMILIES = (classify, models, inference_protocol, health, metrics, page)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -63,7 +66,7 @@ def create_app(settings: Settings) -> DirectRoutes:
     )
     app.state.metrics = measures
     app.add_middleware(Access, metrics=measures)
-    for family in (classify, models, inference_protocol, health, metrics, page):
+    for family in FAMILIES:
         app.include_router(family.router)
     _handle_errors(app, measures)
     # A trace is begun by FastAPI: where there are traces, everything goes the usual way.
@@ -127,6 +130,16 @@ async def _keep_fresh(measures: Metrics) -> None:
         await asyncio.sleep(REFRESH_S)
 
 
+def _methods(request: Request) -> list[str]:
+    """That some route takes at the request's path; the router itself names those of one."""
+    found: set[str] = set()
+    for family in FAMILIES:
+        for route in family.router.routes:
+            if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+                found |= route.methods or set()
+    return sorted(found)
+
+
 def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     @app.exception_handler(SuperbinError)
     async def ours(request: Request, error: SuperbinError) -> Response:
@@ -142,8 +155,11 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods(request))
         problem = problem_of_status(error.status_code, detail, request.state.request_id)
-        return problem_response(problem, dict(error.headers or {}), path=request.url.path)
+        return problem_response(problem, headers, path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

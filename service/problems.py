@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any
 
@@ -21,7 +20,7 @@ from service.keys import AdminOff, KeyRefused
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
 from service.results import InferenceError
-from service.schemas import Problem
+from service.schemas import Problem, ProtocolProblem
 from service.tensors import TensorMalformed
 from service.uploads import (
     RequestMalformed,
@@ -35,6 +34,10 @@ from service.uploads import (
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:superbin:problem:"
 PROBLEM_CONTENT: dict[str, Any] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+V2 = "/v2"  # the Open Inference Protocol, whose clients read `error` alone
+V2_CONTENT: dict[str, Any] = {
+    "application/json": {"schema": {"$ref": "#/components/schemas/ProtocolProblem"}}
+}
 
 MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     PhotoEmpty: (HTTPStatus.BAD_REQUEST, "The photo is empty"),
@@ -79,9 +82,11 @@ def problem_response(
     problem: Problem, headers: dict[str, str] | None = None, *, path: str = ""
 ) -> Response:
     """A problem as the whole answer, in the words of the protocol that `path` belongs to."""
-    if path.startswith("/v2/"):  # clients of the Open Inference Protocol read `error` alone
-        body = json.dumps({"error": problem.detail, "reason": problem.reason})
-        return Response(body, problem.status, headers=headers, media_type="application/json")
+    if path.startswith(V2):
+        told = ProtocolProblem(error=problem.detail, reason=problem.reason)
+        return Response(
+            told.model_dump_json(), problem.status, headers=headers, media_type="application/json"
+        )
     return Response(
         problem.model_dump_json(), problem.status, headers=headers, media_type=MEDIA_TYPE
     )

@@ -24,6 +24,13 @@ class Problem(_Answer):
     request_id: str = Field(description="The id to quote when asking about this.")
 
 
+class ProtocolProblem(_Answer):
+    """A problem in the words of the Open Inference Protocol, and its reason."""
+
+    error: str = Field(description="What was expected and what came.")
+    reason: str = Field(description="A short stable word, the same as in the metrics.")
+
+
 class Reference(_Answer):
     """An item of the context bank that got much attention; it need not resemble the photo."""
 

@@ -20,6 +20,7 @@ from service.settings import Settings
 FIELD = "file"
 MULTIPART = "multipart/form-data"
 TIMEOUT = "X-Request-Timeout"
+SHORTEST_TIMEOUT_S = 0.001
 EXPECTED = (
     f"expected photos as {MULTIPART} in the field {FIELD!r}, repeated for several, "
     "or one photo as a raw body of type image/*"
@@ -163,9 +164,15 @@ def _timeout(request: Request, settings: Settings) -> float:
     given = request.headers.get(TIMEOUT)
     if given is None:
         return settings.timeout_s
-    if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", given, re.ASCII) or not float(given):
-        raise TimeoutMalformed(f"expected {TIMEOUT} in seconds, such as 0.5, got {given[:40]!r}")
-    return min(float(given), settings.timeout_s)
+    try:
+        timeout_s = float(given)
+    except ValueError:
+        timeout_s = 0.0
+    if not timeout_s >= SHORTEST_TIMEOUT_S:  # so said, it refuses what is no number as well
+        raise TimeoutMalformed(
+            f"expected {TIMEOUT} in seconds, at least {SHORTEST_TIMEOUT_S}, got {given[:40]!r}"
+        )
+    return min(timeout_s, settings.timeout_s)
 
 
 async def receive(request: Request, announced: Announced, settings: Settings) -> list[Upload]:

@@ -25,6 +25,7 @@ from service.routes.classify_docs import (
     CLASSIFY_RESPONSES,
     EMBED_DESCRIPTION,
     EMBED_RESPONSES,
+    NDJSON,
     REQUEST,
 )
 from service.schemas import (
@@ -38,7 +39,6 @@ from service.schemas import (
 )
 from service.uploads import Upload
 
-NDJSON = "application/x-ndjson"
 NOT_STORED = {"Cache-Control": "no-store"}
 
 Answer = TypeVar("Answer", Classification, Embedding)

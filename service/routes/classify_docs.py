@@ -13,8 +13,13 @@ from service.errors import (
     PhotoUnsupported,
     SuperbinError,
 )
+from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
-from service.uploads import FIELD, MULTIPART, RequestSlow
+from service.registry import ModelUnknown
+from service.schemas import Line
+from service.uploads import FIELD, MULTIPART, SHORTEST_TIMEOUT_S, TIMEOUT, RequestSlow
+
+NDJSON = "application/x-ndjson"
 
 _BODY = (
     "Send one photo or several as multipart/form-data in the field `file`, or one photo as a raw "
@@ -35,6 +40,7 @@ _REQUEST_BODY: dict[str, Any] = {
             "schema": {
                 "type": "object",
                 "required": [FIELD],
+                "additionalProperties": False,
                 "properties": {FIELD: {"type": "array", "minItems": 1, "items": _BINARY}},
             }
         },
@@ -51,13 +57,13 @@ _PARAMETERS: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
     {
-        "name": "X-Request-Timeout",
+        "name": TIMEOUT,
         "in": "header",
         "description": "Seconds within which the answer is wanted.",
-        "schema": {"type": "number", "exclusiveMinimum": 0, "example": 0.5},
+        "schema": {"type": "number", "minimum": SHORTEST_TIMEOUT_S, "example": 0.5},
     },
 ]
-REQUEST = {"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS}
+REQUEST = {"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS} | KEYED
 
 _ANSWER: dict[str, Any] = {
     "request_id": "3f0c9d6e5b8a4c7e9d2f1a0b6c5d4e3f",
@@ -107,17 +113,18 @@ def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
     }
 
 
-_SHARED: dict[int | str, dict[str, Any]] = dict(map(_refusal, _ERRORS))
-CLASSIFY_RESPONSES = _SHARED | {
-    200: {
-        "description": "One result per photo",
-        "content": {"application/json": {"example": _ANSWER}},
-    }
-}
-_EMBEDDING = {"filename": "bottle.jpg", "embedding": [0.6, -0.8]}
-EMBED_RESPONSES = _SHARED | {
-    200: {
-        "description": "One result per photo",
-        "content": {"application/json": {"example": _ANSWER | {"results": [_EMBEDDING]}}},
-    }
-}
+def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """The answer in both forms, and what all of these routes may refuse."""
+    content = {"application/json": {"example": example}, NDJSON: {"schema": schema_of(Line)}}
+    shared = refusals(*KEY_REFUSALS, ModelUnknown)
+    return (
+        {200: {"description": "One result per photo", "content": content}}
+        | shared
+        | dict(map(_refusal, _ERRORS))
+    )
+
+
+CLASSIFY_RESPONSES = _answers(_ANSWER)
+EMBED_RESPONSES = _answers(
+    _ANSWER | {"results": [{"filename": "bottle.jpg", "embedding": [0.6, -0.8]}]}
+)

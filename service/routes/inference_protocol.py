@@ -10,20 +10,80 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service import __version__
-from service.batching import Outcome
+from service.admission import QueueFull, Stopping, TooSlow
+from service.batching import DeadlineExceeded, Outcome
 from service.bundle import OUTPUTS, Manifest
-from service.errors import SuperbinError
+from service.errors import (
+    PhotoBroken,
+    PhotoEmpty,
+    PhotoTooLarge,
+    PhotoUnsupported,
+    SuperbinError,
+)
 from service.intake import admitted, identify, results_unless_gone
+from service.keys import KeyRefused
+from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.preprocess import PhotoLimits, Pixels, decode
-from service.registry import LoadedModel
+from service.registry import LoadedModel, ModelUnknown
 from service.serving import Serving, serving
-from service.tensors import Inference, metadata, read_inference, write_answer
-from service.uploads import TooManyPhotos, announce_body, read_body
+from service.tensors import (
+    Inference,
+    InferRequest,
+    TensorMalformed,
+    metadata,
+    read_inference,
+    write_answer,
+)
+from service.uploads import (
+    RequestSlow,
+    RequestTooLarge,
+    RequestUnsupported,
+    TimeoutMalformed,
+    TooManyPhotos,
+    announce_body,
+    read_body,
+)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INLINE_BYTES = 65_536  # a longer body is parsed on a thread, so that others need not wait for it
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
+
+OF_A_MODEL = refusals(KeyRefused, ModelUnknown, v2=True)
+NOT_READY = refusals(Stopping, v2=True)
+OF_INFER = refusals(
+    *KEY_REFUSALS,
+    ModelUnknown,
+    TensorMalformed,
+    TimeoutMalformed,
+    PhotoEmpty,
+    PhotoTooLarge,
+    PhotoUnsupported,
+    PhotoBroken,
+    RequestTooLarge,
+    RequestUnsupported,
+    RequestSlow,
+    TooManyPhotos,
+    QueueFull,
+    TooSlow,
+    DeadlineExceeded,
+    v2=True,
+)
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": schema_of(InferRequest)},
+            "application/octet-stream": {
+                "schema": {
+                    "type": "string",
+                    "format": "binary",
+                    "description": f"JSON of as many bytes as {HEADER_LENGTH} says, then tensors.",
+                }
+            },
+        },
+    }
+}
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 
@@ -41,22 +101,22 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/v2/health/ready")
+@router.get("/v2/health/ready", responses=NOT_READY)
 async def ready(request: Request, response: Response) -> dict[str, bool]:
     """Whether it wants requests."""
     return _ready(serving(request), response)
 
 
-@router.get(MODEL)
-@router.get(VERSION)
+@router.get(MODEL, responses=OF_A_MODEL, openapi_extra=KEYED)
+@router.get(VERSION, responses=OF_A_MODEL, openapi_extra=KEYED)
 async def model(request: Request, name: str, version: str | None = None) -> dict[str, Any]:
     """Inputs and outputs of a model."""
     identify(request)
     return metadata(_served(request, name, version).manifest)
 
 
-@router.get(MODEL + "/ready")
-@router.get(VERSION + "/ready")
+@router.get(MODEL + "/ready", responses=OF_A_MODEL | NOT_READY)
+@router.get(VERSION + "/ready", responses=OF_A_MODEL | NOT_READY)
 async def model_ready(
     request: Request, response: Response, name: str, version: str | None = None
 ) -> dict[str, bool]:
@@ -65,8 +125,8 @@ async def model_ready(
     return _ready(serving(request), response)
 
 
-@router.post(MODEL + "/infer")
-@router.post(VERSION + "/infer")
+@router.post(MODEL + "/infer", responses=OF_INFER, openapi_extra=KEYED | BODY)
+@router.post(VERSION + "/infer", responses=OF_INFER, openapi_extra=KEYED | BODY)
 async def infer(request: Request, name: str, version: str | None = None) -> Response:
     """Run photos: UINT8 pixels, or BYTES of encoded photos; JSON or the binary extension."""
     settings = serving(request).settings

@@ -8,8 +8,9 @@ import structlog
 from fastapi import APIRouter, Query, Request
 
 from service.intake import identify, identify_admin
-from service.problems import PROBLEM_CONTENT
-from service.registry import ModelRefused, SeveralWorkers
+from service.keys import KeyRefused
+from service.openapi import ADMIN, ADMIN_REFUSALS, KEYED, refusals
+from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
 from service.schemas import ModelId, ModelsAnswer
 from service.serving import serving
 from service.shadow import Shadow
@@ -18,21 +19,19 @@ log = structlog.get_logger()
 
 VersionQuery = Annotated[str | None, Query(description="By default the newest.")]
 ShareQuery = Annotated[float, Query(gt=0.0, le=1.0, description="Of the requests.")]
-REFUSALS: dict[int | str, dict[str, object]] = {
-    code: {"content": PROBLEM_CONTENT} for code in (401, 403, 404, 409)
-}
+REFUSALS = refusals(*ADMIN_REFUSALS, ModelUnknown, ModelRefused, SeveralWorkers)
 
 router = APIRouter(tags=["models"])
 
 
-@router.get("/v1/models", responses={401: REFUSALS[401]})
+@router.get("/v1/models", responses=refusals(KeyRefused), openapi_extra=KEYED)
 async def models(request: Request) -> ModelsAnswer:
     """Every bundle of the folder, verified when it came, and which ones answer."""
     identify(request)
     return ModelsAnswer(models=serving(request).registry.models)
 
 
-@router.post("/v1/models/{name}/load", responses=REFUSALS)
+@router.post("/v1/models/{name}/load", responses=REFUSALS, openapi_extra=ADMIN)
 async def load(request: Request, name: str, version: VersionQuery = None) -> ModelId:
     """Verify, try, warm and then serve a version; where it is refused, nothing changes."""
     admin = _admin(request)
@@ -41,7 +40,7 @@ async def load(request: Request, name: str, version: VersionQuery = None) -> Mod
     return ModelId(name=model.manifest.name, version=model.manifest.version)
 
 
-@router.post("/v1/models/{name}/shadow", responses=REFUSALS)
+@router.post("/v1/models/{name}/shadow", responses=REFUSALS, openapi_extra=ADMIN)
 async def shadow(
     request: Request, name: str, version: VersionQuery = None, share: ShareQuery = 0.1
 ) -> ModelId:
@@ -67,7 +66,7 @@ async def shadow(
     return ModelId(name=model.manifest.name, version=model.manifest.version)
 
 
-@router.delete("/v1/models/{name}/shadow", status_code=204, responses=REFUSALS)
+@router.delete("/v1/models/{name}/shadow", status_code=204, responses=REFUSALS, openapi_extra=ADMIN)
 async def no_shadow(request: Request, name: str) -> None:
     """End the shadow."""
     admin = _admin(request)
@@ -77,7 +76,7 @@ async def no_shadow(request: Request, name: str) -> None:
         await held.set_shadow(None)
 
 
-@router.post("/v1/models/{name}/roll-back", responses=REFUSALS)
+@router.post("/v1/models/{name}/roll-back", responses=REFUSALS, openapi_extra=ADMIN)
 async def roll_back(request: Request, name: str) -> ModelId:
     """Serve the version again that served before."""
     admin = _admin(request)

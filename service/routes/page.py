@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse
 
+from service.openapi import describe
+
 STATIC = Path(__file__).resolve().parent.parent / "static"
 FRESH = {"Cache-Control": "no-cache"}  # small files: revalidated, so never of two versions
 
@@ -29,8 +31,7 @@ async def docs() -> FileResponse:
 @router.get("/openapi.json")
 async def openapi(request: Request) -> dict[str, Any]:
     """The API's description, for the page and for code generators."""
-    description: dict[str, Any] = request.app.openapi()
-    return description
+    return describe(request.app)
 
 
 @router.get("/static/{name}")

@@ -41,7 +41,7 @@ function bodyOf(operation) {
   const pairs = Object.entries(content).map(([type, { schema }]) => {
     const fields = Object.entries(schema.properties ?? {});
     const told = fields.map(([name, field]) => `field ${name}: ${typeOf(field)}`).join(", ");
-    return [type, told || "the photo itself"];
+    return [type, told || sentence(schema.description) || (schema.$ref ? typeOf(schema) : "the photo itself")];
   });
   return [element("h3", "", "Body"), terms(pairs)];
 }
@@ -64,6 +64,13 @@ function answersOf(operation) {
   ];
 }
 
+function keysOf(operation) {
+  if (!operation.security) return [];
+  const always = operation.security.every((scheme) => Object.keys(scheme).length);
+  const which = always ? "An admin's key" : "A key, where the service asks for one,";
+  return [element("p", "quiet", `${which} goes into X-API-Key or Authorization: Bearer.`)];
+}
+
 function operationOf(path, verb, operation) {
   const heading = element("span", "verb", verb.toUpperCase());
   const details = element(
@@ -71,6 +78,7 @@ function operationOf(path, verb, operation) {
     "operation",
     element("summary", "", heading, element("code", "", path)),
     element("p", "", sentence(operation.description)),
+    ...keysOf(operation),
     ...bodyOf(operation),
     ...answersOf(operation),
   );

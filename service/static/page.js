@@ -8,6 +8,8 @@ const find = (id) => document.getElementById(id);
 
 const waiting = [];
 let running = 0;
+let key = sessionStorage.getItem("key"); // of this tab, and gone with it
+let locked = []; // what is to be asked again with a key
 
 function add(files) {
   const photos = [...files];
@@ -59,6 +61,10 @@ async function ask({ photo, card }) {
   try {
     const response = await post(photo);
     const answer = await response.json().catch(() => byProxy(response.status));
+    if (response.status === 401) {
+      locked.push(again);
+      askForKey();
+    }
     announce(
       response.ok
         ? showAnswer(body, answer.results[0], name)
@@ -78,12 +84,32 @@ async function post(photo) {
   for (let attempt = 0; ; attempt += 1) {
     const form = new FormData();
     form.append("file", photo, photo.name || "photo");
-    const response = await fetch("v1/classify", { method: "POST", body: form });
+    const response = await fetch("v1/classify", { method: "POST", body: form, headers: withKey() });
     if (response.status !== 503 || attempt === RETRIES) return response;
     const seconds = Number(response.headers.get("Retry-After")) || 1;
     await new Promise((resume) => setTimeout(resume, 1000 * seconds));
   }
 }
+
+const withKey = () => (key ? { "X-API-Key": key } : {});
+
+function askForKey() {
+  const form = find("key-form");
+  if (!form.hidden) return;
+  form.hidden = false;
+  find("key").focus();
+}
+
+find("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = find("key").value.trim();
+  sessionStorage.setItem("key", key);
+  find("key-form").hidden = true;
+  const again = locked;
+  locked = [];
+  again.forEach((one) => one());
+  introduce();
+});
 
 function announce(text) {
   find("announce").textContent = text;
@@ -125,7 +151,10 @@ document.addEventListener("drop", (event) => {
 });
 
 async function introduce() {
-  const { models } = await (await fetch("v1/models")).json();
+  const response = await fetch("v1/models", { headers: withKey() }).catch(() => null);
+  if (response?.status === 401) askForKey();
+  if (!response?.ok) return; // the page works without
+  const { models } = await response.json();
   const model = models.find((one) => one.default && !one.error);
   if (!model) return;
   learnBins(model);
@@ -133,4 +162,4 @@ async function introduce() {
   find("bins").hidden = false;
   find("footer").textContent = `Model ${model.name}, version ${model.version}`;
 }
-introduce().catch(() => {}); // the page works without
+introduce();

@@ -16,10 +16,17 @@ const IN_WORDS = {
   unsupported_format: "This file is not a photo that can be read here. Try a JPEG or a PNG.",
   broken: "This photo is damaged or incomplete. Try taking it again.",
   queue_full: "Many photos are waiting right now. Try again in a moment.",
+  key_refused: "The service did not accept the key, or wants one.",
+  rate_limited: "You have sent many photos. Try again in a moment.",
+  too_slow: "Many photos are waiting right now. Try again in a moment.",
+  deadline: "It took too long. Try again in a moment.",
   stopping: "The service is restarting. Try again in a moment.",
   unreachable: "The service cannot be reached. Are you online?",
 };
-const PASSING = new Set(["queue_full", "stopping", "unreachable", "inference", "internal_server_error"]);
+const PASSING = new Set([
+  "queue_full", "too_slow", "deadline", "rate_limited", "stopping", "unreachable", "inference",
+  "internal_server_error",
+]);
 
 const bins = new Map(); // superclass -> colour index
 let threshold = null;

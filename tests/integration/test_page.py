@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.integration.server import Server
+from service.keys import digest_of
+from tests.integration.server import Server, running
 from tests.photo_factory import noise
 
 PHOTOS = Path(__file__).parent.parent / "photos"
@@ -215,4 +216,32 @@ def test_the_documents_are_drawn_from_the_description(page: Page) -> None:
     expect(page.get_by_role("heading", name="The API")).to_be_visible()
     expect(page.locator(".operation").first).to_contain_text("/v1/classify")
     expect(page.locator("#curl")).to_contain_text("curl -F file=@")
+    expect(page.locator(".operation").first).to_contain_text("X-API-Key or Authorization: Bearer")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_where_keys_are_set_the_page_asks_for_one(
+    browser: Browser, models_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.toml").write_text(f'[clients]\nkiosk = "{digest_of("sesame")}"\n')
+    with running(models_dir, keys_file=tmp_path / "keys.toml") as server:
+        context = browser.new_context(**PHONE, base_url=server.url)
+        page = context.new_page()
+        page.goto("/")
+        field = page.get_by_label("This service asks for a key")
+        expect(field).to_be_focused()
+        choose(page, "glass.jpg")
+        expect(page.locator(".note").get_by_text("did not accept the key")).to_be_visible()
+        field.fill("wrong")
+        page.keyboard.press("Enter")
+        expect(field).to_be_focused()  # asked once more
+        field.fill("sesame")
+        page.keyboard.press("Enter")
+        expect(page.locator(".bin")).to_have_count(1)
+        expect(field).to_be_hidden()
+        expect(page.locator("#footer")).to_contain_text("Model tiny")
+        page.reload()
+        choose(page, "glass.jpg")
+        expect(page.locator(".bin")).to_have_count(1)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        context.close()

@@ -1,0 +1,71 @@
+"""What `/openapi.json` says beyond what FastAPI finds by itself: keys, refusals, other schemas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from service.errors import SuperbinError
+from service.keys import AdminOff, KeyRefused
+from service.problems import MEANINGS, PROBLEM_CONTENT, V2, V2_CONTENT
+from service.quota import RateLimited
+from service.schemas import Line, Problem, ProtocolProblem
+from service.tensors import InferRequest
+
+KEYED: dict[str, Any] = {"security": [{}, {"key": []}, {"bearer": []}]}  # where keys are set
+ADMIN: dict[str, Any] = {"security": [{"key": []}, {"bearer": []}]}
+
+_SCHEMES = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+_REF = "#/components/schemas/{model}"
+_MODELS: tuple[type[BaseModel], ...] = (Line, Problem, ProtocolProblem, InferRequest)
+_FASTAPIS = ("HTTPValidationError", "ValidationError")
+_INVALID = "A parameter does not fit"
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, str]:
+    """A reference to one of the document's schemas."""
+    return {"$ref": _REF.format(model=model.__name__)}
+
+
+def refusals(*kinds: type[SuperbinError], v2: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Responses of a route that may fail in these ways; `v2`: in the inference protocol's words."""
+    titles: dict[int, list[str]] = {}
+    for kind in kinds:
+        status, title = MEANINGS[kind]
+        titles.setdefault(status.value, []).append(title)
+    content = V2_CONTENT if v2 else PROBLEM_CONTENT
+    return {
+        status: {"description": "; or: ".join(told), "content": content}
+        for status, told in titles.items()
+    }
+
+
+KEY_REFUSALS = (KeyRefused, RateLimited)
+ADMIN_REFUSALS = (KeyRefused, AdminOff)
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The document."""
+    found = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    components = found["components"]
+    _, own = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REF)
+    components["schemas"] |= own["$defs"]
+    components["securitySchemes"] = _SCHEMES
+    for path, operations in found["paths"].items():
+        content = V2_CONTENT if path.startswith(V2) else PROBLEM_CONTENT
+        for operation in operations.values():
+            invalid = operation["responses"].get("422")
+            if invalid and "application/json" in invalid["content"]:  # FastAPI's own
+                operation["responses"]["422"] = {"description": _INVALID, "content": content}
+    for name in _FASTAPIS:
+        components["schemas"].pop(name, None)
+    return found

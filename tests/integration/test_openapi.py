@@ -1,0 +1,50 @@
+"""Schemathesis asks what the document allows, and what it does not, and believes nothing else."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.keys import digest_of
+from tests.integration.server import running
+from tests.tiny_bundle import write_bundle
+
+HERE = Path(__file__).parent
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+EXAMPLES = 40
+
+
+@pytest.mark.parametrize("key", [None, "ops"])
+def test_the_service_does_as_its_document_says(tmp_path: Path, key: str | None) -> None:
+    """With an admin's key the calls that load models and roll them back are carried out."""
+    write_bundle(tmp_path / "models")
+    write_bundle(tmp_path / "models", version="2", seed=1)
+    keys = f'[clients]\nline = "{digest_of("line")}"\n[admins]\nops = "{digest_of("ops")}"\n'
+    (tmp_path / "keys.toml").write_text(keys)
+    settings = {"keys_file": tmp_path / "keys.toml"} if key else {}
+    with running(tmp_path / "models", **settings) as server:
+        run = subprocess.run(
+            [
+                *(SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml"),
+                *("run", f"{server.url}/openapi.json", "--no-color", "--continue-on-failure"),
+                *("--max-examples", str(EXAMPLES), "--generation-deterministic"),
+                *(("-H", f"X-API-Key: {key}") if key else ()),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=300,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        failed = [line for line in server.log_lines() if line.get("code", 0) >= 500]
+        assert not failed
+
+
+def test_every_method_of_a_path_is_allowed_by_name(client: httpx.Client) -> None:
+    assert client.put("/v1/models/tiny/shadow").headers["allow"] == "DELETE, POST"
+    assert client.put("/v1/classify").headers["allow"] == "POST"
