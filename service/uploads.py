@@ -6,6 +6,7 @@ The count is kept on the stream, so that a body without a Content-Length is cut 
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 from contextlib import aclosing
@@ -168,7 +169,7 @@ def _timeout(request: Request, settings: Settings) -> float:
         timeout_s = float(given)
     except ValueError:
         timeout_s = 0.0
-    if not timeout_s >= SHORTEST_TIMEOUT_S:  # so said, it refuses what is no number as well
+    if not SHORTEST_TIMEOUT_S <= timeout_s < math.inf:
         raise TimeoutMalformed(
             f"expected {TIMEOUT} in seconds, at least {SHORTEST_TIMEOUT_S}, got {given[:40]!r}"
         )

@@ -138,7 +138,7 @@ def test_a_photo_that_is_not_answered_in_its_time_gets_a_504(client: httpx.Clien
     assert longer.status_code == 200
 
 
-@pytest.mark.parametrize("given", ["soon", "-1", "0", "0.0", "1e3", "inf", "nan", "9" * 12, ""])
+@pytest.mark.parametrize("given", ["soon", "-1", "0", "0.0", "0.0009", "inf", "nan", ""])
 def test_a_timeout_that_is_none_is_told_what_one_is(client: httpx.Client, given: str) -> None:
     headers = {"x-request-timeout": given}
     response = client.post("/v1/classify", files=files(PHOTO), headers=headers)
