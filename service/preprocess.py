@@ -15,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.avif import AvifAnimated, AvifMalformed, coded_pixels
 from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,6 +29,10 @@ else:
     pillow_heif.register_heif_opener()
     FORMATS.append("HEIF")
 
+# Pillow warns of what the limits refuse anyway, and of stray metadata, which is harmless.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+AVIF_PICTURES = 2  # colour and transparency
 BACKGROUND = (255, 255, 255)  # what shows through where a photo is transparent
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = 1
@@ -72,7 +77,8 @@ def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) 
     """Decode one photo to what the model sees.
 
     Args:
-        data: an encoded photo in one of `FORMATS`; of an animation the first frame counts.
+        data: an encoded photo in one of `FORMATS`; of an animation the first frame counts, but an
+            animated AVIF is refused.
         spec: size and shape of the result.
         limits: bytes and pixels allowed; the pixels are read from the header, before decoding.
 
@@ -90,21 +96,18 @@ def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) 
         raise PhotoTooLarge(
             f"expected at most {limits.max_bytes:,} bytes a photo, got {len(data):,}"
         )
-    with warnings.catch_warnings():
-        # Pillow warns of what the limits below refuse, and of stray metadata, which is harmless.
-        warnings.simplefilter("ignore")
-        image = _open(data, limits)
-        try:
-            return _pixels(image, spec)
-        except (PhotoTooLarge, MemoryError):
-            raise
-        except Image.DecompressionBombError as error:
-            raise PhotoTooLarge(str(error)) from error
-        except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-            raise PhotoBroken(
-                f"expected a whole {image.format} photo, got {len(data):,} bytes that do not "
-                f"decode ({type(error).__name__}: {error})"
-            ) from error
+    image = _open(data, limits)
+    try:
+        return _pixels(image, spec)
+    except (PhotoTooLarge, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise PhotoTooLarge(str(error)) from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+        raise PhotoBroken(
+            f"expected a whole {image.format} photo, got {len(data):,} bytes that do not "
+            f"decode ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
@@ -131,7 +134,28 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
             f"expected at most {limits.max_pixels:,} pixels a photo, got {image.width} x "
             f"{image.height} = {pixels:,}"
         )
+    if image.format == "AVIF":
+        _check_avif(data, limits)
     return image
+
+
+def _check_avif(data: bytes, limits: PhotoLimits) -> None:
+    """The size in its header is not what is decoded."""
+    try:
+        pixels = coded_pixels(data)
+    except AvifAnimated as error:
+        raise PhotoUnsupported(
+            f"expected an AVIF still, got an animation of {len(data):,} bytes"
+        ) from error
+    except AvifMalformed as error:
+        raise PhotoBroken(
+            f"expected a whole AVIF photo, got {len(data):,} bytes: {error}"
+        ) from error
+    if max(pixels) > limits.max_pixels or sum(pixels) > AVIF_PICTURES * limits.max_pixels:
+        raise PhotoTooLarge(
+            f"expected at most {limits.max_pixels:,} pixels a photo, and as many for its "
+            f"transparency, got an AVIF that holds {sum(pixels):,}"
+        )
 
 
 def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,3 +65,61 @@ def png_16_bit(pixels: npt.NDArray[np.uint16]) -> bytes:
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     return png(width, height, depth=16, colour_type=colour_type, rows=rows)
+
+
+def patched(data: bytes, mark: bytes, offset: int, new: bytes) -> bytes:
+    """`data` with some bytes replaced, at `offset` from the first `mark`."""
+    place = data.index(mark) + offset
+    return data[:place] + new + data[place + len(new) :]
+
+
+def avif_that_says(size: tuple[int, int], *, holding: tuple[int, int]) -> bytes:
+    """An AVIF with another size in its boxes (`ispe`) than that of its picture."""
+    data = encode(Image.new("RGB", holding, RED), "AVIF", speed=10)
+    return patched(data, b"ispe", 8, struct.pack(">II", *size))
+
+
+def _gif(screen: int, frame: int) -> bytes:
+    return (
+        b"GIF89a"
+        + struct.pack("<HH", screen, screen)
+        + b"\x80\0\0"
+        + b"\0" * 6
+        + b","
+        + struct.pack("<HHHH", 0, 0, frame, frame)
+        + b"\0\x02\x02D\x01\0;"
+    )
+
+
+def _webp(canvas: int | None, width: int | None = None, *, lossless: bool = False) -> bytes:
+    """A WebP with another size in its picture, and a canvas around it (VP8X)."""
+    data = encode(Image.new("RGB", (64, 64), RED), "WEBP", lossless=lossless)
+    if width and lossless:
+        data = patched(data, b"VP8L", 9, struct.pack("<I", (width - 1) | (width - 1) << 14))
+    elif width:
+        data = patched(data, b"VP8 ", 14, struct.pack("<HH", width, width))
+    if canvas is None:
+        return data
+    side = struct.pack("<I", canvas - 1)[:3]
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + b"\0" * 4 + side + side + data[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def _claiming(format: str, mark: bytes, offset: int, size: bytes) -> bytes:
+    return patched(encode(Image.new("RGB", (64, 64), RED), format), mark, offset, size)
+
+
+# Small files that would fill the memory of a decoder that believes them, or does not look.
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "png": lambda: png(50_000, 50_000),
+    "gif screen": lambda: _gif(65_535, 65_535),
+    "gif frame": lambda: _gif(1, 60_000),
+    "webp lossy": lambda: _webp(None, 16_383),
+    "webp lossless": lambda: _webp(None, 16_384, lossless=True),
+    "webp canvas": lambda: _webp(60_000),
+    "webp small canvas": lambda: _webp(10, 16_383),
+    "avif boxes": lambda: avif_that_says((20_000, 20_000), holding=(64, 64)),
+    "avif picture": lambda: avif_that_says((64, 64), holding=(8000, 6000)),
+    "bmp": lambda: _claiming("BMP", b"BM", 18, struct.pack("<ii", 60_000, 60_000)),
+    "jpeg": lambda: _claiming("JPEG", b"\xff\xc0", 5, struct.pack(">HH", 65_000, 65_000)),
+}

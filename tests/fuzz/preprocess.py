@@ -12,11 +12,11 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["service.preprocess"]):
+with atheris.instrument_imports(include=["service.preprocess", "service.avif"]):
     from service.errors import PhotoError
     from service.preprocess import PhotoLimits, Preprocessing, decode
 
-from tests.photo_factory import encode, noise, quarters
+from tests.photo_factory import BOMBS, avif_that_says, encode, noise, quarters
 
 SPECS = [
     Preprocessing(height=32, width=32),
@@ -46,6 +46,10 @@ def seeds(folder: Path) -> None:
     (folder / "cmyk").write_bytes(encode(quarters(24, 16).convert("CMYK"), "JPEG"))
     (folder / "palette").write_bytes(encode(quarters(24, 16).convert("P"), "PNG"))
     (folder / "alpha").write_bytes(encode(quarters(24, 16).convert("RGBA"), "PNG"))
+    (folder / "layers").write_bytes(encode(quarters(24, 16).convert("RGBA"), "AVIF"))
+    (folder / "scaled").write_bytes(avif_that_says((24, 16), holding=(96, 64)))
+    for name, make in BOMBS.items():
+        (folder / name.replace(" ", "-")).write_bytes(make())
     (folder / "progressive").write_bytes(encode(quarters(24, 16), "JPEG", progressive=True))
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import subprocess
+import sys
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from service.avif import AvifAnimated, AvifMalformed, coded_pixels
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -22,9 +26,11 @@ from service.errors import (
 from service.preprocess import FORMATS, PhotoLimits, Pixels, Preprocessing, decode
 from tests.photo_factory import (
     BLUE,
+    BOMBS,
     GREEN,
     RED,
     WHITE,
+    avif_that_says,
     encode,
     noise,
     png,
@@ -42,6 +48,20 @@ ENCODINGS = {
     "GIF": {},
     "AVIF": {"quality": 90},
 }
+
+
+# Reads a photo from stdin; prints how it was refused, and megabytes that this took.
+COST_OF_A_BOMB = """
+import resource, sys
+from service.preprocess import Preprocessing, decode
+import PIL.AvifImagePlugin, PIL.WebPImagePlugin
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+data, before = sys.stdin.buffer.read(), peak()
+try:
+    decode(data, Preprocessing(height=224, width=224))
+except Exception as error:
+    print(type(error).__name__, peak() - before)
+"""
 
 
 def corners(pixels: Pixels) -> list[tuple[int, ...]]:
@@ -216,6 +236,54 @@ def test_bombs_are_refused_from_the_header_before_anything_is_allocated(
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", sorted(BOMBS))
+def test_bombs_in_every_format_cost_next_to_nothing(name: str) -> None:
+    """In a process of its own, so that what the decoders allocate is seen as well."""
+    run = subprocess.run(
+        [sys.executable, "-c", COST_OF_A_BOMB], input=BOMBS[name](), capture_output=True, check=True
+    )
+    refused, megabytes = run.stdout.decode().split()
+    assert refused in {"PhotoTooLarge", "PhotoBroken", "PhotoUnsupported"}
+    assert int(megabytes) < 20
+
+
+def test_an_avif_is_as_large_as_what_it_holds() -> None:
+    """Its own words, 64 x 64, are what is shown; what is decoded is 8,000 x 6,000."""
+    with pytest.raises(PhotoTooLarge, match="holds 48,000,000"):
+        decode(avif_that_says((64, 64), holding=(8000, 6000)), SPEC)
+    within = avif_that_says((64, 64), holding=(200, 150))
+    assert decode(within, SPEC, PhotoLimits(max_pixels=30_000)).shape == (32, 48, 3)
+    with pytest.raises(PhotoTooLarge):
+        decode(within, SPEC, PhotoLimits(max_pixels=29_999))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 33), (640, 480)])
+@pytest.mark.parametrize("options", [{}, {"subsampling": "4:4:4"}, {"speed": 10, "tile_rows": 1}])
+def test_the_pictures_of_an_avif_are_sized_without_decoding(
+    size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    pixels = size[0] * size[1]
+    for mode, pictures in (("L", 1), ("RGB", 1), ("RGBA", 2)):
+        image = Image.new("RGBA", size, (9, 9, 9, 9)).convert(mode)
+        assert coded_pixels(encode(image, "AVIF", **options)) == pictures * [pixels]
+
+
+def test_an_animated_avif_is_refused() -> None:
+    frames = [Image.new("RGB", (40, 40), colour) for colour in (RED, GREEN)]
+    data = encode(frames[0], "AVIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(PhotoUnsupported, match="animation"):
+        decode(data, SPEC)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=8))
+def test_a_damaged_avif_is_sized_or_refused(edits: list[tuple[float, int]]) -> None:
+    data = bytearray(encode(quarters(), "AVIF"))
+    for place, byte in edits:
+        data[int(place * len(data))] = byte
+    with contextlib.suppress(AvifMalformed, AvifAnimated):
+        assert min(coded_pixels(bytes(data))) > 0
 
 
 def test_limits_are_inclusive() -> None:
