@@ -9,10 +9,8 @@ import argparse
 import json
 import random
 import socket
-import struct
 import threading
 import time
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,24 +22,15 @@ import httpx
 
 from tests.benchmarks.readiness import resident_mb
 from tests.integration.server import ROOT, Server, running
+from tests.photo_factory import BOMBS
 
 PHOTOS = {file.name: file.read_bytes() for file in sorted((ROOT / "tests/photos").glob("*.jpg"))}
+HOSTILE = {name: make() for name, make in BOMBS.items()}
+FLOOD = 200_000_000
 MODEL = "refuse"
 WARM_SHARE = 0.2  # of the time, before memory is measured
 TOLERANCE = 1e-3
 JPEG = {"content-type": "image/jpeg"}
-
-
-def png_header(width: int, height: int, filler: int = 60_000) -> bytes:
-    """A PNG that claims to be as large as that, and is a few kilobytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        whole = kind + data
-        return struct.pack(">I", len(data)) + whole + struct.pack(">I", zlib.crc32(whole))
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" * filler)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels)
 
 
 class Traffic:
@@ -88,7 +77,7 @@ class Traffic:
     def among_bad(self, lone: dict[str, Any]) -> None:
         """A bad photo beside good ones fails alone."""
         name = self.random.choice(list(PHOTOS))
-        bad = self.random.choice([b"", b"text", PHOTOS[name][:500], png_header(50_000, 50_000)])
+        bad = self.random.choice([b"", b"text", PHOTOS[name][:500], HOSTILE["png"]])
         files = [("file", (name, PHOTOS[name])), ("file", ("bad", bad))]
         response = self.note("among bad", self.client.post("/v1/classify", files=files), 200)
         if response.status_code == 200:
@@ -105,8 +94,9 @@ class Traffic:
         )
 
     def bomb(self, lone: dict[str, Any]) -> None:
-        data = png_header(50_000, 50_000)
-        self.note("bomb", self.client.post("/v1/classify", content=data, headers=JPEG), 413)
+        data = self.random.choice(list(HOSTILE.values()))
+        response = self.client.post("/v1/classify", content=data, headers=JPEG)
+        self.note("bomb", response, 413, 415, 422)
 
     def wrong_type(self, lone: dict[str, Any]) -> None:
         headers = {"content-type": self.random.choice(["text/plain", "application/json", "x"])}
@@ -141,6 +131,21 @@ class Traffic:
                     time.sleep(0.05)
             self.statuses["slow"][int(connection.recv(12).split()[1])] += 1
 
+    def flood(self, lone: dict[str, Any]) -> None:
+        """Headers, or a body that was refused, that have no end: the server must make one."""
+        with socket.create_connection(self.address, timeout=60) as connection:
+            if self.random.random() < 0.5:
+                connection.sendall(self.head("Content-Length: 9000000000"))
+            else:
+                connection.sendall(b"GET / HTTP/1.1\r\nX-Long: ")
+            sent = 0
+            with suppress(OSError):
+                while sent < FLOOD:
+                    sent += connection.send(b"x" * 1_000_000)
+        self.statuses["flood"][413 if sent < FLOOD else 200] += 1
+        if sent >= FLOOD:
+            self.wrong.append("flood: all of it was read")
+
     def aborted(self, lone: dict[str, Any]) -> None:
         data = self.random.choice(list(PHOTOS.values()))
         with socket.create_connection(self.address, timeout=60) as connection:
@@ -162,6 +167,7 @@ KINDS: list[Callable[[Traffic, dict[str, Any]], None]] = [
     Traffic.giant,
     Traffic.slow,
     Traffic.aborted,
+    Traffic.flood,
 ]
 
 
