@@ -16,6 +16,7 @@ from service.errors import BundleError
 from service.preprocess import Pixels
 
 Floats = npt.NDArray[np.float32]
+TIMED_RUNS = 3  # of which the fastest counts: what others do on the machine only adds
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,19 @@ class Classifier:
         return Answers(*outputs)
 
     def time_batch(self, photos: int) -> float:
-        """Seconds for a batch of blank photos, once it is warm.
+        """Seconds for a batch of blank photos once it is warm, the least of a few.
 
         The first real batch of that size then does not pay for lazy allocation.
         """
         spec = self.bundle.manifest.preprocessing
         blank = np.zeros((photos, spec.height, spec.width, 3), dtype=np.uint8)
         self.run(blank)
-        started = time.perf_counter()
-        self.run(blank)
-        return time.perf_counter() - started
+        seconds = []
+        for _ in range(TIMED_RUNS):
+            started = time.perf_counter()
+            self.run(blank)
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
 
     def _check_signature(self) -> None:
         spec = self.bundle.manifest.preprocessing

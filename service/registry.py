@@ -246,7 +246,7 @@ class Registry:
             [worker.run for worker in sessions.workers],
             alone=sessions.alone.run if sessions.alone else None,
             decode_workers=sessions.decode_workers,
-            max_batch=settings.max_batch,
+            max_batch=sessions.max_batch,
             max_delay_s=settings.max_delay_s,
             metrics=self._metrics,
             cost=CostModel(sessions.measured),

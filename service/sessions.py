@@ -25,12 +25,14 @@ class Sessions:
         workers: for each thread that runs batches the session it uses; several may share one.
         alone: for a photo that is alone, where another session is better for that.
         measured: (photos, seconds) of the batches of the warm-up.
+        max_batch: the largest batch that every worker was warmed up for.
         decode_workers: threads that decode; 0 where the workers do it themselves.
     """
 
     workers: tuple[Classifier, ...]
     alone: Classifier | None
     measured: tuple[tuple[int, float], ...]
+    max_batch: int
     decode_workers: int
 
     @property
@@ -53,6 +55,7 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
     """
     bundle = open_bundle(path)
     measured: list[tuple[int, float]] = []
+    largest: list[int] = []
 
     def opened(device: str, threads: int) -> Classifier:
         classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
@@ -60,7 +63,9 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         return classifier
 
     def warmed(classifier: Classifier) -> Classifier:
-        measured.extend(warm_up(classifier, settings.max_batch))
+        batches = warm_up(classifier, settings.max_batch)
+        measured.extend(batches)
+        largest.append(batches[-1][0])
         return classifier
 
     devices = session_devices(settings.device)
@@ -78,7 +83,7 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
-    return Sessions(tuple(workers), alone, tuple(measured), decode_workers)
+    return Sessions(tuple(workers), alone, tuple(measured), min(largest), decode_workers)
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:

@@ -114,7 +114,9 @@ class Settings(BaseSettings):
         pattern=r"^https?://\S+$",
         description="Where traces go by OTLP over HTTP, such as http://host:4318; off without.",
     )
-    max_batch: int = Field(16, ge=1, description="Photos run together at most.")
+    max_batch: int = Field(
+        16, ge=1, description="Photos run together at most; fewer where more gain nothing."
+    )
     max_queue: int = Field(
         128,
         ge=1,
