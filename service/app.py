@@ -154,16 +154,21 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
-        detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+        path = request.url.path[:200]
+        detail = f"{request.method} {path}: {error.detail}"
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
+            detail = f"expected {headers['Allow']} of {path}, got {request.method[:20]}"
         problem = problem_of_status(error.status_code, detail, request.state.request_id)
         return problem_response(problem, headers, path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        detail = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        detail = "; ".join(
+            f"{'.'.join(map(str, p['loc']))}: {p['msg']}, got {str(p.get('input'))[:40]!r}"
+            for p in error.errors()
+        )
         problem = problem_of_status(422, detail, request.state.request_id)
         return problem_response(problem, path=request.url.path)
 

@@ -28,8 +28,13 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[str | None, typer.Option(help="Bundle: name, or name/version.")]
+ModelsOption = Annotated[
+    str | None, typer.Option("--model", help="Bundles: name, or name/version, by commas.")
+]
 ModelsDirOption = Annotated[Path | None, typer.Option(help="Folder of model bundles.")]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cpu:N, cuda:I, tensorrt:I, or by commas.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
 
 
@@ -37,18 +42,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines inste
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.")] = None,
-    model: ModelOption = None,
+    model: ModelsOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that serve.")] = None,
 ) -> None:
-    """Serve the classifier over HTTP; options win over SUPERBIN_* variables."""
-    from service import workers
+    """Serve the classifier over HTTP; options win over SUPERBIN_* variables, which set the rest."""
     from service.errors import SuperbinError
     from service.settings import load_settings
+    from service.workers import serve as serve_settings
 
     given = {"host": host, "port": port, "model": model, "models_dir": models_dir}
     try:
-        workers.serve(load_settings(**given, device=device))
+        serve_settings(load_settings(**given, device=device, workers=workers))
     except SuperbinError as error:
         _fail(str(error))
 
@@ -97,6 +103,8 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
         settings = load_settings(models_dir=models_dir)
     except SuperbinError as error:
         _fail(str(error))
+    if not settings.models_dir.is_dir():
+        _fail(f"expected a folder of bundles, got {settings.models_dir}")
     try:
         default = resolve_bundle(settings.models_dir, settings.models[0])
     except BundleError:

@@ -37,6 +37,12 @@ class AdminOff(SuperbinError):
     reason = "admin_off"
 
 
+class AdminOnly(SuperbinError):
+    """A client's key came where an admin's is needed."""
+
+    reason = "admin_only"
+
+
 class Keys(BaseModel):
     """SHA-256 of each key, by the name of its holder."""
 
@@ -53,26 +59,32 @@ class Keys(BaseModel):
         """
         if not self.clients:
             return None
-        return _holder(key, self.clients | self.admins)
+        return _holder(key, [*self.clients.items(), *self.admins.items()])
 
     def admin(self, key: str | None) -> str:
         """The name of an admin key's holder.
 
         Raises:
-            AdminOff, KeyRefused: where none is set, or this is none of them.
+            AdminOff, AdminOnly, KeyRefused: where none is set, or this is a client's, or nobody's.
         """
         if not self.admins:
             raise AdminOff(
                 "expected an admin key, and none is set: make one with superbin key --admin, and "
                 "name its file in SUPERBIN_KEYS_FILE"
             )
-        return _holder(key, self.admins)
+        try:
+            return _holder(key, list(self.admins.items()))
+        except KeyRefused:
+            if not self.clients:
+                raise
+            client = _holder(key, list(self.clients.items()))
+            raise AdminOnly(f"expected an admin's key, got that of the client {client}") from None
 
 
-def _holder(key: str | None, known: dict[str, str]) -> str:
+def _holder(key: str | None, known: list[tuple[str, str]]) -> str:
     digest = digest_of(key or "")
     holder = None
-    for name, one in known.items():  # all of them, so that the time tells nothing
+    for name, one in known:  # all of them, so that the time tells nothing
         if hmac.compare_digest(digest, one):
             holder = name
     if holder is None:

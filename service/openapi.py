@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from service.errors import SuperbinError
-from service.keys import AdminOff, KeyRefused
+from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.problems import MEANINGS, PROBLEM_CONTENT, V2, V2_CONTENT
 from service.quota import RateLimited
 from service.schemas import Line, Problem, ProtocolProblem
@@ -48,7 +48,7 @@ def refusals(*kinds: type[SuperbinError], v2: bool = False) -> dict[int | str, d
 
 
 KEY_REFUSALS = (KeyRefused, RateLimited)
-ADMIN_REFUSALS = (KeyRefused, AdminOff)
+ADMIN_REFUSALS = (KeyRefused, AdminOff, AdminOnly)
 
 
 def describe(app: FastAPI) -> dict[str, Any]:

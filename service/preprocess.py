@@ -33,6 +33,7 @@ else:
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 AVIF_PICTURES = 2  # colour and transparency
+HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
 BACKGROUND = (255, 255, 255)  # what shows through where a photo is transparent
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = 1
@@ -119,6 +120,11 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
             f"expected at most {limits.max_pixels:,} pixels a photo, got far more ({error})"
         ) from error
     except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
+            raise PhotoUnsupported(
+                f"expected one of {', '.join(FORMATS)}, got HEIC, which is read where the "
+                "extra `heic` is installed"
+            ) from error
         raise PhotoUnsupported(
             f"expected one of {', '.join(FORMATS)}, got {len(data):,} bytes that begin "
             f"{data[:8]!r}, which is none of them, or is cut off in its header"

@@ -16,7 +16,7 @@ from service.errors import (
     PhotoUnsupported,
     SuperbinError,
 )
-from service.keys import AdminOff, KeyRefused
+from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
 from service.results import InferenceError
@@ -59,6 +59,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     ModelRefused: (HTTPStatus.CONFLICT, "The model is refused"),
     SeveralWorkers: (HTTPStatus.CONFLICT, "There are several workers"),
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
+    AdminOnly: (HTTPStatus.FORBIDDEN, "An admin's key is needed"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
     RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),

@@ -18,7 +18,7 @@ from service.batching import Scheduler
 from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
 from service.catalogue import list_models
 from service.cost import CostModel
-from service.errors import SuperbinError
+from service.errors import BundleError, SuperbinError
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
 from service.sessions import Sessions, open_sessions
@@ -130,11 +130,37 @@ class Registry:
         """
         self._look()
         for reference in self._settings.models:
-            path = resolve_bundle(self._settings.models_dir, reference)
-            model = await self._open(path)
+            model = await self._open_best(reference)
             self._slots.append(Slot(model, follows="/" not in reference))
             self._metrics.model(model.sessions)
         await self._list()
+
+    async def _open_best(self, reference: str) -> LoadedModel:
+        """The version that was named, or else the newest that is sound.
+
+        A bad version that is put beside a good one is then no outage at the next start either.
+
+        Raises:
+            BundleError, ProviderError: where there is none, of the newest.
+        """
+        newest = resolve_bundle(self._settings.models_dir, reference)
+        paths = [newest]
+        if "/" not in reference:
+            others = find_bundles(self._settings.models_dir)
+            paths = sorted((p for p in others if p.parent == newest.parent), key=_version)
+        refused: BundleError | None = None
+        for path in reversed(paths):
+            try:
+                return await self._open(path)
+            except BundleError as error:
+                refused = refused or error
+                self._refuse(f"{path.parent.name}/{path.name}", error)
+        assert refused is not None
+        raise refused
+
+    def _refuse(self, reference: str, error: SuperbinError) -> None:
+        self._metrics.load("refused")
+        log.error("model refused", model=reference, error=str(error))
 
     async def load(self, name: str, version: str | None = None) -> LoadedModel:
         """Serve a version of a model, by default the newest; one that serves already is kept.
@@ -154,8 +180,7 @@ class Registry:
                     return slot.model
             model = await self._open(path)
         except SuperbinError as error:
-            self._metrics.load("refused")
-            log.error("model refused", model=reference, error=str(error))
+            self._refuse(reference, error)
             raise ModelRefused(f"{reference} is refused: {error}") from error
         self._swap(self._slot(name), model)
         await self._list()

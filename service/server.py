@@ -94,7 +94,8 @@ def take_port(host: str, port: int) -> socket.socket:
 def _no_port(host: str, port: int, error: OSError) -> ServeError:
     return ServeError(
         f"cannot listen on {host}, port {port}: {error.strerror or error}; "
-        "name another with --host and --port, port 0 takes a free one"
+        "name another with --host and --port (make serve HOST=... PORT=...); port 0 takes a free "
+        "one"
     )
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.devices import DEVICES
+from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
 
 PREFIX = "SUPERBIN_"
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
+FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
+ORIGINS = r"(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)"
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -73,7 +76,6 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         "cpu",
-        pattern=rf"^{DEVICES}$",
         description="Where to run: cpu, cpu:N for N sessions alone, cuda:I or tensorrt:I for a "
         "GPU, or several by commas. A GPU that is not there stops the start.",
     )
@@ -100,7 +102,6 @@ class Settings(BaseSettings):
     )
     cors_origins: str | None = Field(
         None,
-        pattern=r"^(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)$",
         description="Origins whose pages may ask from a browser, by commas, such as "
         "https://app.example; * for any; none without.",
     )
@@ -187,6 +188,20 @@ class Settings(BaseSettings):
         8, ge=0, description="Seconds that running requests get to finish once the port is closed."
     )
 
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(DEVICES, device):
+            raise ValueError(f"expected {EXPECTED}")
+        return device
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _known_origins(cls, origins: str | None) -> str | None:
+        if origins is not None and not re.fullmatch(ORIGINS, origins):
+            raise ValueError("expected origins such as https://app.example, by commas, or *")
+        return origins
+
     @property
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
@@ -233,7 +248,8 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**given)
     except ValidationError as error:
-        raise SettingsError("\n".join(_problem(p) for p in error.errors())) from error
+        problems = [p for p in error.errors() if p["type"] != FOLLOWS_FROM_ANOTHER]
+        raise SettingsError("\n".join(map(_problem, problems))) from error
 
 
 def _refuse_unknown() -> None:
@@ -263,7 +279,8 @@ def _problem(found: Any) -> str:
     field = Settings.model_fields.get(name)
     about = f" ({field.description})" if field and field.description else ""
     hint = f"\n{_SERVICE_LINKS}" if str(found["input"]).startswith("tcp://") else ""
-    return f"{PREFIX}{name.upper()}: {found['msg']}, got {found['input']!r}{about}{hint}"
+    told = str(found["msg"]).removeprefix("Value error, ")
+    return f"{PREFIX}{name.upper()}: {told}, got {found['input']!r}{about}{hint}"
 
 
 _SERVICE_LINKS = (

@@ -93,7 +93,11 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
     try:
         request = InferRequest.model_validate_json(body[:length])
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()[:3])
+        told = [
+            f"{place}: {p['msg']}" if (place := ".".join(map(str, p["loc"]))) else str(p["msg"])
+            for p in error.errors()[:3]
+        ]
+        where = "; ".join(told)
         raise TensorMalformed(f"expected an inference request as JSON, got {where}") from error
     if [one.name for one in request.inputs] != [INPUT]:
         names = [one.name[:40] for one in request.inputs[:4]]
@@ -147,7 +151,9 @@ def _pixels(tensor: RequestInput, raw: bytes | None, manifest: Manifest) -> list
     spec = manifest.preprocessing
     pixel_shape = [spec.height, spec.width, 3]
     if len(tensor.shape) != 4 or tensor.shape[0] < 1 or tensor.shape[1:] != pixel_shape:
-        raise TensorMalformed(f"expected the shape [N, {pixel_shape}], got {tensor.shape}")
+        raise TensorMalformed(
+            f"expected the shape [N, {spec.height}, {spec.width}, 3], got {tensor.shape}"
+        )
     try:
         if raw is not None:
             flat = np.frombuffer(raw, dtype=np.uint8)

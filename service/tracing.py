@@ -30,7 +30,7 @@ def open_provider(endpoint: str | None) -> TracerProvider | None:
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"SUPERBIN_OTLP_ENDPOINT needs {error.name}, which is not installed: "
-            "pip install '.[trace]'"
+            "pip install -c constraints.txt -e '.[trace]' in the repository"
         ) from error
     resource = Resource.create({"service.name": "superbin", "service.version": __version__})
     provider = TracerProvider(resource=resource)

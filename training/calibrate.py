@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.stats import beta
 
 from training.checkpoint import write_json
 from training.device import pick_device
@@ -20,6 +21,7 @@ from training.outcome import CALIBRATION, Array, measure, softmax
 SPLIT = "val"
 LOG_RANGE = (-4.0, 4.0)  # of the temperature's natural logarithm
 MARGIN = 0.01
+DOUBTFUL = 3.0  # times the wanted error rate
 
 
 def calibrate_run(
@@ -56,15 +58,34 @@ def calibrate_run(
             "take more of them"
         )
     if share:
+        sorted_photos = round(share * len(outcome.labels))
+        wrong = count_wrong(probabilities, outcome.labels, threshold)
         print(
-            f"threshold {threshold:.4f}: {share:.1%} of {SPLIT} sorted, "
-            f"at most {error_rate:.2%} of those wrong"
+            f"threshold {threshold:.4f}: {sorted_photos} of {len(outcome.labels)} photos of "
+            f"{SPLIT} sorted ({share:.1%}), {wrong} of them wrong"
         )
+        most = worst_error_rate(wrong, sorted_photos)
+        if most > DOUBTFUL * error_rate:
+            print(
+                f"warning: so few photos only tell that at most {most:.0%} will be wrong, and not "
+                f"{error_rate:.2%}; take more of them for {SPLIT}"
+            )
     else:
         print(
             f"no threshold keeps errors to {error_rate:.2%} on {SPLIT}: every photo goes to manual "
             "sorting; ask for a higher --error-rate"
         )
+
+
+def count_wrong(probabilities: Array, labels: Array, threshold: float) -> int:
+    """Photos at or above a threshold that get a wrong answer."""
+    confidence, correct = confidences(probabilities, labels)
+    return int((~correct[confidence >= threshold]).sum())
+
+
+def worst_error_rate(wrong: int, photos: int) -> float:
+    """The error rate that so many errors leave possible: Clopper and Pearson's bound, 95%."""
+    return 1.0 if wrong >= photos else float(beta.ppf(0.95, wrong + 1, photos - wrong))
 
 
 def fit_temperature(logits: Array, labels: Array) -> float:

@@ -61,10 +61,13 @@ def train(
         if resume:
             before = checkpoint.read_record(out)
             if changed := record_changes(before["config"], record.model_dump(mode="json")):
-                raise RunError(f"{out} was started with another record: {'; '.join(changed)}")
+                raise RunError(
+                    f"{out} was started with another record: {'; '.join(changed)}; go on with that "
+                    "one, or name another folder"
+                )
             if before["dataset"] != photos.summary():
                 raise RunError(f"{data} has changed since {out} was started; start a new run")
-        elif (out / checkpoint.RECORD).exists():
+        elif (out / checkpoint.CHECKPOINT).exists() or (out / checkpoint.MODEL).exists():
             raise RunError(f"{out} already holds a run; add --resume, or name another folder")
         else:
             checkpoint.write_record(out, record, _command(), chosen, photos.summary())
@@ -182,7 +185,7 @@ def _explained() -> Iterator[None]:
             raise
         typer.echo(
             f"error: this command needs {error.name}, which is not installed. Install the training "
-            "packages: pip install -c constraints.txt '.[cpu,train]' in the repository",
+            "packages: pip install -c constraints.txt -e '.[cpu,train]' in the repository",
             err=True,
         )
         raise typer.Exit(2) from error

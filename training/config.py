@@ -45,7 +45,16 @@ class DataConfig(_Record):
 class BackboneConfig(_Record):
     """See `training.backbones.build_backbone`."""
 
-    name: str = "efficientnet_lite0"
+    name: Literal[
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+    ] = "efficientnet_lite0"
     stem: Literal["imagenet", "cifar"] = "imagenet"
     pretrained: bool = True
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)

@@ -6,6 +6,7 @@ the same whatever is beside it. It is put together in a folder of its own and th
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ import numpy as np
 
 from service.bundle import (
     MODEL,
+    NAME_PATTERN,
     Bank,
     BankItem,
     Bundle,
@@ -74,12 +76,17 @@ def export_run(
     """
     if out.exists():
         raise ConfigError(f"{out} exists; versions are never overwritten, name the next one")
+    for part_name in (out.parent.name, out.name):
+        if not re.fullmatch(NAME_PATTERN, part_name):
+            raise ConfigError(
+                f"expected a folder models/<name>/<version>, both of {NAME_PATTERN}, got {out}"
+            )
+    config = checkpoint.read_config(run)
+    model, state = checkpoint.load_model(run)
     calibration = read_calibration(run)
     if calibration is None:
         raise RunError(f"{run} is not calibrated: run superbin calibrate {run} --data {data}")
-    config = checkpoint.read_config(run)
     photos = read_photos_as(data, config, superclass_map)
-    model, state = checkpoint.load_model(run)
     if not model.method.has_bank:
         raise RunError(
             f"{run}: {config.method} has no context bank; only SCLRE is served, cross-entropy is "
@@ -97,7 +104,8 @@ def export_run(
         part.mkdir()
         _fill(part, out, model.cpu(), state, calibration, photos, outcomes, run, card, self_test)
         shutil.move(part, out)
-    print(f"bundle: {out}")
+    serve = f"superbin serve --models-dir {out.parent.parent} --model {out.parent.name}"
+    print(f"bundle: {out}; {serve} serves it")
 
 
 def _fill(

@@ -59,6 +59,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
+NEAR_CHANCE = 1.5  # times the accuracy of guessing
+
+
 class Run:
     """Everything that one training run holds, built anew from its record and its data."""
 
@@ -145,6 +148,7 @@ def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool 
         raise RunError(f"{out} already holds a run; add --resume to go on, or name another folder")
     with _stop_requested() as stop:
         _steps(run, stop)
+    _warn_of_chance(run)
     finish(run)
 
 
@@ -215,6 +219,19 @@ def _end_epoch(run: Run, parts: dict[str, float]) -> None:
         run.progress.best = copy.deepcopy(model.state_dict())
     text = "".join(json.dumps(entry) + "\n" for entry in run.progress.history)
     (run.out / checkpoint.HISTORY).write_text(text, encoding="utf-8")
+
+
+def _warn_of_chance(run: Run) -> None:
+    chance = 1.0 / len(run.data.superclasses)
+    best = max((line["val_balanced"] for line in run.progress.history), default=1.0)
+    if best < NEAR_CHANCE * chance:
+        print(
+            f"warning: after {run.progress.step} steps balanced accuracy on val is {best:.1%}, and "
+            f"guessing has {chance:.1%}. SCLRE begins slowly: give it some hundred steps "
+            "(train.epochs, a smaller train.batch); method = cross_entropy tells sooner what is in "
+            "the data",
+            flush=True,
+        )
 
 
 def quick_bank(run: Run, model: SuperclassModel) -> None:

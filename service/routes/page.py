@@ -16,6 +16,7 @@ FRESH = {"Cache-Control": "no-cache"}  # small files: revalidated, so never of t
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
 async def page() -> FileResponse:
     """Drop, choose or photograph an image."""

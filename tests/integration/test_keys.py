@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service import cli
-from service.keys import digest_of, new_key
+from service.keys import AdminOnly, Keys, digest_of, new_key
 from tests.integration.server import environment, running, spawn
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
@@ -90,7 +90,18 @@ def test_health_metrics_and_the_page_need_none(client: httpx.Client) -> None:
 
 def test_a_clients_key_is_no_admins(client: httpx.Client) -> None:
     refused = client.post("/v1/models/tiny/load", headers={"x-api-key": "four"})
-    assert refused.status_code == 401
+    assert refused.status_code == 403
+    assert refused.json()["reason"] == "admin_only"
+    assert "that of the client line-4" in refused.json()["detail"]
+    unknown = client.post("/v1/models/tiny/load", headers={"x-api-key": "six"})
+    assert unknown.status_code == 401
+
+
+def test_one_name_may_hold_a_key_of_each_kind() -> None:
+    keys = Keys(clients={"ops": digest_of("a")}, admins={"ops": digest_of("b")})
+    assert keys.client("a") == keys.client("b") == keys.admin("b") == "ops"
+    with pytest.raises(AdminOnly):
+        keys.admin("a")
 
 
 def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(

@@ -209,6 +209,17 @@ def test_a_bad_version_is_refused_and_the_old_one_serves_on(
         assert 'superbin_model_loads_total{outcome="refused"} 1.0' in client.get("/metrics").text
 
 
+def test_a_bad_version_is_no_outage_at_the_next_start_either(folder: Path) -> None:
+    write_bundle(folder, version="2", seed=1)
+    altered(write_bundle(folder, version="10", seed=2))
+    with served(folder, model="tiny,other") as (server, client):
+        assert version(client) == "tiny/2"
+        assert version(client, "other") == "other/1"
+        (line,) = [line for line in server.log_lines() if line["event"] == "model refused"]
+        assert line["model"] == "tiny/10"
+        assert 'superbin_model_loads_total{outcome="refused"} 1.0' in client.get("/metrics").text
+
+
 def test_a_new_version_in_the_folder_is_served_and_a_bad_one_is_not(folder: Path) -> None:
     with served(folder, watch_s=0.1) as (_, client):
         assert version(client) == "tiny/1"

@@ -90,6 +90,9 @@ def test_no_bundles_are_said_to_be_none(tmp_path: Path) -> None:
     result = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path)])
     assert result.exit_code == 0
     assert "No bundles" in result.stderr
+    missing = runner.invoke(cli.app, ["models", "--models-dir", str(tmp_path / "nowhere")])
+    assert missing.exit_code == 1
+    assert "expected a folder of bundles" in missing.stderr
 
 
 def _greeting(to: typer.Typer) -> None:

@@ -218,6 +218,13 @@ def test_what_is_no_photo_is_unsupported(data: bytes) -> None:
         decode(data, SPEC)
 
 
+def test_heic_without_its_library_is_called_by_its_name() -> None:
+    if "HEIF" in FORMATS:
+        pytest.skip("it is installed")
+    with pytest.raises(PhotoUnsupported, match="got HEIC, which is read where the extra `heic`"):
+        decode(b"\0\0\0\x1cftypheic" + bytes(40), SPEC)
+
+
 def test_formats_beyond_the_list_are_unsupported_though_pillow_knows_them() -> None:
     for format in ("TIFF", "PPM", "ICO", "TGA"):
         with pytest.raises(PhotoUnsupported):

@@ -55,6 +55,8 @@ def test_an_unknown_variable_is_refused_with_all_that_there_are(
         ("PORT", "eighty"),
         ("PORT", "70000"),
         ("DEVICE", "gpu"),
+        ("WORKERS", "0"),
+        ("CORS_ORIGINS", "app.example"),
         ("MAX_BATCH", "0"),
         ("LOG_LEVEL", "loud"),
         ("MAX_PHOTO_PIXELS", "1000000000"),
@@ -64,8 +66,18 @@ def test_a_bad_value_is_refused_by_name_with_what_came(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"SUPERBIN_{name}", value)
-    with pytest.raises(SettingsError, match=f"SUPERBIN_{name}: .*got '{value}'"):
+    with pytest.raises(SettingsError, match=f"SUPERBIN_{name}: .*got '{value}'") as found:
         load_settings()
+    assert len(str(found.value).splitlines()) == 1  # and nothing of what follows from it
+    assert "pattern" not in str(found.value)
+
+
+def test_workers_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.settings.available_cores", lambda: 8)
+    assert load_settings().threads == 8
+    assert load_settings(workers=3).threads == 2
+    assert load_settings(workers=20).threads == 1
+    assert load_settings(workers=3, threads=5).threads == 5
 
 
 def test_a_queue_that_no_whole_request_fits_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

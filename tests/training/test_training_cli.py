@@ -114,6 +114,19 @@ def test_ctrl_c_before_the_first_step_says_how_to_go_on_too(
     assert errors.strip().splitlines()[-1].strip() == " ".join(["superbin", *arguments, "--resume"])
 
 
+def test_a_run_that_never_began_leaves_its_folder_free(
+    make_dataset: Callable[..., Path], record: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", str(record), "--data", str(make_dataset()), "--out", str(out)]
+    arguments += ["--set", "train.epochs=0.3", "--device", "cpu"]
+    out.mkdir()
+    (out / checkpoint.RECORD).write_text("{}")  # as after Ctrl-C while photos were decoded
+    code, output = invoke(*arguments)
+    assert code == 0, output
+    assert checkpoint.read_config(out).name
+
+
 def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_photos(
     make_dataset: Callable[..., Path], record: Path, tmp_path: Path
 ) -> None:
@@ -140,7 +153,7 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_
     ("change", "expected"),
     [
         (["--set", "train.epoch=1"], "train.epoch: no such key, did you mean epochs?"),
-        (["--set", "backbone.name=resnet19"], "expected a backbone of resnet18"),
+        (["--set", "backbone.name=resnet19"], "backbone.name: Input should be 'resnet18'"),
         (["--device", "cuda:99"], "'cuda:99' was asked for"),
         (["--data", "nowhere"], "expected a folder of photos, got nowhere"),
         (["--resume"], "expected a run folder with a record.json"),
@@ -176,7 +189,7 @@ def test_without_torch_train_says_what_to_install(without_torch: Path, tmp_path:
     got = superbin("train", "x", "--data", "y", "--out", str(tmp_path / "z"), path=without_torch)
     assert got.returncode == 2
     assert "needs torch, which is not installed" in got.stderr
-    assert "pip install -c constraints.txt '.[cpu,train]'" in got.stderr
+    assert "pip install -c constraints.txt -e '.[cpu,train]'" in got.stderr
     assert "Traceback" not in got.stderr
 
 

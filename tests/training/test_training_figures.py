@@ -8,8 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 from sklearn.metrics import balanced_accuracy_score
 
+from training.calibrate import count_wrong, worst_error_rate
 from training.metrics import (
     balanced_accuracy,
     confidences,
@@ -104,3 +106,21 @@ def test_a_few_photos_without_an_error_still_leave_doubt(figure: str) -> None:
         credible_interval(np.tile(labels, n), np.tile(labels, n), 2, figure)[0] for n in (1, 99)
     )
     assert few < 0.8 < 0.98 < many
+
+
+@pytest.mark.parametrize(("wrong", "photos"), [(0, 5), (0, 300), (3, 100), (40, 50)])
+def test_the_worst_error_rate_is_the_one_that_would_hardly_give_so_few(
+    wrong: int, photos: int
+) -> None:
+    """At it, so few errors or fewer come in one of twenty samples."""
+    assert binom.cdf(wrong, photos, worst_error_rate(wrong, photos)) == pytest.approx(0.05)
+
+
+def test_where_all_are_wrong_nothing_better_can_be_said() -> None:
+    assert worst_error_rate(5, 5) == worst_error_rate(0, 0) == 1.0
+
+
+def test_wrong_answers_are_counted_from_the_threshold_on() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    labels = np.array([0, 1, 0, 1])
+    assert [count_wrong(probabilities, labels, at) for at in (0.5, 0.7, 0.8, 0.85)] == [3, 2, 1, 0]

@@ -275,8 +275,17 @@ def test_a_version_is_never_overwritten(loop: Loop) -> None:
 def test_export_asks_for_calibration_first(loop: Loop, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    (run / "record.json").write_bytes((loop.run / "record.json").read_bytes())
+    for name in ("record.json", "model.pt"):
+        (run / name).write_bytes((loop.run / name).read_bytes())
     done = superbin(tmp_path, "export", run, "--data", loop.data, "--out", tmp_path / "m" / "1")
     assert done.returncode == 2
     assert "superbin calibrate" in done.stderr
     assert not (tmp_path / "m").exists()
+
+
+def test_a_bundles_name_is_checked_before_anything_is_measured(loop: Loop, tmp_path: Path) -> None:
+    for out in (tmp_path / "My" / "1", tmp_path / "my model" / "1"):
+        done = superbin(tmp_path, "export", loop.run, "--data", loop.data, "--out", out)
+        assert done.returncode == 2
+        assert "expected a folder models/<name>/<version>" in done.stderr
+        assert not out.parent.exists()
