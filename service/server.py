@@ -52,6 +52,8 @@ class Server(uvicorn.Server):
         if self._close_at < float("inf"):  # asked twice
             self.should_exit = True
             self.force_exit = sig == signal.SIGINT
+            # What is cut off then would be told as an error, with a traceback.
+            logging.getLogger("uvicorn.error").disabled = self.force_exit
             return
         serving = getattr(self._state, "serving", None)
         if serving:

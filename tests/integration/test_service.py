@@ -151,6 +151,14 @@ def test_a_signal_ends_it_with_status_0(models_dir: Path, sig: signal.Signals) -
         assert not any("Traceback" in line for line in server.stderr + server.stdout)
 
 
+def test_ctrl_c_twice_ends_it_at_once_and_without_a_traceback(models_dir: Path) -> None:
+    with running(models_dir, drain_delay_s=60) as server:
+        server.process.send_signal(signal.SIGINT)
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
+        assert server.stop(signal.SIGINT) == 0
+        assert not any("Traceback" in line for line in server.stderr + server.stdout)
+
+
 def test_a_request_that_runs_is_finished_before_the_end(models_dir: Path) -> None:
     slow = encode(quarters(4000, 3000), "PNG")
     files = [("file", (f"{i}.png", slow)) for i in range(8)]

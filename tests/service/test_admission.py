@@ -86,7 +86,7 @@ def test_who_cannot_be_answered_in_time_is_told_at_once() -> None:
     gate, backlog = admission(), drained(rate=2.0, photos=10)
     with pytest.raises(TooSlow, match=r"within 3 s, .* take about 5\.0 s") as slow:
         gate.admit(backlog, 1, 10, 3.0).__enter__()
-    assert slow.value.retry_after_s == 2
+    assert slow.value.retry_after_s == 3
     with gate.admit(backlog, 1, 10, 6.0), gate.admit(IDLE, 1, 10, 3.0):
         pass
 
