@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.integration.server import environment, running, spawn, until
 
@@ -15,10 +16,11 @@ PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
 CLIENTS = 8
 
 
-def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers: int) -> None:
     """Clients behave like a load balancer: they send until readiness fails."""
     found: Counter[str] = Counter()
-    with running(models_dir, drain_delay_s=1.0, grace_period_s=20) as server:
+    with running(models_dir, workers=workers, drain_delay_s=1.0, grace_period_s=20) as server:
         leave = threading.Event()
 
         def keep_asking() -> None:

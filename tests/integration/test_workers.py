@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.keys import digest_of
@@ -125,46 +126,17 @@ def test_the_others_serve_on_when_one_is_killed_and_another_takes_its_place(
         assert server.stop() == 0
 
 
-def test_sigterm_loses_nothing_and_leaves_nothing(models_dir: Path, tmp_path: Path) -> None:
-    found: Counter[str] = Counter()
-    server = spawn(
-        environment(models_dir, workers=WORKERS, drain_delay_s=1.0, grace_period_s=20)
-        | {"TMPDIR": str(tmp_path)}
-    )
-    until(lambda: any("ready at" in line for line in server.stderr), "the start")
-    server.url = next(line for line in server.stderr if "ready at" in line).split()[-1]
-    (folder,) = tmp_path.glob("superbin-metrics-*")
-    leave = threading.Event()
-
-    def keep_asking() -> None:
-        with httpx.Client(base_url=server.url, timeout=30) as client:
-            while not leave.is_set():
-                try:
-                    code = client.post("/v1/classify", files={"file": PHOTO}).status_code
-                    found[str(code)] += 1
-                except httpx.HTTPError as error:
-                    found[repr(error)] += 1
-
-    threads = [threading.Thread(target=keep_asking) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    until(lambda: found["200"] > 8, "the load")
-    server.process.send_signal(signal.SIGTERM)
-    until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
-    leave.set()
-    for thread in threads:
-        thread.join()
-    assert server.ended() == 0
-    assert set(found) == {"200"}, found
-    assert not folder.exists()
-
-
-def test_ctrl_c_ends_them_in_good_order(models_dir: Path) -> None:
+def test_ctrl_c_ends_them_in_good_order_and_leaves_nothing(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running(models_dir, workers=WORKERS) as server:
+        assert list(tmp_path.glob("superbin-metrics-*"))
         assert server.stop(signal.SIGINT) == 0
         stopped = [line for line in server.log_lines() if line["event"] == "stopped"]
         assert len(stopped) == WORKERS
     assert not any("Traceback" in line for line in server.stderr)
+    assert not list(tmp_path.iterdir())
 
 
 def test_workers_do_not_outlive_their_parent(models_dir: Path) -> None:
