@@ -17,6 +17,9 @@ from service.self_test import check_answers
 from service.settings import Settings
 
 
+MOST_ON_ONE_CORE = 2  # photos; more gain nothing there, whatever a warm-up on a busy machine says
+
+
 @dataclass(frozen=True)
 class Sessions:
     """What runs a model.
@@ -62,8 +65,8 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         check_answers(classifier)
         return classifier
 
-    def warmed(classifier: Classifier) -> Classifier:
-        batches = warm_up(classifier, settings.max_batch)
+    def warmed(classifier: Classifier, most: int) -> Classifier:
+        batches = warm_up(classifier, min(most, settings.max_batch))
         measured.extend(batches)
         largest.append(batches[-1][0])
         return classifier
@@ -75,10 +78,10 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         if settings.threads > 1:
             alone = opened(CPU, settings.threads)
             alone.time_batch(1)
-        workers = [warmed(opened(CPU, 1))] * settings.threads
+        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
     else:
         threads = max(1, settings.threads // len(devices))
-        workers = [warmed(opened(device, threads)) for device in devices]
+        workers = [warmed(opened(device, threads), settings.max_batch) for device in devices]
     decode_workers = settings.decode_workers
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
