@@ -16,7 +16,6 @@ from service.devices import CPU, session_devices
 from service.self_test import check_answers
 from service.settings import Settings
 
-
 MOST_ON_ONE_CORE = 2  # photos; more gain nothing there, whatever a warm-up on a busy machine says
 
 
