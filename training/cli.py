@@ -17,7 +17,9 @@ DataOption = Annotated[
 ]
 MapOption = Annotated[
     Path | None,
-    typer.Option("--superclasses", help="TOML map for folders per class, if not in the folder."),
+    typer.Option(
+        "--superclasses", help="TOML map of subclasses, or cifar100-4; default: in --data."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder that superbin train wrote.")]

@@ -1,4 +1,4 @@
-"""Folders of labelled photos, in two forms.
+"""Folders of labelled photos, in two forms, and CIFAR-100's binary one (`training.data.cifar100`).
 
 `labels.csv`: a header and one line a photo, `path,source,subclass,superclass,split`; only `path`
 (relative to the folder) and `superclass` are required.
@@ -28,12 +28,14 @@ import numpy as np
 import numpy.typing as npt
 
 from training.config import Config
+from training.data.cifar100 import cifar100_rows, find_cifar100, row_as_png, row_of
 from training.errors import DataError
 
 LABELS = "labels.csv"
 MAP = "superclasses.toml"
 COLUMNS = ("path", "source", "subclass", "superclass", "split")
 SPLITS = ("train", "val", "test")
+MAPS = Path(__file__).parent / "maps"
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif", ".heic"})
 
 
@@ -82,11 +84,12 @@ def read_photos(
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> PhotoSet:
-    """Read a dataset folder in either form.
+    """Read a dataset folder in any of the forms.
 
     Args:
         root: the folder.
-        superclass_map: of the folder-per-class form, where it is not `root/superclasses.toml`.
+        superclass_map: from subclasses to superclasses, where it is not `root/superclasses.toml`: a
+            file, or the name of one under `training/data/maps`.
         val_fraction, test_fraction: drawn by a hash of the path where the data name no split; so
             a photo keeps its split when others come.
 
@@ -95,9 +98,11 @@ def read_photos(
     """
     if not root.is_dir():
         raise DataError(f"expected a folder of photos, got {root}, which is none")
-    labels, map_file = root / LABELS, superclass_map or root / MAP
+    labels, map_file = root / LABELS, _map_file(root, superclass_map)
     if labels.is_file() and superclass_map is None:
         photos = list(_from_csv(labels))
+    elif cifar := find_cifar100(root):
+        photos = list(_from_cifar100(root, cifar, map_file, val_fraction))
     elif map_file.is_file():
         photos = list(_from_folders(root, map_file))
     else:
@@ -105,8 +110,8 @@ def read_photos(
             f"{root} has neither a {LABELS} (path,superclass[,subclass,source,split]) nor a "
             f"{MAP} for folders named after subclasses; see README, 'Retrain on your own photos'"
         )
-    present = [photo for photo in photos if (root / photo.path).is_file()]
-    missing = tuple(photo.path for photo in photos if not (root / photo.path).is_file())
+    present = [photo for photo in photos if photo_file(root, photo).is_file()]
+    missing = tuple(photo.path for photo in photos if not photo_file(root, photo).is_file())
     if not present:
         raise DataError(f"none of the {len(photos)} photos of {root} exists; first: {missing[:3]}")
     split = _with_splits(present, val_fraction, test_fraction)
@@ -123,6 +128,42 @@ def read_photos_as(root: Path, config: Config, superclass_map: Path | None = Non
         val_fraction=config.data.val_fraction,
         test_fraction=config.data.test_fraction,
     )
+
+
+def photo_file(root: Path, photo: Photo) -> Path:
+    """The file that holds a photo, alone or among others."""
+    row = row_of(photo.path)
+    return root / (row[0] if row else photo.path)
+
+
+def photo_bytes(root: Path, photo: Photo) -> bytes:
+    """An encoded photo."""
+    file, row = photo_file(root, photo), row_of(photo.path)
+    return row_as_png(file, row[1]) if row else file.read_bytes()
+
+
+def _map_file(root: Path, given: Path | None) -> Path:
+    shipped = MAPS / f"{given}.toml"
+    return root / MAP if given is None else shipped if shipped.is_file() else given
+
+
+def _from_cifar100(
+    root: Path, folder: Path, map_file: Path, val_fraction: float
+) -> Iterable[Photo]:
+    """The test file is test; of the other, val is drawn by a hash."""
+    if not map_file.is_file():
+        known = ", ".join(sorted(file.stem for file in MAPS.glob("*.toml")))
+        raise DataError(
+            f"{folder} is CIFAR-100, whose superclasses have to be chosen: --superclasses FILE, or "
+            f"one of {known}"
+        )
+    owner = _read_map(map_file)
+    below = folder.relative_to(root)
+    for name, subclass, split in cifar100_rows(folder):
+        if subclass in owner:
+            photo = Photo((below / name).as_posix(), owner[subclass], subclass, "cifar100", split)
+            drawn = split == "train" and _place(photo) < val_fraction
+            yield replace(photo, split="val") if drawn else photo
 
 
 def _from_csv(file: Path) -> Iterable[Photo]:

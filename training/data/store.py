@@ -19,7 +19,7 @@ import numpy as np
 
 from service.errors import PhotoError
 from service.preprocess import PhotoLimits, Pixels, Preprocessing, decode
-from training.data.photos import Photo
+from training.data.photos import Photo, photo_bytes, photo_file
 from training.progress import track
 
 LIMITS = PhotoLimits(max_bytes=100_000_000, max_pixels=120_000_000)
@@ -66,7 +66,7 @@ def open_store(
 def _key(root: Path, photos: tuple[Photo, ...], spec: Preprocessing) -> str:
     digest = hashlib.sha256(f"{DECODER_VERSION} {root.resolve()} {spec.model_dump_json()}".encode())
     for photo in photos:
-        status = (root / photo.path).stat()
+        status = photo_file(root, photo).stat()
         digest.update(f"{photo.path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
@@ -81,7 +81,7 @@ def _decode_all(root: Path, photos: tuple[Photo, ...], spec: Preprocessing, file
 
     def load(photo: Photo) -> Pixels | str:
         try:
-            return decode((root / photo.path).read_bytes(), spec, LIMITS)
+            return decode(photo_bytes(root, photo), spec, LIMITS)
         except (PhotoError, OSError) as error:
             return str(error)
 

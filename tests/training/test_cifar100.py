@@ -1,0 +1,135 @@
+"""CIFAR-100 through its official layout, of generated images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from service.preprocess import Preprocessing
+from training.cli import register
+from training.data.cifar100 import FOLDER, ROW
+from training.data.photos import MAPS, PhotoSet, read_photos
+from training.data.store import open_store
+from training.errors import DataError
+
+EACH = {"train": 12, "test": 2}  # images of each subclass
+MAP = Path("cifar100-4")
+SPEC = Preprocessing(height=32, width=32)
+
+
+def fine_names() -> list[str]:
+    """As in the official file: all of them, in alphabetical order."""
+    text = (MAPS / "cifar100-4.toml").read_text(encoding="utf-8")
+    return sorted(word for word in text.split('"')[1::2])
+
+
+def table(each: int, seed: int) -> npt.NDArray[np.uint8]:
+    """Rows as in the official files, shuffled; each subclass has a colour of its own."""
+    random = np.random.default_rng(seed)
+    labels = random.permutation(np.repeat(np.arange(100, dtype=np.uint8), each))
+    colours = np.random.default_rng(0).integers(20, 236, (100, 3))
+    noise = random.integers(-20, 20, (len(labels), 3, 32 * 32))
+    planes = (colours[labels][:, :, None] + noise).astype(np.uint8).reshape(len(labels), -1)
+    return np.hstack([labels[:, None] // 5, labels[:, None], planes])
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Beside the folder that the archive unpacks to."""
+    root = tmp_path_factory.mktemp("cifar")
+    folder = root / FOLDER
+    folder.mkdir()
+    for seed, (split, each) in enumerate(EACH.items()):
+        table(each, seed).tofile(folder / f"{split}.bin")
+    (folder / "fine_label_names.txt").write_text("\n".join(fine_names()) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(root: Path) -> PhotoSet:
+    return read_photos(root, superclass_map=MAP)
+
+
+def test_cifar100_4_is_the_papers_table_2() -> None:
+    assert len(fine_names()) == len(set(fine_names())) == 100
+
+
+def test_every_image_has_its_superclass_and_its_split(data: PhotoSet) -> None:
+    assert data.superclasses == ("artifacts", "mammals", "natures", "non-mammals")
+    shares = Counter(photo.superclass for photo in data.split("test"))
+    each = EACH["test"]
+    assert shares == {
+        "artifacts": 30 * each, "mammals": 30 * each, "natures": 20 * each, "non-mammals": 20 * each
+    }  # fmt: skip
+    assert len(data.split("train")) + len(data.split("val")) == 100 * EACH["train"]
+    assert 0.05 < len(data.split("val")) / (100 * EACH["train"]) < 0.15
+    assert {photo.path.partition("#")[0] for photo in data.split("val")} == {f"{FOLDER}/train.bin"}
+
+
+def test_pixels_are_those_of_the_file(data: PhotoSet, root: Path, tmp_path: Path) -> None:
+    photos = data.split("test")
+    store = open_store(root, photos, SPEC, tmp_path)
+    assert not store.bad
+    rows = table(EACH["test"], 1)
+    expected = rows[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(store.pixels, expected)
+    assert [photo.subclass for photo in photos] == [fine_names()[label] for label in rows[:, 1]]
+
+
+def test_the_folder_itself_may_be_named_and_a_map_may_leave_some_out(
+    root: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.toml"
+    few.write_text('[superclasses]\nanimals = ["bear", "fox"]\nthings = ["bus", "cup"]\n')
+    data = read_photos(root / FOLDER, superclass_map=few)
+    assert {photo.subclass for photo in data.photos} == {"bear", "fox", "bus", "cup"}
+    assert len(data.split("test")) == 4 * EACH["test"]
+
+
+def test_without_a_map_it_says_which_there_are(root: Path) -> None:
+    with pytest.raises(DataError, match="--superclasses FILE, or one of cifar100-4"):
+        read_photos(root)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda rows: rows.tobytes()[:-1], f"expected rows of {ROW:,} bytes"),
+        (lambda rows: b"", "got 0 bytes"),
+        (lambda rows: b"\0\x64" + rows.tobytes()[2:], "expected labels below 100, got 100"),
+    ],
+)
+def test_files_of_another_layout_are_refused(tmp_path: Path, damage: object, told: str) -> None:
+    for split in EACH:
+        (tmp_path / f"{split}.bin").write_bytes(damage(table(1, 0)))  # type: ignore[operator]
+    (tmp_path / "fine_label_names.txt").write_text("\n".join(fine_names()))
+    with pytest.raises(DataError, match=told):
+        read_photos(tmp_path, superclass_map=MAP)
+
+
+def test_a_model_is_trained_on_it(root: Path, tmp_path: Path) -> None:
+    record = tmp_path / "cifar.toml"
+    record.write_text(
+        'name = "cifar"\nmethod = "cross_entropy"\n[data]\npx = 32\ncache_px = 32\n'
+        '[backbone]\nname = "resnet18"\nstem = "cifar"\npretrained = false\n'
+        "[train]\nepochs = 0.2\nbatch = 16\n"
+    )
+    out = tmp_path / "run"
+    app = typer.Typer()
+    register(app)
+    app.callback()(lambda: None)  # so that there are subcommands, however many
+    result = CliRunner().invoke(
+        app,
+        [
+            *("train", str(record), "--data", str(root), "--out", str(out)),
+            *("--superclasses", str(MAP), "--device", "cpu"),
+        ],
+    )
+    assert result.exit_code == 0, result.output
+    assert (out / "model.pt").is_file()
