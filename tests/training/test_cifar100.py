@@ -123,7 +123,6 @@ def test_a_model_is_trained_on_it(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     app = typer.Typer()
     register(app)
-    app.callback()(lambda: None)  # so that there are subcommands, however many
     result = CliRunner().invoke(
         app,
         [
