@@ -49,3 +49,9 @@ class BundleError(SuperbinError):
 
 class ProviderError(SuperbinError):
     """The execution provider that was asked for is not the one that would run."""
+
+
+class SeveralWorkers(SuperbinError):
+    """A call that one process would carry out while the others serve on as before."""
+
+    reason = "several_workers"

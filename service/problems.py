@@ -14,11 +14,12 @@ from service.errors import (
     PhotoEmpty,
     PhotoTooLarge,
     PhotoUnsupported,
+    SeveralWorkers,
     SuperbinError,
 )
 from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.quota import RateLimited
-from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
+from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
 from service.schemas import Problem, ProtocolProblem
 from service.tensors import TensorMalformed

@@ -39,12 +39,6 @@ class ModelRefused(SuperbinError):
     reason = "model_refused"
 
 
-class SeveralWorkers(SuperbinError):
-    """A call that one process would carry out while the others serve on as before."""
-
-    reason = "several_workers"
-
-
 @dataclass(eq=False)
 class LoadedModel:
     """A bundle with its sessions, and how many requests use it."""

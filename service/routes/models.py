@@ -7,10 +7,11 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Query, Request
 
+from service.errors import SeveralWorkers
 from service.intake import identify, identify_admin
 from service.keys import KeyRefused
 from service.openapi import ADMIN, ADMIN_REFUSALS, KEYED, refusals
-from service.registry import ModelRefused, ModelUnknown, SeveralWorkers
+from service.registry import ModelRefused, ModelUnknown
 from service.schemas import ModelId, ModelsAnswer
 from service.serving import serving
 from service.shadow import Shadow
