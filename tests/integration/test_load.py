@@ -162,3 +162,11 @@ def test_a_client_that_leaves_a_stream_gives_its_places_back(server: Server) -> 
         return "superbin_queue_photos 0.0" in httpx.get(f"{server.url}/metrics").text
 
     until(given_back, "the places to be given back")
+
+
+def test_what_waits_runs_in_batches_of_the_size_that_was_warmed_up(client: httpx.Client) -> None:
+    assert client.post("/v1/classify", files=files(*[PHOTO] * 32)).status_code == 200
+    lines = client.get("/metrics").text.splitlines()
+    told = dict(line.rsplit(" ", 1) for line in lines if line.startswith("superbin_batch_photos"))
+    batches = float(told["superbin_batch_photos_count"])
+    assert float(told['superbin_batch_photos_bucket{le="2.0"}']) == batches > 0

@@ -13,7 +13,8 @@ from service.bundle import MANIFEST, read_bundle, record_of
 from service.classifier import Classifier
 from service.devices import session_devices
 from service.errors import BundleError, ProviderError
-from service.sessions import warm_up
+from service.sessions import open_sessions, warm_up
+from service.settings import Settings
 from tests.tiny_bundle import ITEMS, REFERENCES, SIZE, SUPERCLASSES, WIDTH, write_bundle
 
 
@@ -93,3 +94,14 @@ def test_the_warm_up_goes_as_far_as_batches_are_worth_it(
     monkeypatch.setattr(Classifier, "time_batch", lambda self, photos: a * photos + b)
     classifier = Classifier(read_bundle(models_dir / "tiny" / "1"))
     assert [photos for photos, _ in warm_up(classifier, 12)] == sizes
+
+
+@pytest.mark.parametrize(("device", "largest"), [("cpu", 2), ("cpu:1", 12)])
+def test_no_batch_is_larger_than_was_warmed_up_for(
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path, device: str, largest: int
+) -> None:
+    """As on a busy machine, where each batch seems to cost the same."""
+    monkeypatch.setattr(Classifier, "time_batch", lambda self, photos: 0.01)
+    settings = Settings(models_dir=models_dir, device=device, threads=2, max_batch=12)
+    sessions = open_sessions(settings, models_dir / "tiny" / "1")
+    assert sessions.max_batch == largest == max(photos for photos, _ in sessions.measured)
