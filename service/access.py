@@ -7,7 +7,6 @@ import re
 import time
 
 import structlog
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
@@ -17,6 +16,7 @@ from service.tracing import current_trace
 log = structlog.get_logger()
 
 REQUEST_ID = "X-Request-ID"
+RAW_REQUEST_ID = REQUEST_ID.lower().encode()
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
 SECURITY_HEADERS = {
@@ -46,7 +46,7 @@ class Access:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = request_id_of(Headers(scope=scope).get(REQUEST_ID))
+        request_id = request_id_of(_given_id(scope))
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         code = 0
@@ -58,7 +58,7 @@ class Access:
                 headers = message["headers"]
                 given = {name for name, _ in headers}
                 headers += [pair for pair in RAW_HEADERS if pair[0] not in given]
-                headers.append((REQUEST_ID.lower().encode(), request_id.encode()))
+                headers.append((RAW_REQUEST_ID, request_id.encode()))
             await send(message)
 
         try:
@@ -88,6 +88,13 @@ class Access:
             photos=state.get("photos", 0),
             **({"trace_id": trace} if (trace := current_trace()) else {}),
         )
+
+
+def _given_id(scope: Scope) -> str | None:
+    for name, value in scope["headers"]:
+        if name == RAW_REQUEST_ID:
+            return str(value, "latin-1")
+    return None
 
 
 def request_id_of(given: str | None) -> str:

@@ -256,8 +256,11 @@ class Scheduler:
 
 
 def _let_go(outcome: asyncio.Future[Outcome]) -> bool:
-    """Whether it had to be cancelled; an error that nobody will ask for is no news either."""
-    if outcome.cancel():
+    """Whether it was cancelled, if not now then with the task that waited for it.
+
+    An error that nobody will ask for is no news either.
+    """
+    if outcome.cancel() or outcome.cancelled():
         return True
     outcome.exception()
     return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -160,26 +159,47 @@ async def results_unless_gone(request: Request, outcomes: Futures) -> list[Outco
         ClientDisconnect: where the client left first.
     """
     # Most are answered before it is worth a task to watch for the client.
-    _, waiting = await asyncio.wait(outcomes, timeout=UNWATCHED_S)
-    if waiting:
-        await _unless_gone(request, asyncio.wait(waiting))
+    watch = _Watch(request)
+    timer = asyncio.get_running_loop().call_later(UNWATCHED_S, watch.begin)
+    try:
+        for outcome in outcomes:
+            if not outcome.done():
+                with suppress(SuperbinError):  # which it keeps
+                    await outcome
+    except asyncio.CancelledError:
+        if watch.gone and (task := asyncio.current_task()):
+            task.uncancel()
+            raise ClientDisconnect from None
+        raise
+    finally:
+        timer.cancel()
+        await watch.end()
     return [result_of(outcome) for outcome in outcomes]
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, object]) -> None:
-    working = asyncio.create_task(work)
-    leaving = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
+class _Watch:
+    """Cancels the task that waits for answers when its client leaves."""
 
+    def __init__(self, request: Request) -> None:
+        self.gone = False
+        self._request = request
+        self._waiting = asyncio.current_task()
+        self._watching: asyncio.Task[None] | None = None
 
-async def _disconnected(request: Request) -> None:
-    """Return when the client has gone; the body was read, so nothing else can come."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    def begin(self) -> None:
+        """Watch from now on."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def end(self) -> None:
+        """Watch no more."""
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        # The body was read, so nothing else can come.
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+        if self._waiting:
+            self.gone = True
+            self._waiting.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -143,6 +143,8 @@ class Metrics:
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
         # Present from the first scrape on; looked up once, since that costs more than to observe.
+        self._predicted = cache(self._predictions.labels)
+        self._confident = cache(self._confidence.labels)
         self._stages = {stage: self._stage_seconds.labels(stage) for stage in STAGES}
 
     def request(self, route: str, method: str, code: int, seconds: float) -> None:
@@ -171,8 +173,8 @@ class Metrics:
 
     def prediction(self, result: Classification) -> None:
         """Count an answer."""
-        self._predictions.labels(result.superclass, result.decision).inc()
-        self._confidence.labels(result.superclass).observe(result.confidence)
+        self._predicted(result.superclass, result.decision).inc()
+        self._confident(result.superclass).observe(result.confidence)
 
     def rejection(self, reason: str) -> None:
         """Count a refused photo or request."""

@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -212,7 +213,7 @@ class Settings(BaseSettings):
         """`cors_origins`, one by one."""
         return tuple(one.strip() for one in (self.cors_origins or "").split(",") if one.strip())
 
-    @property
+    @cached_property
     def photo_limits(self) -> PhotoLimits:
         """What one photo may cost."""
         return PhotoLimits(max_bytes=self.max_photo_bytes, max_pixels=self.max_photo_pixels)

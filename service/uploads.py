@@ -9,10 +9,9 @@ import asyncio
 import math
 import re
 from collections.abc import Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from service.errors import PhotoTooLarge, SuperbinError
 from service.multipart import MultipartBroken, Part, Parts, TooManyParts
@@ -247,19 +246,22 @@ async def _feed(
     started = loop.time()
     received = 0
     try:
-        async with (
-            asyncio.timeout(settings.body_timeout_s) as limit,
-            aclosing(request.stream()) as stream,
-        ):
-            async for chunk in stream:
+        async with asyncio.timeout(settings.body_timeout_s) as limit:
+            more = True
+            while more:  # not by `request.stream()`, which costs more than reading does
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                chunk, more = message.get("body", b""), message.get("more_body", False)
                 received += len(chunk)
                 if received > max_bytes:
                     raise RequestTooLarge(
                         f"expected at most {max_bytes:,} bytes a request, got more"
                     )
                 take(chunk)
-                allowed_s = settings.body_timeout_s + received / settings.body_min_rate
-                limit.reschedule(started + allowed_s)
+                if more:
+                    allowed_s = settings.body_timeout_s + received / settings.body_min_rate
+                    limit.reschedule(started + allowed_s)
     except TimeoutError as error:
         raise RequestSlow(
             f"expected the body within {settings.body_timeout_s:g} s and then at "
