@@ -17,7 +17,8 @@ from torch import Tensor
 
 from training import checkpoint
 from training.config import BankConfig, Config
-from training.data.photos import label_indices, read_photos_as
+from training.data.folds import read_photos_as
+from training.data.photos import label_indices
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import RunError

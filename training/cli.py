@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
+    app.command()(unseen)
 
 
 def train(
@@ -50,7 +51,7 @@ def train(
     with _explained():
         from training import checkpoint
         from training.config import load_config, record_changes
-        from training.data.photos import read_photos_as
+        from training.data.folds import read_photos_as
         from training.device import keep_freed_memory, pick_device
         from training.errors import RunError
         from training.fit import Interrupted, fit
@@ -93,7 +94,9 @@ def evaluate(
         Path, typer.Argument(help="A run folder, or a bundle folder (its ONNX file).")
     ],
     data: DataOption,
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, val or test; unseen where the record holds kinds out.")
+    ] = "test",
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for JSON and pictures; by default below a run."),
@@ -169,6 +172,32 @@ def compare(
         from training.compare import compare_runs
 
         typer.echo(compare_runs(runs, split))
+
+
+def unseen(
+    folds: Annotated[str, typer.Argument(help="A fold file, or the name of a shipped one.")],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for figures, table and picture.")],
+    record: Annotated[
+        list[str] | None, typer.Option(help="A record to measure. Repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each record and fold.")] = 3,
+    superclasses: MapOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure methods on kinds of things that were held out of training, on frozen features."""
+    with _explained():
+        from training.device import keep_freed_memory
+        from training.unseen import measure_unseen
+        from training.unseen_report import write_unseen_report
+
+        keep_freed_memory()
+        records = record or ["unseen-cross-entropy", "unseen-sclre"]
+        rows = measure_unseen(folds, data, out, records, set_, seeds, superclasses, device)
+        typer.echo(write_unseen_report(rows, out))
 
 
 @contextmanager

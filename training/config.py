@@ -30,6 +30,11 @@ class DataConfig(_Record):
     )
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     test_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
+    hold_out: str | None = Field(
+        default=None,
+        pattern=r".+:[^:]+",
+        description="folds:fold, such as refuse:1, whose kinds become the split `unseen`",
+    )
 
     def served(self) -> Preprocessing:
         """The preprocessing of evaluation and of the service."""

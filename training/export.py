@@ -34,7 +34,8 @@ from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
 from training.card import CARD, write_card
-from training.data.photos import PhotoSet, label_indices, read_photos_as
+from training.data.folds import read_photos_as
+from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError, RunError

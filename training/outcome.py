@@ -14,7 +14,8 @@ import torch
 from service.bundle import MANIFEST, read_bundle
 from service.classifier import Classifier
 from training import checkpoint
-from training.data.photos import Photo, PhotoSet, label_indices, read_photos, read_photos_as
+from training.data.folds import read_photos_as
+from training.data.photos import Photo, PhotoSet, label_indices, read_photos
 from training.data.store import open_store
 from training.errors import DataError
 from training.model import SuperclassModel

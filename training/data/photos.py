@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from training.config import Config
 from training.data.cifar100 import cifar100_rows, find_cifar100, row_as_png, row_of
 from training.errors import DataError
 
@@ -118,16 +117,6 @@ def read_photos(
     superclasses = tuple(sorted({photo.superclass for photo in split}))
     _check(split, superclasses, root)
     return PhotoSet(root, tuple(split), superclasses, missing)
-
-
-def read_photos_as(root: Path, config: Config, superclass_map: Path | None = None) -> PhotoSet:
-    """`read_photos` with the fractions of an experiment record."""
-    return read_photos(
-        root,
-        superclass_map=superclass_map,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-    )
 
 
 def photo_file(root: Path, photo: Photo) -> Path:

@@ -1,0 +1,232 @@
+"""Kinds that are held out: the fold files, the split they make, and the table over methods."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from training.config import Config, parse_config
+from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
+from training.data.photos import MAPS, PhotoSet, read_photos
+from training.errors import ConfigError, DataError
+from training.unseen import VOTES, measure_unseen, over_seeds
+from training.unseen_report import write_unseen_report
+
+FOLD_FILE = """
+[kinds]
+ochre = ["amber-0"]
+
+[folds]
+a = ["ochre", "moss-1"]
+b = ["amber-1", "cobalt-0"]
+"""
+
+
+@pytest.fixture
+def data(make_dataset: Callable[..., Path]) -> PhotoSet:
+    return read_photos(make_dataset())
+
+
+@pytest.fixture
+def fold_file(tmp_path: Path) -> Path:
+    file = tmp_path / "folds.toml"
+    file.write_text(FOLD_FILE, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def record(tmp_path: Path, tiny_record: Callable[..., dict[str, Any]]) -> Callable[..., str]:
+    """A maker of record files, as JSON turned into TOML by hand."""
+
+    def make(method: str, **sections: Any) -> str:
+        content = tiny_record(name=f"tiny-{method.replace('_', '-')}", method=method, **sections)
+        lines = [f'{k} = "{v}"' for k, v in content.items() if not isinstance(v, dict)]
+        for name, section in content.items():
+            if isinstance(section, dict):
+                lines += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in section.items())]
+        file = tmp_path / f"{content['name']}.toml"
+        file.write_text("\n".join(lines), encoding="utf-8")
+        return str(file)
+
+    return make
+
+
+def test_photos_of_a_held_out_kind_are_unseen_whatever_their_split(
+    data: PhotoSet, fold_file: Path
+) -> None:
+    held = hold_out(data, read_folds(str(fold_file)), "a")
+    assert {photo.subclass for photo in held.split("unseen")} == {"amber-0", "moss-1"}
+    assert len(held.photos) == len(data.photos)
+    for split in ("train", "val", "test"):
+        assert not {"amber-0", "moss-1"} & {photo.subclass for photo in held.split(split)}
+        kept = [p for p in data.split(split) if p.subclass not in ("amber-0", "moss-1")]
+        assert list(held.split(split)) == kept
+
+
+def test_a_record_holds_kinds_out_wherever_it_reads_photos(
+    data: PhotoSet, fold_file: Path, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config(data={"hold_out": f"{fold_file}:b"})
+    held = read_photos_as(data.root, config)
+    assert {photo.subclass for photo in held.split("unseen")} == {"amber-1", "cobalt-0"}
+    assert not read_photos_as(data.root, tiny_config()).split("unseen")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("folds = 3", "expected lines name"),
+        ("[kinds]\na = ['x']", "expected the tables folds and kinds"),
+        ("[folds]\n1 = ['x']\n[more]\na = ['x']", "expected the tables folds and kinds"),
+        ("[folds]\n1 = []", "expected lines name"),
+        ("[kinds]\na = ['x']\nb = ['x']\n[folds]\n1 = ['a']", "both a and b"),
+        ("[kinds]\na = ['x', 'y']\n[folds]\n1 = ['x']", "only a part of the kind a"),
+        ("[folds", "is not TOML"),
+    ],
+)
+def test_a_bad_fold_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        read_folds(str(file))
+
+
+def test_what_cannot_be_held_out_is_told(
+    data: PhotoSet, fold_file: Path, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    folds = read_folds(str(fold_file))
+    with pytest.raises(DataError, match="has the folds a, b, got 'c'"):
+        hold_out(data, folds, "c")
+    with pytest.raises(DataError, match=r"no photo of battery.*fold 1"):
+        hold_out(data, read_folds("refuse"), "1")
+    whole = tmp_path / "whole.toml"
+    whole.write_text('[folds]\n1 = ["amber-0", "amber-1"]\n', encoding="utf-8")
+    with pytest.raises(DataError, match="leaves no photo of amber to train"):
+        hold_out(data, read_folds(str(whole)), "1")
+    with pytest.raises(DataError, match="one of cifar100-4, refuse"):
+        read_folds("refuze")
+    with pytest.raises(ConfigError, match="hold_out"):
+        tiny_config(data={"hold_out": "refuse"})
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in FOLDS.glob("*.toml")))
+def test_the_shipped_folds_hold_every_kind_out_once(name: str) -> None:
+    folds = read_folds(name)
+    held = Counter(kind for kinds in folds.held_out.values() for kind in kinds)
+    assert set(held.values()) == {1}
+    assert set(folds.kind_of.values()) <= set(held)
+    assert len(folds.held_out) == 4
+
+
+@pytest.mark.parametrize("name", ["refuse", "refuse-tune"])
+def test_each_refuse_fold_has_one_hazardous_kind(name: str) -> None:
+    hazardous = {"battery", "fluorescent_lamp", "paint_bucket", "tablet_capsules"}
+    held = read_folds(name).held_out
+    assert all(len(hazardous & set(kinds)) == 1 for kinds in held.values())
+    if name == "refuse-tune":  # recipes are not chosen on the folds that are reported
+        assert not {frozenset(k) for k in held.values()} & {
+            frozenset(k) for k in read_folds("refuse").held_out.values()
+        }
+
+
+def test_the_cifar_folds_have_the_labels_of_its_map() -> None:
+    text = (MAPS / "cifar100-4.toml").read_text(encoding="utf-8")
+    held = [kind for kinds in read_folds("cifar100-4").held_out.values() for kind in kinds]
+    assert len(held) == 100
+    assert all(f'"{kind}"' in text for kind in held)
+
+
+@pytest.mark.parametrize("vote", sorted(VOTES))
+def test_a_vote_counts_each_superclass_alike(vote: str) -> None:
+    """Between 90 photos of one and 10 of the other, equally near, neither wins."""
+    torch.manual_seed(0)
+    directions = torch.eye(8)[:2].repeat_interleave(torch.tensor([90, 10]), dim=0)
+    labels = np.array([0] * 90 + [1] * 10)
+    predict = VOTES[vote](directions, labels, 2)
+    near = predict(torch.eye(8)[:2])
+    assert near.argmax(axis=1).tolist() == [0, 1]
+    if vote == "kernel":
+        np.testing.assert_allclose(predict(torch.eye(8)[:1] + torch.eye(8)[1:2]), 0.5, atol=1e-6)
+    np.testing.assert_allclose(near.sum(axis=1), 1.0)
+
+
+def test_methods_are_measured_on_each_fold_and_not_twice(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    records = [record("sclre"), record("cross_entropy")]
+    out = tmp_path / "out"
+
+    def measure(seeds: int, overrides: list[str] | None = None) -> list[dict[str, Any]]:
+        return measure_unseen(
+            str(fold_file), data.root, out, records, overrides, seeds, None, "cpu"
+        )
+
+    rows = measure(1)
+    assert len(rows) == 2 * (len(VOTES) + 2)
+    for row in rows:
+        assert row["unseen_photos"] == len(
+            hold_out(data, read_folds(str(fold_file)), row["fold"]).split("unseen")
+        )
+        assert 0.0 <= row["balanced_accuracy"] <= 1.0
+        assert set(row["recall"]) < {"amber", "cobalt", "moss"}  # a fold need not have them all
+    features = next(out.glob("features-*.npy"))
+    written = features.stat().st_mtime_ns
+    again = measure(2)
+    assert again[: len(rows)] == rows
+    assert len(again) == len(rows) + 4
+    assert features.stat().st_mtime_ns == written
+    assert [len(v) for v in over_seeds(again, "balanced_accuracy").values()] == [1, 1, 2, 2]
+
+    changed = measure(2, ["train.head_lr=0.001"])
+    settings = {row["config"]["train"]["head_lr"] for row in changed if row["config"] is not None}
+    assert settings == {0.001}
+    assert len(changed) == len(again)
+
+    table = write_unseen_report(changed, out)
+    assert table.count("\n") == 1 + len(VOTES) + 2
+    assert " ± " in table
+    assert (out / "unseen.png").stat().st_size > 10_000
+
+
+def test_records_that_see_other_photos_are_not_compared(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    records = [record("sclre"), record("cross_entropy", data={"px": 32})]
+    with pytest.raises(ConfigError, match="the same"):
+        measure_unseen(str(fold_file), data.root, tmp_path / "o", records, None, 1, None, "cpu")
+
+
+def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
+    """Even those that the first fold does not hold out."""
+    shared = {"record": "r", "seed": 0, "coverage": [0.5, 1.0], "accuracy_at_coverage": [1.0, 0.5]}
+    figures = dict.fromkeys(
+        (
+            "balanced_accuracy",
+            "selective_balanced_accuracy",
+            "auroc_unseen",
+            "seen_balanced_accuracy",
+        ),
+        0.5,
+    )
+    rows = [
+        {**shared, **figures, "fold": "1", "recall": {"amber": 1.0}},
+        {**shared, **figures, "fold": "2", "recall": {"amber": 0.0, "moss": 0.25}},
+    ]
+    table = write_unseen_report(rows, tmp_path)
+    assert "| 50.0% | 25.0% |" in table
+
+
+def test_the_shipped_records_share_a_backbone() -> None:
+    from training.config import load_config
+
+    one, other = load_config("unseen-sclre"), load_config("unseen-cross-entropy")
+    assert one.backbone == other.backbone
+    assert one.data == other.data
+    assert parse_config(one.model_dump(mode="json")) == one

@@ -1,0 +1,282 @@
+"""Methods on kinds that nothing in training was like: heads on frozen features, fold by fold.
+
+Superclasses alone are learned, on the train split without a fold's kinds; what is measured are the
+photos of those kinds, all of them, beside the test photos of the kinds that were seen. The backbone
+stays as it is (ImageNet's weights), so that a head takes seconds and seeds are cheap; runs that
+train the backbone as well are made by `data.hold_out` in a record.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from training.checkpoint import hardware, write_json
+from training.config import Config, load_config
+from training.data.folds import UNSEEN, Folds, hold_out, read_folds
+from training.data.photos import PhotoSet, label_indices, read_photos
+from training.data.sampling import BalancedSampler
+from training.data.store import open_store
+from training.device import pick_device
+from training.errors import ConfigError
+from training.fit import fill_chosen_bank
+from training.metrics import balanced_accuracy
+from training.model import SuperclassModel, build_model
+from training.optimise import build_optimiser, learning_rate_factor
+from training.outcome import Array, softmax
+from training.predict import answer_all, extract_features
+from training.progress import track
+
+NEIGHBOURS = 50
+KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
+COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
+RESULTS = "unseen.json"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One fold: features [n, D] and superclasses [n] of what is trained on and what is asked."""
+
+    train: tuple[Tensor, Array]
+    unseen: tuple[Tensor, Array]
+    seen: tuple[Tensor, Array]
+
+
+Predict = Callable[[Tensor], Array]
+"""Features [n, D] to probabilities [n, K]."""
+
+
+def measure_unseen(
+    reference: str,
+    root: Path,
+    out: Path,
+    records: list[str],
+    overrides: list[str] | None,
+    seeds: int,
+    superclass_map: Path | None,
+    device: str,
+) -> list[dict[str, Any]]:
+    """Measure each record, and the votes, on each fold; writes `unseen.json` to `out`.
+
+    What `out` has of the same settings already is not measured again.
+
+    Args:
+        reference: a fold file, or the name of a shipped one.
+        records: of which the backbone (untrained), the method and the head's schedule are used.
+        seeds: how many; the votes have none.
+
+    Returns:
+        One row for each record, fold and seed.
+
+    Raises:
+        ConfigError: for records that do not share a backbone and what it sees.
+        DataError: where the data or the folds cannot be used.
+    """
+    configs = [load_config(record, overrides) for record in records]
+    shared = {(c.backbone.model_dump_json(), c.data.model_dump_json()) for c in configs}
+    if len(shared) != 1:
+        raise ConfigError(
+            "expected records with the same [backbone] and [data]: features are computed once"
+        )
+    folds = read_folds(reference)
+    data = read_photos(root, superclass_map=superclass_map)
+    splits = {fold: hold_out(data, folds, fold) for fold in folds.held_out}
+    out.mkdir(parents=True, exist_ok=True)
+    features, places = _features(configs[0], data, out, pick_device(device))
+    rows = _Rows(out / RESULTS, folds, data, device)
+    votes: list[tuple[str, Config | None, int]] = [(name, None, 0) for name in VOTES]
+    jobs = votes + [(c.name, c, seed) for c in configs for seed in range(seeds)]
+    with track(f"folds of {folds.name}", len(jobs) * len(splits)) as advance:
+        for fold, held in splits.items():
+            asked = _asked(held, features, places)
+            for name, config, seed in jobs:
+                if not rows.has(name, fold, seed, config):
+                    predict = (
+                        VOTES[name](*asked.train, len(data.superclasses))
+                        if config is None
+                        else _train_head(config, asked, len(data.superclasses), seed)
+                    )
+                    rows.add(name, fold, seed, config, _figures(predict, asked, data.superclasses))
+                advance(1)
+    return rows.all
+
+
+def _features(
+    config: Config, data: PhotoSet, out: Path, device: str
+) -> tuple[Tensor, dict[str, int]]:
+    """float32 [n, D] of every photo that decodes, and the row of each path; kept in `out`."""
+    store = open_store(data.root, data.photos, config.data.served())
+    paths = [photo.path for photo in store.photos]
+    key = "\n".join([config.backbone.model_dump_json(), config.data.model_dump_json(), *paths])
+    file = out / f"features-{zlib.crc32(key.encode()):08x}.npy"
+    if file.is_file():
+        found = torch.from_numpy(np.load(file))
+    else:
+        torch.manual_seed(0)  # for a backbone that is not pretrained
+        model = build_model(config, len(data.superclasses)).to(device)
+        found = extract_features(model, store.pixels, device, label="features").cpu()
+        part = file.with_suffix(".part")
+        with part.open("wb") as stream:
+            np.save(stream, found.numpy())
+        part.replace(file)
+    return found, {path: row for row, path in enumerate(paths)}
+
+
+def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
+    """Standardised by the mean and deviation of the train photos."""
+    parts = []
+    for split in ("train", UNSEEN, "test"):
+        photos = tuple(photo for photo in held.split(split) if photo.path in places)
+        rows = torch.tensor([places[photo.path] for photo in photos])
+        parts.append((features[rows], label_indices(photos, held)))
+    mean, deviation = parts[0][0].mean(dim=0), parts[0][0].std(dim=0) + 1e-3
+    return Asked(*(((x - mean) / deviation, labels) for x, labels in parts))
+
+
+def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> Predict:
+    """The record's method on features, by the head's part of its schedule."""
+    features, labels = asked.train
+    torch.manual_seed(seed)
+    frozen = config.model_copy(update={"seed": seed})
+    model: SuperclassModel = build_model(frozen, superclasses, pretrained=False)
+    model.backbone = nn.Identity()
+    optimiser = build_optimiser(model, frozen)
+    sampler = BalancedSampler(labels, config.train.batch, seed)
+    steps = max(1, round(config.train.epochs * len(labels) / config.train.batch))
+    model.train()
+    for step in range(steps):
+        rows = sampler.batch(step)
+        for group in optimiser.param_groups:
+            factor = learning_rate_factor(step, steps, config.train.warm_up)
+            group["lr"] = group["peak_lr"] * factor
+        losses = model.method.losses(features[rows], torch.from_numpy(labels[rows]))
+        optimiser.zero_grad(set_to_none=True)
+        losses["loss"].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), config.train.clip_norm)
+        optimiser.step()
+    if model.method.has_bank:
+        fill_chosen_bank(model, features, labels, frozen)
+    return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
+
+
+def _neighbours(known: Tensor, labels: Array, superclasses: int) -> Predict:
+    """A vote of the nearest train photos by cosine; those of a small superclass count more."""
+    known = F.normalize(known, dim=1)
+    weight = 1.0 / np.bincount(labels, minlength=superclasses)
+
+    def predict(x: Tensor) -> Array:
+        nearest = (F.normalize(x, dim=1) @ known.T).topk(min(NEIGHBOURS, len(known))).indices
+        votes = np.zeros((len(x), superclasses))
+        for k in range(superclasses):
+            votes[:, k] = weight[k] * (labels[nearest.numpy()] == k).sum(axis=1)
+        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+    return predict
+
+
+def _kernel(known: Tensor, labels: Array, superclasses: int) -> Predict:
+    """A vote of all train photos, each by exp(cosine / T): sharp attention to a bank of them all.
+
+    It is the mean of a superclass that counts, so that none counts for its size.
+    """
+    known = F.normalize(known, dim=1)
+    members = [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(superclasses)]
+
+    def predict(x: Tensor) -> Array:
+        likeness = ((F.normalize(x, dim=1) @ known.T).double() - 1.0) / KERNEL_T
+        means = [likeness[:, m].logsumexp(dim=1) - math.log(len(m)) for m in members]
+        return np.asarray(torch.stack(means, dim=1).softmax(dim=1).numpy())
+
+    return predict
+
+
+VOTES: dict[str, Callable[[Tensor, Array, int], Predict]] = {
+    "neighbours": _neighbours,
+    "kernel": _kernel,
+}
+
+
+def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> dict[str, Any]:
+    k = len(superclasses)
+    unseen, seen = predict(asked.unseen[0]), predict(asked.seen[0])
+    labels, answered = asked.unseen[1], unseen.argmax(axis=1)
+    surest = np.argsort(-unseen.max(axis=1), kind="stable")
+    kept = surest[: max(1, round(COVERAGE * len(surest)))]
+    curve = np.cumsum(answered[surest] == labels[surest]) / np.arange(1, len(surest) + 1)
+    at = np.linspace(0, len(surest) - 1, min(50, len(surest))).astype(int)
+    new = np.concatenate([np.ones(len(unseen)), np.zeros(len(seen))])
+    doubt = 1.0 - np.concatenate([unseen.max(axis=1), seen.max(axis=1)])
+    return {
+        "unseen_photos": len(labels),
+        "seen_photos": len(seen),
+        "balanced_accuracy": balanced_accuracy(answered, labels, k),
+        "recall": {
+            name: float((answered[labels == i] == i).mean())
+            for i, name in enumerate(superclasses)
+            if (labels == i).any()
+        },
+        "selective_balanced_accuracy": balanced_accuracy(answered[kept], labels[kept], k),
+        "seen_balanced_accuracy": balanced_accuracy(seen.argmax(axis=1), asked.seen[1], k),
+        "auroc_unseen": float(roc_auc_score(new, doubt)),
+        "coverage": ((at + 1) / len(surest)).tolist(),
+        "accuracy_at_coverage": curve[at].tolist(),
+    }
+
+
+class _Rows:
+    """The results file: a row stays while its settings, the folds and the data are the same."""
+
+    def __init__(self, file: Path, folds: Folds, data: PhotoSet, device: str) -> None:
+        self._file = file
+        self._about = {
+            "folds": folds.name,
+            "held_out": {fold: list(kinds) for fold, kinds in folds.held_out.items()},
+            "kind_of": folds.kind_of,
+            "data": data.summary(),
+            "hardware": hardware(pick_device(device)),
+        }
+        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        same = all(before.get(key) == self._about[key] for key in ("held_out", "kind_of", "data"))
+        self.all: list[dict[str, Any]] = before["rows"] if same else []
+
+    def has(self, name: str, fold: str, seed: int, config: Config | None) -> bool:
+        """Whether this was measured; a row of other settings is dropped."""
+        settings = config.model_dump(mode="json") if config else None
+        key = (name, fold, seed)
+        mine = [row for row in self.all if (row["record"], row["fold"], row["seed"]) == key]
+        if mine and mine[0]["config"] != settings:
+            self.all.remove(mine[0])
+            return False
+        return bool(mine)
+
+    def add(
+        self, name: str, fold: str, seed: int, config: Config | None, figures: dict[str, Any]
+    ) -> None:
+        """Keep a row at once, so that a run which is stopped goes on from here."""
+        settings = config.model_dump(mode="json") if config else None
+        row = {"record": name, "fold": fold, "seed": seed, "config": settings, **figures}
+        self.all.append(row)
+        write_json(self._file, {**self._about, "rows": self.all})
+
+
+def over_seeds(rows: list[dict[str, Any]], figure: str) -> dict[str, list[float]]:
+    """For each record the mean over folds of a figure, seed by seed."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        values[row["record"]][row["seed"]].append(float(row[figure]))
+    return {
+        record: [float(np.mean(folds)) for _, folds in sorted(seeds.items())]
+        for record, seeds in values.items()
+    }

@@ -1,0 +1,70 @@
+"""The table and the picture of `training.unseen`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+
+from training.figures import save_picture
+from training.unseen import COVERAGE, over_seeds
+
+FIGURES = {
+    "balanced_accuracy": "balanced accuracy, unseen kinds",
+    "selective_balanced_accuracy": f"the same of the surest {COVERAGE:.0%}",
+    "auroc_unseen": "AUROC, unseen against seen",
+    "seen_balanced_accuracy": "balanced accuracy, seen kinds (test)",
+}
+
+
+def write_unseen_report(rows: list[dict[str, Any]], out: Path) -> str:
+    """Write `unseen.md` and `unseen.png` to `out`; returns the table."""
+    superclasses = sorted({name for row in rows for name in row["recall"]})
+    head = [*FIGURES.values(), *(f"recall, {name}" for name in superclasses)]
+    lines = [f"| record | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    means = {figure: over_seeds(rows, figure) for figure in FIGURES}
+    for record in means["balanced_accuracy"]:
+        mine = [row for row in rows if row["record"] == record]
+        cells = [_cell(means[figure][record]) for figure in FIGURES]
+        cells += [f"{_recall(mine, name):.1%}" for name in superclasses]
+        lines.append(f"| {record} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    (out / "unseen.md").write_text(table + "\n", encoding="utf-8")
+    save_picture(_draw(rows, superclasses), out / "unseen.png")
+    return table
+
+
+def _cell(seeds: list[float]) -> str:
+    """Mean over folds; ± the standard deviation over seeds."""
+    spread = f" ± {100 * np.std(seeds, ddof=1):.1f}" if len(seeds) > 1 else ""
+    return f"{100 * np.mean(seeds):.1f}{spread}"
+
+
+def _recall(rows: list[dict[str, Any]], superclass: str) -> float:
+    return float(
+        np.mean([row["recall"][superclass] for row in rows if superclass in row["recall"]])
+    )
+
+
+def _draw(rows: list[dict[str, Any]], superclasses: list[str]) -> Any:
+    """Recall of each superclass, and accuracy against the share of photos that is answered."""
+    records = list(dict.fromkeys(row["record"] for row in rows))
+    figure, (bars, curves) = plt.subplots(1, 2, figsize=(12, 4.5))
+    width = 0.8 / len(records)
+    for place, record in enumerate(records):
+        mine = [row for row in rows if row["record"] == record]
+        heights = [_recall(mine, name) for name in superclasses]
+        bars.bar(np.arange(len(superclasses)) + place * width, heights, width, label=record)
+        share = np.linspace(0.02, 1.0, 50)
+        accuracy = [np.interp(share, row["coverage"], row["accuracy_at_coverage"]) for row in mine]
+        curves.plot(share, np.mean(accuracy, axis=0), label=record)
+    bars.set_xticks(np.arange(len(superclasses)) + 0.4 - width / 2, superclasses)
+    bars.set(ylim=(0, 1), title="recall on kinds that were held out", ylabel="mean over folds")
+    curves.axvline(COVERAGE, color="grey", linestyle=":")
+    curves.set(
+        ylim=(0, 1), xlabel="share of photos answered, surest first", title="accuracy of those"
+    )
+    curves.legend()
+    return figure
