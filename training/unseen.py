@@ -40,6 +40,7 @@ from training.predict import answer_all, extract_features
 from training.progress import track
 
 NEIGHBOURS = 50
+PIECE = 1024  # photos that are compared with all others at once
 KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 RESULTS = "unseen.json"
@@ -175,9 +176,13 @@ def _neighbours(known: Tensor, labels: Array, superclasses: int) -> Predict:
     """A vote of the nearest train photos by cosine; those of a small superclass count more."""
     known = F.normalize(known, dim=1)
     weight = 1.0 / np.bincount(labels, minlength=superclasses)
+    most = min(NEIGHBOURS, len(known))
+
+    def nearest_of(x: Tensor) -> Tensor:
+        return (F.normalize(x, dim=1) @ known.T).topk(most).indices
 
     def predict(x: Tensor) -> Array:
-        nearest = (F.normalize(x, dim=1) @ known.T).topk(min(NEIGHBOURS, len(known))).indices
+        nearest = torch.cat([nearest_of(piece) for piece in x.split(PIECE)])
         votes = np.zeros((len(x), superclasses))
         for k in range(superclasses):
             votes[:, k] = weight[k] * (labels[nearest.numpy()] == k).sum(axis=1)
@@ -194,12 +199,13 @@ def _kernel(known: Tensor, labels: Array, superclasses: int) -> Predict:
     known = F.normalize(known, dim=1)
     members = [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(superclasses)]
 
-    def predict(x: Tensor) -> Array:
+    def some(x: Tensor) -> Tensor:
         likeness = ((F.normalize(x, dim=1) @ known.T).double() - 1.0) / KERNEL_T
         means = [likeness[:, m].logsumexp(dim=1) - math.log(len(m)) for m in members]
-        return np.asarray(torch.stack(means, dim=1).softmax(dim=1).numpy())
+        return torch.stack(means, dim=1).softmax(dim=1)
 
-    return predict
+    # In pieces: the likeness of all to all would fill the memory.
+    return lambda x: np.asarray(torch.cat([some(piece) for piece in x.split(PIECE)]).numpy())
 
 
 VOTES: dict[str, Callable[[Tensor, Array, int], Predict]] = {
