@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training_runs import run
 from training.config import Config, parse_config
 from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
+from training.outcome import measure
 from training.unseen import VOTES, measure_unseen, over_seeds
 from training.unseen_report import write_unseen_report
 
@@ -77,6 +79,18 @@ def test_a_record_holds_kinds_out_wherever_it_reads_photos(
     held = read_photos_as(data.root, config)
     assert {photo.subclass for photo in held.split("unseen")} == {"amber-1", "cobalt-0"}
     assert not read_photos_as(data.root, tiny_config()).split("unseen")
+
+
+def test_a_run_never_meets_what_it_holds_out_and_is_measured_on_it(
+    data: PhotoSet, fold_file: Path, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(data={"hold_out": f"{fold_file}:a"})
+    kept = run(config, read_photos_as(data.root, config), tmp_path / "run")["model"]
+    assert len(kept["bank"]) == 6
+    assert not {"amber-0", "moss-1"} & {item["subclass"] for item in kept["bank"]}
+    outcome = measure(tmp_path / "run", data.root, "unseen", None, "cpu")
+    assert {photo.subclass for photo in outcome.photos} == {"amber-0", "moss-1"}
+    assert len(outcome.logits) == len(outcome.photos) > 0
 
 
 @pytest.mark.parametrize(
