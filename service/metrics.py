@@ -142,9 +142,10 @@ class Metrics:
         )
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
-        # Present from the first scrape on; looked up once, since that costs more than to observe.
+        # Looked up once, since that costs more than to observe.
         self._predicted = cache(self._predictions.labels)
         self._confident = cache(self._confidence.labels)
+        # Present from the first scrape on as well.
         self._stages = {stage: self._stage_seconds.labels(stage) for stage in STAGES}
 
     def request(self, route: str, method: str, code: int, seconds: float) -> None:

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from training.checkpoint import hardware, write_json
 from training.config import Config, load_config
-from training.data.folds import UNSEEN, Folds, hold_out, read_folds
-from training.data.photos import PhotoSet, label_indices, read_photos
+from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
+from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import open_store
 from training.device import pick_device
@@ -92,26 +92,34 @@ def measure_unseen(
             "expected records with the same [backbone] and [data]: features are computed once"
         )
     folds = read_folds(reference)
-    data = read_photos(root, superclass_map=superclass_map)
+    if configs[0].data.hold_out is not None:
+        raise ConfigError("expected records without data.hold_out: each fold holds out its own")
+    data = read_photos_as(root, configs[0], superclass_map)
     splits = {fold: hold_out(data, folds, fold) for fold in folds.held_out}
     out.mkdir(parents=True, exist_ok=True)
     features, places = _features(configs[0], data, out, pick_device(device))
     rows = _Rows(out / RESULTS, folds, data, device)
-    votes: list[tuple[str, Config | None, int]] = [(name, None, 0) for name in VOTES]
-    jobs = votes + [(c.name, c, seed) for c in configs for seed in range(seeds)]
+    jobs = [
+        *((name, None, 0) for name in VOTES),
+        *((config.name, config, seed) for config in configs for seed in range(seeds)),
+    ]
+    basis = configs[0].model_dump(mode="json", include={"backbone", "data"})
     with track(f"folds of {folds.name}", len(jobs) * len(splits)) as advance:
         for fold, held in splits.items():
             asked = _asked(held, features, places)
             for name, config, seed in jobs:
-                if not rows.has(name, fold, seed, config):
+                settings = config.model_dump(mode="json") if config else basis
+                if not rows.has(name, fold, seed, settings):
                     predict = (
                         VOTES[name](*asked.train, len(data.superclasses))
                         if config is None
                         else _train_head(config, asked, len(data.superclasses), seed)
                     )
-                    rows.add(name, fold, seed, config, _figures(predict, asked, data.superclasses))
+                    figures = _figures(predict, asked, data.superclasses)
+                    rows.add(name, fold, seed, settings, figures)
                 advance(1)
-    return rows.all
+    wanted = {(name, seed) for name, _, seed in jobs}  # the file may have more, of other settings
+    return [row for row in rows.all if (row["record"], row["seed"]) in wanted]
 
 
 def _features(
@@ -257,22 +265,25 @@ class _Rows:
         same = all(before.get(key) == self._about[key] for key in ("held_out", "kind_of", "data"))
         self.all: list[dict[str, Any]] = before["rows"] if same else []
 
-    def has(self, name: str, fold: str, seed: int, config: Config | None) -> bool:
+    def has(self, name: str, fold: str, seed: int, settings: dict[str, Any]) -> bool:
         """Whether this was measured; a row of other settings is dropped."""
-        settings = config.model_dump(mode="json") if config else None
         key = (name, fold, seed)
         mine = [row for row in self.all if (row["record"], row["fold"], row["seed"]) == key]
-        if mine and mine[0]["config"] != settings:
+        if mine and mine[0]["settings"] != settings:
             self.all.remove(mine[0])
             return False
         return bool(mine)
 
     def add(
-        self, name: str, fold: str, seed: int, config: Config | None, figures: dict[str, Any]
+        self,
+        name: str,
+        fold: str,
+        seed: int,
+        settings: dict[str, Any],
+        figures: dict[str, Any],
     ) -> None:
         """Keep a row at once, so that a run which is stopped goes on from here."""
-        settings = config.model_dump(mode="json") if config else None
-        row = {"record": name, "fold": fold, "seed": seed, "config": settings, **figures}
+        row = {"record": name, "fold": fold, "seed": seed, "settings": settings, **figures}
         self.all.append(row)
         write_json(self._file, {**self._about, "rows": self.all})
 

@@ -199,9 +199,12 @@ def test_methods_are_measured_on_each_fold_and_not_twice(
     assert [len(v) for v in over_seeds(again, "balanced_accuracy").values()] == [1, 1, 2, 2]
 
     changed = measure(2, ["train.head_lr=0.001"])
-    settings = {row["config"]["train"]["head_lr"] for row in changed if row["config"] is not None}
-    assert settings == {0.001}
+    rates = {row["settings"]["train"]["head_lr"] for row in changed if "train" in row["settings"]}
+    assert rates == {0.001}
     assert len(changed) == len(again)
+    fewer = measure(1, ["data.px=24"])  # the votes, too, are of what they saw
+    assert len(fewer) == len(rows)
+    assert {row["settings"]["data"]["px"] for row in fewer} == {24}
 
     table = write_unseen_report(changed, out)
     assert table.count("\n") == 1 + len(VOTES) + 2
@@ -215,6 +218,9 @@ def test_records_that_see_other_photos_are_not_compared(
     records = [record("sclre"), record("cross_entropy", data={"px": 32})]
     with pytest.raises(ConfigError, match="the same"):
         measure_unseen(str(fold_file), data.root, tmp_path / "o", records, None, 1, None, "cpu")
+    held = ["data.hold_out=refuse:1"]
+    with pytest.raises(ConfigError, match=r"without data\.hold_out"):
+        measure_unseen(str(fold_file), data.root, tmp_path / "o", records[:1], held, 1, None, "cpu")
 
 
 def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
