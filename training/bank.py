@@ -9,7 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.cluster import KMeans
+from torch import Tensor
+
+from training.config import Config
+from training.model import SuperclassModel
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -39,6 +44,18 @@ def choose_bank(z: Floats, labels: Indices, size: int, selection: str, seed: int
         places = rules[selection](z[members], take, np.random.default_rng((seed, int(k))))
         chosen.append(members[places])
     return np.concatenate(chosen)
+
+
+def fill_chosen_bank(
+    model: SuperclassModel, features: Tensor, labels: Indices, config: Config
+) -> Indices:
+    """Choose a bank by the record's rule from features [n, D]; returns the rows chosen."""
+    model.eval()
+    with torch.no_grad():
+        z = model.method.represent(features).cpu().numpy()
+    rows = choose_bank(z, labels, config.bank.size, config.bank.selection, config.seed)
+    model.method.fill_bank(features[torch.from_numpy(rows).to(features.device)])
+    return rows
 
 
 def _random(z: Floats, take: int, random: np.random.Generator) -> Indices:

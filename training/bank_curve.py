@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from training import checkpoint
+from training.bank import fill_chosen_bank
 from training.config import BankConfig, Config
 from training.data.folds import read_photos_as
 from training.data.photos import label_indices
@@ -23,7 +24,6 @@ from training.data.store import open_store
 from training.device import pick_device
 from training.errors import RunError
 from training.figures import save_picture
-from training.fit import fill_chosen_bank
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel
 from training.predict import answer_all, extract_features

@@ -5,6 +5,7 @@ checkpoint.pt    everything needed to go on
 model.pt         the chosen weights with their context bank
 history.jsonl    one line an epoch
 bad_photos.json  photos that were missing or did not decode
+subclasses.npy   GEORGE's: the cluster of each train photo
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from training.model import SuperclassModel, build_model
 
 RECORD, CHECKPOINT, MODEL = "record.json", "checkpoint.pt", "model.pt"
 HISTORY, BAD_PHOTOS = "history.jsonl", "bad_photos.json"
+SUBCLASSES = "subclasses.npy"
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -103,6 +105,29 @@ def load_model(run: Path) -> tuple[SuperclassModel, dict[str, Any]]:
     model.method.resize_bank(len(state["bank"]))
     model.load_state_dict(state["weights"])
     return model.eval(), state
+
+
+def begin_model(config: Config, superclasses: int) -> SuperclassModel:
+    """The model of a record as training begins, with the backbone that another run has learned.
+
+    Raises:
+        RunError: where that run has not finished, or has another backbone.
+    """
+    model = build_model(config, superclasses)
+    if config.backbone.weights is None:
+        return model
+    run = Path(config.backbone.weights)
+    learned, _ = load_model(run)
+    theirs = read_config(run).backbone
+    if (theirs.name, theirs.stem) != (config.backbone.name, config.backbone.stem):
+        raise RunError(
+            f"backbone.weights: expected a run with {config.backbone.name} and its "
+            f"{config.backbone.stem} stem, got {run}, which has {theirs.name} and {theirs.stem}"
+        )
+    model.backbone.load_state_dict(learned.backbone.state_dict())
+    if model.slow is not None:
+        model.follow_backbone()
+    return model
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -63,7 +63,9 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         if resume:
             before = checkpoint.read_record(out)
-            if changed := record_changes(before["config"], record.model_dump(mode="json")):
+            started = checkpoint.read_config(out)  # with the defaults of keys that are new
+            now = record.model_dump(mode="json")
+            if changed := record_changes(started.model_dump(mode="json"), now):
                 raise RunError(
                     f"{out} was started with another record: {'; '.join(changed)}; go on with that "
                     "one, or name another folder"

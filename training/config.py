@@ -62,6 +62,9 @@ class BackboneConfig(_Record):
     ] = "efficientnet_lite0"
     stem: Literal["imagenet", "cifar"] = "imagenet"
     pretrained: bool = True
+    weights: str | None = Field(
+        default=None, description="finished run whose backbone to start from, not ImageNet's"
+    )
     drop_path: float = Field(default=0.0, ge=0.0, lt=1.0)
     frozen_groups: int = Field(
         default=0, ge=0, description="first parts kept as they are, from the stem"
@@ -80,9 +83,33 @@ class SclreConfig(_Record):
     )
     target_weight: float = Field(default=0.2, ge=0.0)
     temperature: float = Field(default=0.5, gt=0.0)
+    attention: bool = Field(default=True, description="off: the ablation without CIA or bank")
+    anchors: Literal["simplex", "reference"] = Field(
+        "simplex", description="reference: as the paper's code makes them, an ablation"
+    )
     contrastive_mean: Literal["pairs", "batch"] = Field(
         "pairs", description="divide by the positive pairs, or by 2n as the reference code does"
     )
+
+
+class ContrastiveConfig(_Record):
+    """SupCon, SimCLR and MoCo v2; the last two keys are MoCo's."""
+
+    hidden: int = Field(default=512, ge=1)
+    width: int = Field(default=128, ge=2)
+    temperature: float = Field(default=0.2, gt=0.0)
+    queue: int = Field(default=4096, ge=1)
+    momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
+
+
+class GeorgeConfig(_Record):
+    """GEORGE's second stage."""
+
+    first_stage: str | None = Field(
+        default=None, description="finished run of cross-entropy whose features are clustered"
+    )
+    most_clusters: int = Field(default=10, ge=2, description="of a superclass")
+    step_size: float = Field(default=0.01, gt=0.0, description="of group-DRO's weights")
 
 
 class BankConfig(_Record):
@@ -137,11 +164,13 @@ class Config(_Record):
     """A whole experiment."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    method: Literal["sclre", "cross_entropy"] = "sclre"
+    method: Literal["sclre", "cross_entropy", "supcon", "simclr", "moco", "george"] = "sclre"
     seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     sclre: SclreConfig = SclreConfig()
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+    george: GeorgeConfig = GeorgeConfig()
     bank: BankConfig = BankConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()

@@ -68,7 +68,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "split": outcome.split,
         "photos": len(labels),
         "bad_photos": outcome.bad,
-        "context": BANK if outcome.method == "sclre" else "none: photos never see each other",
+        "context": BANK if outcome.has_bank else "none: photos never see each other",
         "accuracy": accuracy(predicted, labels),
         "accuracy_interval": credible_interval(predicted, labels, k, "accuracy"),
         "balanced_accuracy": balanced_accuracy(predicted, labels, k),

@@ -20,18 +20,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from training import checkpoint
 from training.augment import augment
-from training.bank import choose_bank
+from training.bank import choose_bank, fill_chosen_bank
 from training.config import Config
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import PixelStore, open_store
 from training.errors import DataError, RunError
 from training.metrics import balanced_accuracy
-from training.model import SuperclassModel, build_model
+from training.model import SuperclassModel
 from training.optimise import (
     build_optimiser,
     image_size,
@@ -40,6 +40,7 @@ from training.optimise import (
 )
 from training.predict import answer_all, extract_features
 from training.progress import track
+from training.subclasses import first_stage_subclasses
 
 NAMED = 3  # bad photos on the terminal; all of them are in the file
 MOMENTS = 1 << 32  # keeps the streams of seed and step apart
@@ -80,7 +81,11 @@ class Run:
         self.bank_store = self._store("train", served=True)
         self.bank_labels = label_indices(self.bank_store.photos, data)
         self._check_data()
-        self.model = build_model(config, len(data.superclasses)).to(device)
+        self.model = checkpoint.begin_model(config, len(data.superclasses)).to(device)
+        self.targets = self.labels  # what the loss is told of each photo
+        if config.method == "george":
+            pixels = self.bank_store.pixels
+            self.targets = first_stage_subclasses(config, data, pixels, self.labels, out, device)
         self.average = copy.deepcopy(self.model) if config.train.ema else None
         self.optimiser = build_optimiser(self.model, config)
         self.sampler = BalancedSampler(self.labels, config.train.batch, config.seed)
@@ -182,12 +187,13 @@ def train_step(run: Run) -> dict[str, float]:
     random = torch.Generator().manual_seed(config.seed * MOMENTS + step)
     rows = run.sampler.batch(step)
     pixels = torch.from_numpy(run.train_store.pixels[rows]).to(run.device, non_blocking=True)
-    labels = torch.from_numpy(run.labels[rows]).to(run.device, non_blocking=True)
-    images = augment(pixels, image_size(config, step / run.steps), config.augment, random)
+    labels = torch.from_numpy(run.targets[rows]).to(run.device, non_blocking=True)
+    px, views = image_size(config, step / run.steps), run.model.method.views
+    images = torch.cat([augment(pixels, px, config.augment, random) for _ in range(views)])
     for group in run.optimiser.param_groups:
         group["lr"] = group["peak_lr"] * learning_rate_factor(step, run.steps, config.train.warm_up)
     run.model.train()
-    losses = run.model.losses(images, labels)
+    losses = run.model.losses(images, labels.repeat(views))
     run.optimiser.zero_grad(set_to_none=True)
     losses["loss"].backward()
     trained = [p for group in run.optimiser.param_groups for p in group["params"]]
@@ -265,16 +271,6 @@ def finish(run: Run) -> None:
         "steps": run.steps,
     }
     checkpoint.save(run.out / checkpoint.MODEL, state)
-
-
-def fill_chosen_bank(model: SuperclassModel, features: Tensor, labels: Any, config: Config) -> Any:
-    """Choose a bank by the record's rule from features [n, D]; returns the rows chosen."""
-    model.eval()
-    with torch.no_grad():
-        z = model.method.represent(features).cpu().numpy()
-    rows = choose_bank(z, labels, config.bank.size, config.bank.selection, config.seed)
-    model.method.fill_bank(features[torch.from_numpy(rows).to(features.device)])
-    return rows
 
 
 @contextmanager

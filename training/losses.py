@@ -1,4 +1,4 @@
-"""SCLRE's two losses on the sphere (CVPR 2023, section 3.3)."""
+"""Losses: SCLRE's two on the sphere (CVPR 2023, section 3.3), and those it is compared with."""
 
 from __future__ import annotations
 
@@ -49,3 +49,40 @@ def target_adjustment(v: Tensor, labels: Tensor, anchors: Tensor, temperature: f
         v: float [n, d], unit length; labels: int64 [n]; anchors: float [K, d], unit length.
     """
     return F.cross_entropy(v @ anchors.T / temperature, labels)
+
+
+def supervised_contrastive(z: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """SupCon (Khosla et al., NeurIPS 2020, the loss with the sum outside the logarithm).
+
+    For each photo, the mean over its positives p of -log( e^(s_ip/T) / sum over all a != i of
+    e^(s_ia/T) ), then the mean over the photos that have a positive. Where the label is the photo
+    itself, and each photo comes twice, this is SimCLR's NT-Xent (Chen et al., ICML 2020).
+
+    Args:
+        z: float [n, d], unit length.
+        labels: int64 [n]; photos of one label are each other's positives.
+        temperature: T.
+
+    Returns:
+        A scalar; zero where no photo has a positive.
+    """
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+    similarity = (z @ z.T / temperature).masked_fill(itself, NEVER)
+    positive = (labels[:, None] == labels[None, :]) & ~itself
+    share = positive.to(z.dtype) / positive.sum(dim=1, keepdim=True).clamp(min=1)
+    each = -(share * similarity.log_softmax(dim=1)).sum(dim=1)
+    return each.sum() / positive.any(dim=1).sum().clamp(min=1)
+
+
+def momentum_contrast(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE against a queue (MoCo: He et al., CVPR 2020): a scalar.
+
+    The i-th query's positive is the i-th key; its negatives are the queue's.
+
+    Args:
+        queries, keys: float [n, d], unit length; queue: float [m, d], unit length.
+        temperature: T.
+    """
+    own = (queries * keys).sum(dim=1, keepdim=True)
+    scores = torch.cat([own, queries @ queue.T], dim=1) / temperature
+    return F.cross_entropy(scores, scores.new_zeros(len(scores), dtype=torch.int64))

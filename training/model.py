@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self, cast
@@ -13,7 +14,10 @@ from training.backbones import Normalise, build_backbone
 from training.config import Config
 from training.errors import ConfigError
 from training.methods import Answer, Context, Method
+from training.methods.contrastive import Contrastive
 from training.methods.cross_entropy import CrossEntropy
+from training.methods.george import George
+from training.methods.moco import MoCo, follow
 from training.methods.sclre import SCLRE
 
 
@@ -27,6 +31,7 @@ class SuperclassModel(nn.Module):
         self.normalise = normalise
         self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.head = head
+        self.slow: nn.Module | None = None  # what follows the backbone, for MoCo
         self._precision = precision
         self._frozen: list[nn.Module] = []
 
@@ -43,21 +48,34 @@ class SuperclassModel(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for group in self._frozen:
+        for group in self._frozen if self.slow is None else (*self._frozen, self.slow):
             group.eval()
         return self
 
+    def follow_backbone(self) -> None:
+        """Have a second backbone that follows the first, for the second view of each photo."""
+        self.slow = copy.deepcopy(self.backbone).requires_grad_(False)
+
     def features(self, pixels: Tensor) -> Tensor:
         """uint8 or float [n, H, W, 3] in 0..255 to float32 [n, D]."""
+        return self._features(self.backbone, pixels)
+
+    def losses(self, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Scalars by name, for the views of a batch; `loss` is minimised."""
+        if self.slow is None:
+            return self.method.losses(self.features(pixels), labels)
+        first, second = pixels.chunk(2)
+        with torch.no_grad():
+            follow(self.slow, self.backbone, cast(MoCo, self.head).momentum)
+            keys = self._features(self.slow, second)
+        return self.method.losses(torch.cat([self.features(first), keys]), labels)
+
+    def _features(self, backbone: nn.Module, pixels: Tensor) -> Tensor:
         images = self.normalise(pixels)
         mixed = self._precision == "bf16"
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=mixed):
-            pooled: Tensor = self.backbone(images)
+            pooled: Tensor = backbone(images)
         return pooled.float()
-
-    def losses(self, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars by name; `loss` is minimised."""
-        return self.method.losses(self.features(pixels), labels)
 
     def answer(self, pixels: Tensor, context: Context = "bank") -> Answer:
         """What the model says of n photos."""
@@ -79,7 +97,7 @@ def build_model(
     """The model of a record.
 
     Args:
-        config: the record.
+        config: the record; `checkpoint.begin_model` gives its `backbone.weights` as well.
         superclasses: K.
         pretrained: False where weights are about to be loaded anyway.
 
@@ -87,7 +105,7 @@ def build_model(
         ConfigError: for parts that do not go together.
     """
     spec = config.backbone
-    load = spec.pretrained if pretrained is None else pretrained and spec.pretrained
+    load = spec.pretrained and spec.weights is None and pretrained is not False
     backbone, width, constants = build_backbone(
         spec.name, stem=spec.stem, pretrained=load, drop_path=spec.drop_path
     )
@@ -102,14 +120,26 @@ def build_model(
             f"backbone.frozen_groups: {spec.name} has {groups} groups, got {spec.frozen_groups}"
         )
     model.freeze(spec.frozen_groups)
+    if config.method == "moco":
+        model.follow_backbone()
     return model
 
 
 def _build_head(config: Config, width: int, superclasses: int) -> nn.Module:
     smoothing = config.train.label_smoothing
-    if config.method == "cross_entropy":
-        return CrossEntropy(width, superclasses, smoothing)
-    if config.bank.size < superclasses:
+    match config.method:
+        case "cross_entropy":
+            return CrossEntropy(width, superclasses, smoothing)
+        case "supcon":
+            return Contrastive(width, superclasses, config.contrastive, "superclass", smoothing)
+        case "simclr":
+            return Contrastive(width, superclasses, config.contrastive, "photo", smoothing)
+        case "moco":
+            return MoCo(width, superclasses, config.contrastive, smoothing)
+        case "george":
+            spec = config.george
+            return George(width, superclasses, spec.most_clusters, spec.step_size, smoothing)
+    if config.sclre.attention and config.bank.size < superclasses:
         raise ConfigError(
             f"bank.size: expected an item for each of {superclasses} superclasses at least, got "
             f"{config.bank.size}"

@@ -55,6 +55,7 @@ class Outcome:
     embedding: Array
     calibration: dict[str, Any] | None
     method: str
+    has_bank: bool = True  # whether photos see anything but themselves
     variant: str = "pytorch"
     other_contexts: dict[str, list[Array]] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
@@ -113,8 +114,11 @@ def measure_model(
     store = open_store(data.root, _photos_of(data, split), config.data.served())
     features = extract_features(model, store.pixels, device, label=f"{run.name} on {split}")
     banked = answer_all(model, features, "bank")
-    shuffled = [answer_all(model, features, "batch", seed=seed) for seed in range(SHUFFLES)]
-    lone = answer_all(model, features, "lone")
+    others: dict[str, list[Array]] = {}
+    if model.method.has_bank:
+        shuffled = [answer_all(model, features, "batch", seed=seed) for seed in range(SHUFFLES)]
+        others["batch"] = [_classes(answer.logits) for answer in shuffled]
+        others["lone"] = [_classes(answer_all(model, features, "lone").logits)]
     return Outcome(
         target=str(run),
         split=split,
@@ -125,10 +129,8 @@ def measure_model(
         embedding=banked.embedding.cpu().numpy(),
         calibration=read_calibration(run),
         method=config.method,
-        other_contexts={
-            "batch": [_classes(answer.logits) for answer in shuffled],
-            "lone": [_classes(lone.logits)],
-        },
+        has_bank=model.method.has_bank,
+        other_contexts=others,
         bad=store.bad,
     )
 

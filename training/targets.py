@@ -12,9 +12,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 DESCENT_STEPS = 2000
+REFERENCE_STEPS, REFERENCE_RATE = 10, 0.001
 
 
 def anchors(superclasses: int, width: int, *, temperature: float = 0.5, seed: int = 0) -> Tensor:
@@ -32,6 +33,29 @@ def anchors(superclasses: int, width: int, *, temperature: float = 0.5, seed: in
     if width >= superclasses - 1:
         return _simplex(superclasses, width, random)
     return _descend(superclasses, width, temperature, random)
+
+
+def reference_anchors(
+    superclasses: int, width: int, *, temperature: float = 0.5, seed: int = 0
+) -> Tensor:
+    """As the reference code makes them, to compare with: far from as far apart as they can be.
+
+    Ten steps of a small network on random input, which ends where all anchors still share most of
+    a direction.
+
+    Returns:
+        float32 [superclasses, width] unit vectors.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        noise = torch.randn(superclasses, width)
+        optimiser = torch.optim.SGD(network.parameters(), lr=REFERENCE_RATE)
+        for _ in range(REFERENCE_STEPS):
+            optimiser.zero_grad()
+            anchor_energy(F.normalize(network(noise), dim=1), temperature).backward()
+            optimiser.step()
+        return F.normalize(network(noise), dim=1).detach()
 
 
 def anchor_energy(points: Tensor, temperature: float) -> Tensor:

@@ -9,21 +9,19 @@ train the backbone as well are made by `data.hold_out` in a record.
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from training.checkpoint import hardware, write_json
+from training.bank import fill_chosen_bank
+from training.checkpoint import begin_model, hardware, write_json
 from training.config import Config, load_config
 from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
@@ -31,19 +29,17 @@ from training.data.sampling import BalancedSampler
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError
-from training.fit import fill_chosen_bank
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel, build_model
 from training.optimise import build_optimiser, learning_rate_factor
 from training.outcome import Array, softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
+from training.votes import VOTES, Predict
 
-NEIGHBOURS = 50
-PIECE = 1024  # photos that are compared with all others at once
-KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 RESULTS = "unseen.json"
+HEADS = ("cross_entropy", "sclre")
 
 
 @dataclass(frozen=True)
@@ -53,10 +49,6 @@ class Asked:
     train: tuple[Tensor, Array]
     unseen: tuple[Tensor, Array]
     seen: tuple[Tensor, Array]
-
-
-Predict = Callable[[Tensor], Array]
-"""Features [n, D] to probabilities [n, K]."""
 
 
 def measure_unseen(
@@ -90,6 +82,11 @@ def measure_unseen(
     if len(shared) != 1:
         raise ConfigError(
             "expected records with the same [backbone] and [data]: features are computed once"
+        )
+    if other := [c.method for c in configs if c.method not in HEADS]:
+        raise ConfigError(
+            f"expected methods of {', '.join(HEADS)}, which can be learned on features that stay "
+            f"as they are, got {other[0]}"
         )
     folds = read_folds(reference)
     if configs[0].data.hold_out is not None:
@@ -134,7 +131,7 @@ def _features(
         found = torch.from_numpy(np.load(file))
     else:
         torch.manual_seed(0)  # for a backbone that is not pretrained
-        model = build_model(config, len(data.superclasses)).to(device)
+        model = begin_model(config, len(data.superclasses)).to(device)
         found = extract_features(model, store.pixels, device, label="features").cpu()
         part = file.with_suffix(".part")
         with part.open("wb") as stream:
@@ -178,48 +175,6 @@ def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> P
     if model.method.has_bank:
         fill_chosen_bank(model, features, labels, frozen)
     return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
-
-
-def _neighbours(known: Tensor, labels: Array, superclasses: int) -> Predict:
-    """A vote of the nearest train photos by cosine; those of a small superclass count more."""
-    known = F.normalize(known, dim=1)
-    weight = 1.0 / np.bincount(labels, minlength=superclasses)
-    most = min(NEIGHBOURS, len(known))
-
-    def nearest_of(x: Tensor) -> Tensor:
-        return (F.normalize(x, dim=1) @ known.T).topk(most).indices
-
-    def predict(x: Tensor) -> Array:
-        nearest = torch.cat([nearest_of(piece) for piece in x.split(PIECE)])
-        votes = np.zeros((len(x), superclasses))
-        for k in range(superclasses):
-            votes[:, k] = weight[k] * (labels[nearest.numpy()] == k).sum(axis=1)
-        return np.asarray(votes / votes.sum(axis=1, keepdims=True))
-
-    return predict
-
-
-def _kernel(known: Tensor, labels: Array, superclasses: int) -> Predict:
-    """A vote of all train photos, each by exp(cosine / T): sharp attention to a bank of them all.
-
-    It is the mean of a superclass that counts, so that none counts for its size.
-    """
-    known = F.normalize(known, dim=1)
-    members = [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(superclasses)]
-
-    def some(x: Tensor) -> Tensor:
-        likeness = ((F.normalize(x, dim=1) @ known.T).double() - 1.0) / KERNEL_T
-        means = [likeness[:, m].logsumexp(dim=1) - math.log(len(m)) for m in members]
-        return torch.stack(means, dim=1).softmax(dim=1)
-
-    # In pieces: the likeness of all to all would fill the memory.
-    return lambda x: np.asarray(torch.cat([some(piece) for piece in x.split(PIECE)]).numpy())
-
-
-VOTES: dict[str, Callable[[Tensor, Array, int], Predict]] = {
-    "neighbours": _neighbours,
-    "kernel": _kernel,
-}
 
 
 def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> dict[str, Any]:

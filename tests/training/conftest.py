@@ -78,7 +78,7 @@ def tiny_record() -> RecordMaker:
             "train": {"epochs": 2, "batch": 8, "head_lr": 0.02, "precision": "fp32", "ema": 0.0},
         }
         for key, value in sections.items():
-            record[key] = {**record[key], **value} if isinstance(value, dict) else value
+            record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
         return record
 
     return make

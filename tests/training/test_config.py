@@ -58,7 +58,7 @@ def test_sclre_and_its_baseline_share_one_recipe(task: str) -> None:
         ('[train]\nlr = "fast"', r"train\.lr: .*number.* got 'fast'"),
         ("[train]\nlr = nan", r"train\.lr: "),
         ('[bank]\nselection = "best"', r"bank\.selection: .*'herding'.* got 'best'"),
-        ('method = "simclr"', r"method: .*'sclre'.* got 'simclr'"),
+        ('method = "simclur"', r"method: .*'sclre'.* got 'simclur'"),
         ("data = 3", "data: "),
         ("seed = 1\nseed = 2", "is not TOML"),
         ("[train]\nepoch = 3\nlr = -1", r"lr: .*; .*epoch|epoch: .*; .*lr"),

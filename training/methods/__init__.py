@@ -36,9 +36,13 @@ class Method(Protocol):
     """A head over pooled features; also a `torch.nn.Module`."""
 
     has_bank: bool
+    views: int  # how often a photo comes in a training batch, each time augmented anew
 
     def losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars by name, from features [n, D] and labels int64 [n]; `loss` is minimised."""
+        """Scalars by name, from features [n, D] and labels int64 [n]; `loss` is minimised.
+
+        With several views, n is a multiple of them: all photos once, then all of them again.
+        """
 
     def answer(self, features: Tensor, context: Context) -> Answer:
         """Answer for features [n, D]; with the context `batch`, these n are the batch."""

@@ -16,13 +16,18 @@ from training.attention import CrossInstanceAttention
 from training.config import SclreConfig
 from training.losses import contrastive_adjustment, target_adjustment
 from training.methods import Answer, Context
-from training.targets import anchors
+from training.targets import anchors, reference_anchors
+
+ANCHORS = {"simplex": anchors, "reference": reference_anchors}
 
 
 class SCLRE(nn.Module):
-    """The head over features [n, D]; runs in float32 whatever precision the backbone has."""
+    """The head over features [n, D]; runs in float32 whatever precision the backbone has.
 
-    has_bank = True
+    Without attention (an ablation) v = z / |z|, and there is no bank.
+    """
+
+    views = 1
     anchors: Tensor
     bank_keys: Tensor
     bank_values: Tensor
@@ -44,18 +49,23 @@ class SCLRE(nn.Module):
             nn.ReLU(),
             nn.Linear(config.hidden, config.width),
         )
-        self.attention = CrossInstanceAttention(
-            config.width, config.heads, config.key_width, config.width
-        )
+        self.has_bank = config.attention
+        if config.attention:
+            self.attention = CrossInstanceAttention(
+                config.width, config.heads, config.key_width, config.width
+            )
         self.classifier = nn.Linear(config.width, superclasses)
-        preset = anchors(superclasses, config.width, temperature=config.temperature, seed=seed)
+        preset = ANCHORS[config.anchors](
+            superclasses, config.width, temperature=config.temperature, seed=seed
+        )
         self.register_buffer("anchors", preset)
         self.register_buffer("bank_keys", torch.empty(0, config.key_width))
         self.register_buffer("bank_values", torch.empty(0, config.width))
 
     def losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
         c = self.config
-        v = F.normalize(self.attention(self.projection(features)), dim=1)
+        z = self.projection(features)
+        v = F.normalize(self.attention(z) if self.has_bank else z, dim=1)
         contrastive = contrastive_adjustment(v, labels, c.temperature, c.contrastive_mean)
         cross_entropy = F.cross_entropy(
             self.classifier(v), labels, label_smoothing=self.label_smoothing
@@ -67,6 +77,9 @@ class SCLRE(nn.Module):
 
     def answer(self, features: Tensor, context: Context) -> Answer:
         z = self.projection(features)
+        if not self.has_bank:
+            v = F.normalize(z, dim=1)
+            return Answer(self.classifier(v), v)
         if context == "bank":
             got = self.attention.attend(z, self.bank_keys, self.bank_values)
             v = F.normalize(got.out, dim=1)
@@ -82,6 +95,8 @@ class SCLRE(nn.Module):
 
     @torch.no_grad()
     def fill_bank(self, features: Tensor) -> None:
+        if not self.has_bank:
+            return
         self.bank_keys, self.bank_values = self.attention.remember(self.projection(features))
 
     def resize_bank(self, size: int) -> None:
