@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
+    app.command()(reproduce)
 
 
 def train(
@@ -50,34 +51,18 @@ def train(
     """Train a model: backbone, method and schedule as the record says."""
     with _explained():
         from training import checkpoint
-        from training.config import load_config, record_changes
+        from training.config import load_config
         from training.data.folds import read_photos_as
         from training.device import keep_freed_memory, pick_device
-        from training.errors import RunError
-        from training.fit import Interrupted, fit
+        from training.fit import Interrupted
+        from training.start import train_run
 
         record = load_config(config, set_)
         chosen = pick_device(device)
         keep_freed_memory()
         photos = read_photos_as(data, record, superclasses)
-        out.mkdir(parents=True, exist_ok=True)
-        if resume:
-            before = checkpoint.read_record(out)
-            started = checkpoint.read_config(out)  # with the defaults of keys that are new
-            now = record.model_dump(mode="json")
-            if changed := record_changes(started.model_dump(mode="json"), now):
-                raise RunError(
-                    f"{out} was started with another record: {'; '.join(changed)}; go on with that "
-                    "one, or name another folder"
-                )
-            if before["dataset"] != photos.summary():
-                raise RunError(f"{data} has changed since {out} was started; start a new run")
-        elif (out / checkpoint.CHECKPOINT).exists() or (out / checkpoint.MODEL).exists():
-            raise RunError(f"{out} already holds a run; add --resume, or name another folder")
-        else:
-            checkpoint.write_record(out, record, _command(), chosen, photos.summary())
         try:
-            fit(record, photos, out, device=chosen, resume=resume)
+            train_run(record, photos, out, device=chosen, resume=resume, command=_command())
         except Interrupted as interruption:
             _tell_how_to_go_on(f"{interruption}, all of it saved.")
         except KeyboardInterrupt:  # while photos are decoded or the bank is chosen
@@ -200,6 +185,51 @@ def unseen(
         records = record or ["unseen-cross-entropy", "unseen-sclre"]
         rows = measure_unseen(folds, data, out, records, set_, seeds, superclasses, device)
         typer.echo(write_unseen_report(rows, out))
+
+
+def reproduce(
+    table: Annotated[
+        str,
+        typer.Argument(help="table-3, -4, -5 or -6, ablation, methods, bank-curve, or a file."),
+    ],
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", help="Results; runs are shared between tables.")],
+    budget: Annotated[
+        float, typer.Option(min=0.0001, max=1.0, help="Share of the epochs, for a small machine.")
+    ] = 1.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Part of a row's or column's name. Repeatable.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and train nothing.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a table of the paper again: what is done is kept, what was cut off goes on."""
+    with _explained():
+        from training.device import keep_freed_memory, pick_device
+        from training.fit import Interrupted
+        from training.reproduce import reproduce as fill
+        from training.tables import Budget
+
+        keep_freed_memory()
+        try:
+            text = fill(
+                table,
+                data,
+                out,
+                overrides=set_ or [],
+                budget=Budget(budget, seeds, tuple(only or ())),
+                device=pick_device(device),
+                command=_command(),
+                dry=dry_run,
+            )
+        except (Interrupted, KeyboardInterrupt):
+            typer.echo(f"stopped; the same command goes on:\n  {_command()}", err=True)
+            raise typer.Exit(130) from None
+        typer.echo(text)
 
 
 @contextmanager

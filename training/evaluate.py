@@ -132,15 +132,21 @@ def decisions(outcome: Outcome) -> dict[str, float | None]:
     }
 
 
-def _grouped(outcome: Outcome, key: Callable[[Photo], str]) -> dict[str, dict[str, float | int]]:
-    groups: dict[str, list[bool]] = defaultdict(list)
-    for photo, right in zip(
-        outcome.photos, (outcome.predicted == outcome.labels).tolist(), strict=True
-    ):
-        groups[key(photo)].append(right)
+def _grouped(outcome: Outcome, key: Callable[[Photo], str]) -> dict[str, dict[str, Any]]:
+    """Accuracy, and what was answered how often, of each group of photos."""
+    groups: dict[str, list[int]] = defaultdict(list)
+    for place, photo in enumerate(outcome.photos):
+        groups[key(photo)].append(place)
     return {
-        name: {"accuracy": sum(rights) / len(rights), "photos": len(rights)}
-        for name, rights in sorted(groups.items())
+        name: {
+            "accuracy": accuracy(outcome.predicted[places], outcome.labels[places]),
+            "photos": len(places),
+            "answers": {
+                outcome.superclasses[k]: int((outcome.predicted[places] == k).sum())
+                for k in np.unique(outcome.predicted[places])
+            },
+        }
+        for name, places in sorted(groups.items())
     }
 
 

@@ -16,7 +16,7 @@ from training.metrics import confidences, reliability
 from training.outcome import Array, Outcome
 
 DPI = 120
-LEAST_FOR_TSNE = 10
+LEAST_FOR_TSNE, MOST_FOR_TSNE = 10, 2000  # of more photos, some: it compares all pairs
 
 
 def draw_report(outcome: Outcome, folder: Path) -> None:
@@ -116,16 +116,23 @@ def draw_superclasses(outcome: Outcome) -> Any:
 
 def draw_embedding(outcome: Outcome) -> Any:
     """t-SNE of the embeddings, coloured by superclass; crosses were answered wrongly."""
-    perplexity = min(30.0, (len(outcome.labels) - 1) / 3)
-    flat = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(outcome.embedding)
-    wrong = outcome.predicted != outcome.labels
+    some = np.random.default_rng(0).permutation(len(outcome.labels))[:MOST_FOR_TSNE]
+    flat = _flatten(outcome.embedding[some])
+    labels, wrong = outcome.labels[some], (outcome.predicted != outcome.labels)[some]
     figure, axes = plt.subplots(figsize=(7, 6))
     for k, name in enumerate(outcome.superclasses):
         for bad, marker in ((False, "."), (True, "x")):
-            rows = (outcome.labels == k) & (wrong == bad)
+            rows = (labels == k) & (wrong == bad)
             x, y = flat[rows].T
             size, label = (60, None) if bad else (18, name)
             axes.scatter(x, y, s=size, marker=marker, color=f"C{k}", label=label)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the embeddings on {outcome.split} (x: wrong)")
     axes.legend()
     return figure
+
+
+def _flatten(embedding: Array) -> Array:
+    """float [n, 2]."""
+    perplexity = min(30.0, (len(embedding) - 1) / 3)
+    flat: Array = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embedding)
+    return flat

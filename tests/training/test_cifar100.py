@@ -6,15 +6,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from service.preprocess import Preprocessing
+from tests.tiny_cifar import fine_names, table, write_cifar
 from training.cli import register
 from training.data.cifar100 import FOLDER, ROW
-from training.data.photos import MAPS, PhotoSet, read_photos
+from training.data.photos import PhotoSet, read_photos
 from training.data.store import open_store
 from training.errors import DataError
 
@@ -23,32 +23,10 @@ MAP = Path("cifar100-4")
 SPEC = Preprocessing(height=32, width=32)
 
 
-def fine_names() -> list[str]:
-    """As in the official file: all of them, in alphabetical order."""
-    text = (MAPS / "cifar100-4.toml").read_text(encoding="utf-8")
-    return sorted(word for word in text.split('"')[1::2])
-
-
-def table(each: int, seed: int) -> npt.NDArray[np.uint8]:
-    """Rows as in the official files, shuffled; each subclass has a colour of its own."""
-    random = np.random.default_rng(seed)
-    labels = random.permutation(np.repeat(np.arange(100, dtype=np.uint8), each))
-    colours = np.random.default_rng(0).integers(20, 236, (100, 3))
-    noise = random.integers(-20, 20, (len(labels), 3, 32 * 32))
-    planes = (colours[labels][:, :, None] + noise).astype(np.uint8).reshape(len(labels), -1)
-    return np.hstack([labels[:, None] // 5, labels[:, None], planes])
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Beside the folder that the archive unpacks to."""
-    root = tmp_path_factory.mktemp("cifar")
-    folder = root / FOLDER
-    folder.mkdir()
-    for seed, (split, each) in enumerate(EACH.items()):
-        table(each, seed).tofile(folder / f"{split}.bin")
-    (folder / "fine_label_names.txt").write_text("\n".join(fine_names()) + "\n")
-    return root
+    return write_cifar(tmp_path_factory.mktemp("cifar"), EACH)
 
 
 @pytest.fixture(scope="module")

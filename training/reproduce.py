@@ -1,0 +1,89 @@
+"""Make a paper's table again: plan its runs, do those that are missing, write what there is.
+
+A run that is finished is not done again, one that was cut off goes on. The table is written after
+every run, with the cells that are still empty, so that it can be looked at and stopped at any time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training import checkpoint
+from training.bank_curve import measure_bank_curve
+from training.data.folds import read_photos_as
+from training.evaluate import evaluate_target
+from training.start import train_run
+from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
+from training.tables import Budget, Run, plan, read_table
+
+
+def reproduce(
+    reference: str,
+    data: Path,
+    out: Path,
+    *,
+    overrides: list[str],
+    budget: Budget,
+    device: str,
+    command: str,
+    dry: bool = False,
+) -> str:
+    """Do what is missing of a table; returns it as Markdown.
+
+    Args:
+        reference: a table's file, or the name of a shipped one.
+        data: folder of the photos that all runs read, each with its own superclasses.
+        out: results, with the runs in a folder of their own that other tables share.
+        overrides: `key=value` for every run.
+        command: what was typed, for the runs' records.
+        dry: plan, and write what there is, but train nothing.
+
+    Raises:
+        ConfigError, DataError, RunError: as the runs do.
+        Interrupted: after SIGINT or SIGTERM, with everything saved.
+    """
+    table = read_table(reference)
+    runs = plan(table, out / RUNS, overrides, budget)
+    chosen = _with_needed(runs, budget.only)
+    out.mkdir(parents=True, exist_ok=True)
+    for run in chosen:
+        print(f"{_state(out / RUNS / run.folder):>8}  {run.config.name}, seed {run.seed}")
+    text = write_table(table, runs, out, budget)
+    for place, run in enumerate(() if dry else chosen, 1):
+        folder = out / RUNS / run.folder
+        if not is_done(folder):
+            print(f"run {place} of {len(chosen)}: {run.config.name}, seed {run.seed}", flush=True)
+            _do(run, data, folder, device, command)
+        if table.figure == "bank-curve" and not (folder / BANK_CURVE).is_file():
+            measure_bank_curve(folder, data, SPLIT, folder, Path(run.superclasses), device)
+        text = write_table(table, runs, out, budget)
+    return text
+
+
+def _state(folder: Path) -> str:
+    if is_done(folder):
+        return "done"
+    trained = (folder / checkpoint.MODEL).is_file()
+    begun = (folder / checkpoint.CHECKPOINT).is_file()
+    return "trained" if trained else "begun" if begun else "to do"
+
+
+def _with_needed(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
+    """The runs whose row or column is wanted, and those that they begin with, each once."""
+    wanted = {
+        run.folder
+        for run in runs
+        if not only or any(part.lower() in f"{run.row} {run.column}".lower() for part in only)
+    }
+    wanted |= {run.needs for run in runs if run.folder in wanted and run.needs is not None}
+    return list({run.folder: run for run in runs if run.folder in wanted}.values())
+
+
+def _do(run: Run, data: Path, folder: Path, device: str, command: str) -> None:
+    """Train, or go on, and evaluate."""
+    superclasses = Path(run.superclasses)
+    if not (folder / checkpoint.MODEL).is_file():
+        photos = read_photos_as(data, run.config, superclasses)
+        begun = (folder / checkpoint.RECORD).is_file()
+        train_run(run.config, photos, folder, device=device, resume=begun, command=command)
+    evaluate_target(folder, data, SPLIT, None, superclasses, device)
