@@ -3,7 +3,7 @@
 record.json      the resolved configuration, commit, seed, environment, dataset
 checkpoint.pt    everything needed to go on
 model.pt         the chosen weights with their context bank
-history.jsonl    one line an epoch
+history.jsonl    one line an epoch; history.png, drawn from it
 bad_photos.json  photos that were missing or did not decode
 subclasses.npy   GEORGE's: the cluster of each train photo
 """
@@ -27,7 +27,7 @@ from training.errors import RunError
 from training.model import SuperclassModel, build_model
 
 RECORD, CHECKPOINT, MODEL = "record.json", "checkpoint.pt", "model.pt"
-HISTORY, BAD_PHOTOS = "history.jsonl", "bad_photos.json"
+HISTORY, PICTURE, BAD_PHOTOS = "history.jsonl", "history.png", "bad_photos.json"
 SUBCLASSES = "subclasses.npy"
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu")
 

@@ -105,7 +105,11 @@ def accuracy(predicted: Array, labels: Array) -> float:
 
 
 def superclass_figures(outcome: Outcome) -> dict[str, dict[str, float | int | None]]:
-    """Recall and precision per superclass; None where there is nothing to divide by."""
+    """Recall, precision and richness per superclass; None where there is nothing to divide by.
+
+    How rich a superclass is (the paper's supplement D): its subclasses, and the mean cosine
+    distance between their centres in the embedding.
+    """
     figures: dict[str, dict[str, float | int | None]] = {}
     for k, name in enumerate(outcome.superclasses):
         actual, claimed = outcome.labels == k, outcome.predicted == k
@@ -114,8 +118,25 @@ def superclass_figures(outcome: Outcome) -> dict[str, dict[str, float | int | No
             "recall": both / int(actual.sum()) if actual.any() else None,
             "precision": both / int(claimed.sum()) if claimed.any() else None,
             "photos": int(actual.sum()),
+            **_richness(outcome, np.flatnonzero(actual)),
         }
     return figures
+
+
+def _richness(outcome: Outcome, places: Array) -> dict[str, float | int | None]:
+    names = [outcome.photos[place].subclass for place in places]
+    found = sorted({name for name in names if name is not None})
+    if len(found) < 2:
+        return {"subclasses": len(found), "subclass_spread": None}
+    centres = np.stack(
+        [
+            outcome.embedding[[p for p, n in zip(places, names, strict=True) if n == name]].mean(0)
+            for name in found
+        ]
+    )
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    cosines = (centres @ centres.T)[np.triu_indices(len(found), 1)]
+    return {"subclasses": len(found), "subclass_spread": float(1.0 - cosines.mean())}
 
 
 def decisions(outcome: Outcome) -> dict[str, float | None]:

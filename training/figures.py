@@ -16,17 +16,20 @@ from training.metrics import confidences, reliability
 from training.outcome import Array, Outcome
 
 DPI = 120
+MARKERS = "o^sxDv"  # another one after every ten colours
 LEAST_FOR_TSNE, MOST_FOR_TSNE = 10, 2000  # of more photos, some: it compares all pairs
 
 
 def draw_report(outcome: Outcome, folder: Path) -> None:
-    """Write the confusion matrix, reliability and risk curves, bars and t-SNE to `folder`."""
+    """Write the confusion matrix, reliability and risk curves, bars and two t-SNE to `folder`."""
     save_picture(draw_confusion(outcome), folder / "confusion.png")
     save_picture(draw_reliability(outcome), folder / "reliability.png")
     save_picture(draw_risk(outcome), folder / "risk-coverage.png")
     save_picture(draw_superclasses(outcome), folder / "superclasses.png")
     if len(outcome.labels) >= LEAST_FOR_TSNE:
         save_picture(draw_embedding(outcome), folder / "embedding.png")
+        if (richest := richest_superclass(outcome)) is not None:
+            save_picture(draw_subclasses(outcome, richest), folder / "subclasses.png")
 
 
 def save_picture(figure: Any, path: Path) -> None:
@@ -128,6 +131,33 @@ def draw_embedding(outcome: Outcome) -> Any:
             axes.scatter(x, y, s=size, marker=marker, color=f"C{k}", label=label)
     axes.set(xticks=[], yticks=[], title=f"t-SNE of the embeddings on {outcome.split} (x: wrong)")
     axes.legend()
+    return figure
+
+
+def richest_superclass(outcome: Outcome) -> int | None:
+    """The superclass with the most subclasses; None where none has two and photos enough."""
+    counts = []
+    for k in range(len(outcome.superclasses)):
+        mine = [outcome.photos[i].subclass for i in np.flatnonzero(outcome.labels == k)]
+        counts.append(len(set(mine) - {None}) if len(mine) >= LEAST_FOR_TSNE else 0)
+    best = int(np.argmax(counts))
+    return best if counts[best] > 1 else None
+
+
+def draw_subclasses(outcome: Outcome, superclass: int) -> Any:
+    """t-SNE of one superclass: does the method keep its subclasses apart, or melt them into one?"""
+    mine = np.flatnonzero(outcome.labels == superclass)
+    some = np.random.default_rng(0).permutation(mine)[:MOST_FOR_TSNE]
+    flat = _flatten(outcome.embedding[some])
+    names = np.array([outcome.photos[i].subclass or "unnamed" for i in some])
+    figure, axes = plt.subplots(figsize=(8, 6))
+    for place, name in enumerate(sorted(set(names))):
+        x, y = flat[names == name].T
+        marker = MARKERS[place // 10 % len(MARKERS)]
+        axes.scatter(x, y, s=16, marker=marker, color=f"C{place % 10}", label=name)
+    title = f"t-SNE of {outcome.superclasses[superclass]} on {outcome.split}, by subclass"
+    axes.set(xticks=[], yticks=[], title=title)
+    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 

@@ -30,6 +30,9 @@ from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import PixelStore, open_store
 from training.errors import DataError, RunError
+from training.figures import save_picture
+from training.geometry import geometry
+from training.history import draw_history
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel
 from training.optimise import (
@@ -210,11 +213,14 @@ def _end_epoch(run: Run, parts: dict[str, float]) -> None:
     model = run.served_model
     quick_bank(run, model)
     features = extract_features(model, run.val_store.pixels, run.device, label="val")
-    predicted = answer_all(model, features, "bank").logits.argmax(dim=1).cpu().numpy()
+    answer = answer_all(model, features, "bank")
+    predicted = answer.logits.argmax(dim=1).cpu().numpy()
     accuracy = float((predicted == run.val_labels).mean())
     balanced = balanced_accuracy(predicted, run.val_labels, len(run.data.superclasses))
     score = (accuracy + balanced) / 2
-    line = {"step": run.progress.step, **parts, "val_accuracy": accuracy, "val_balanced": balanced}
+    shape = geometry(answer, torch.from_numpy(run.val_labels).to(run.device))
+    scores = {"val_accuracy": accuracy, "val_balanced": balanced}
+    line = {"step": run.progress.step, **parts, **scores, **shape}
     run.progress.history.append(line)
     print(
         f"step {run.progress.step}: val accuracy {accuracy:.4f}, balanced {balanced:.4f}",
@@ -271,6 +277,7 @@ def finish(run: Run) -> None:
         "steps": run.steps,
     }
     checkpoint.save(run.out / checkpoint.MODEL, state)
+    save_picture(draw_history(run.progress.history), run.out / checkpoint.PICTURE)
 
 
 @contextmanager

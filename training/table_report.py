@@ -74,7 +74,7 @@ def _accuracy(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]
 
 
 def _superclasses(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
-    """A line for each superclass: its share of the test split, and its accuracy."""
+    """A line for each superclass: its share of the test split, its accuracy, and how rich it is."""
     reports, paper = _reports(done, out), table.paper.get(cell.row, {}).get(cell.column, {})
     names = reports[0]["superclasses"] if reports else paper
     return [
@@ -83,6 +83,10 @@ def _superclasses(table: Table, cell: Run, done: list[Run], out: Path) -> list[L
             "share": _over_seeds([_share(report, name) for report in reports]),
             "paper": paper.get(name),
             "accuracy (bank)": _over_seeds([r["superclasses"][name]["recall"] for r in reports]),
+            "subclasses": reports[0]["superclasses"][name]["subclasses"] if reports else None,
+            "their spread": _over_seeds(
+                [r["superclasses"][name]["subclass_spread"] or 0.0 for r in reports]
+            ),
         }
         for name in names
     ]

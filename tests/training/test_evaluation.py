@@ -123,9 +123,10 @@ def test_the_threshold_keeps_to_the_error_rate_and_is_the_lowest(
     correct = probabilities.argmax(axis=1) == outcome.labels
 
     def risk(level: float) -> float:
-        return float(1.0 - correct[confidence >= level].mean())
+        passed = confidence >= level
+        return float((~correct[passed]).sum() / passed.sum())
 
-    allowed = [level for level in np.unique(confidence) if risk(level) <= rate + 1e-12]
+    allowed = [level for level in np.unique(confidence) if risk(level) <= rate]
     if not allowed:
         assert (threshold, share) == (1.0, 0.0)
         return
@@ -145,8 +146,27 @@ def test_decisions_count_what_passes_the_threshold() -> None:
 def test_every_picture_is_drawn(tmp_path: Path) -> None:
     draw_report(made_up(40), tmp_path)
     drawn = sorted(file.stem for file in tmp_path.glob("*.png"))
-    expected = ["confusion", "embedding", "reliability", "risk-coverage", "superclasses"]
+    expected = ["confusion", "embedding", "reliability", "risk-coverage", "subclasses"]
+    expected.append("superclasses")
     assert drawn == expected
     for name in drawn:
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
+
+
+def test_a_superclass_is_as_rich_as_its_subclasses_are_many_and_far_apart() -> None:
+    outcome = made_up(60)
+    report = summarise(outcome)["superclasses"]
+    for k, name in enumerate(outcome.superclasses):
+        groups: dict[str, list[np.ndarray]] = {}
+        for photo, label, v in zip(outcome.photos, outcome.labels, outcome.embedding, strict=True):
+            if label == k and photo.subclass is not None:
+                groups.setdefault(photo.subclass, []).append(v)
+        centres = [np.mean(group, axis=0) for group in groups.values()]
+        centres = [centre / np.linalg.norm(centre) for centre in centres]
+        apart = [1 - a @ b for i, a in enumerate(centres) for b in centres[:i]]
+        assert report[name]["subclasses"] == len(groups)
+        if apart:
+            assert report[name]["subclass_spread"] == pytest.approx(np.mean(apart), abs=1e-6)
+        else:
+            assert report[name]["subclass_spread"] is None
