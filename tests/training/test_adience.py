@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.preprocess import Preprocessing
 from tests.photo_factory import noise
+from training.config import Config
 from training.data.adience import FACES, SPLIT_OF
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.data.store import open_store
 from training.data.superclass_map import read_map
 from training.errors import DataError
+from training.fit import fit
 
 SPEC = Preprocessing(height=32, width=32)
 HEADER = (
@@ -78,6 +82,16 @@ def test_rows_of_no_group_are_left_out_counted_and_told(data: PhotoSet) -> None:
     reasons = Counter(data.unusable().values())
     assert reasons == {f"no superclass has {age!r}": 5 for age in DIRTY}
     assert data.summary()["unlabelled"] == 5 * len(DIRTY)
+
+
+def test_a_run_lists_what_was_left_out(
+    root: Path, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config(method="cross_entropy", train={"epochs": 0.1})
+    fit(config, read_photos(root), tmp_path, device="cpu")
+    bad = json.loads((tmp_path / "bad_photos.json").read_text())
+    assert bad == read_photos(root).unusable()
+    assert bad["aligned/011@N03/landmark_aligned_face.11.11_0_o.jpg"] == "no superclass has 'None'"
 
 
 @pytest.mark.parametrize("faces", sorted(FACES))

@@ -22,12 +22,13 @@ REGION_OF = {
 }
 PLACES = {"train": 30, "val": 2}  # of each country
 VIEWS = 2
+PHOTO = noise(0)
 
 
 def view(folder: Path, name: str, country: object) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("rgb", "msrgb"):
-        (folder / f"{name}_{kind}.jpg").write_bytes(noise(len(name)))
+        (folder / f"{name}_{kind}.jpg").write_bytes(PHOTO)
         facts = {"country_code": country, "gsd": 0.5, "bounding_boxes": [{"category": "dam"}]}
         (folder / f"{name}_{kind}.json").write_text(json.dumps(facts))
 
@@ -41,7 +42,7 @@ def fmow(root: Path) -> Path:
                 for index in range(VIEWS):
                     view(root / split / category / name, f"{name}_{index}", country)
     (root / "test" / "0000001").mkdir(parents=True)
-    (root / "test" / "0000001" / "0000001_0_rgb.jpg").write_bytes(noise(0))
+    (root / "test" / "0000001" / "0000001_0_rgb.jpg").write_bytes(PHOTO)
     return root
 
 

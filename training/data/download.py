@@ -164,6 +164,8 @@ def unpack(file: Path, holds: str, to: Path) -> None:
         DataError: where the file is no tar, has anything but plain files and folders below one
             folder, or does not have the folder.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise DataError("unpacking safely needs Python 3.11.4 or later")
     with tempfile.TemporaryDirectory(dir=to, prefix=".unpacking-") as folder:
         try:
             with tarfile.open(file) as tar:
