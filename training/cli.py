@@ -13,12 +13,13 @@ import typer
 
 DataOption = Annotated[
     Path,
-    typer.Option("--data", help="Folder of labelled photos (labels.csv, or folder per class)."),
+    typer.Option("--data", help="Folder of labelled photos, in a form of the README."),
 ]
 MapOption = Annotated[
     Path | None,
     typer.Option(
-        "--superclasses", help="TOML map of subclasses, or cifar100-4; default: in --data."
+        "--superclasses",
+        help="TOML map of subclasses, or a shipped one (cifar100-4); default: in --data.",
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command()(unseen)
     app.command()(reproduce)
+    app.command()(download)
 
 
 def train(
@@ -230,6 +232,23 @@ def reproduce(
             typer.echo(f"stopped; the same command goes on:\n  {_command()}", err=True)
             raise typer.Exit(130) from None
         typer.echo(text)
+
+
+def download(
+    name: Annotated[
+        str, typer.Argument(help="cifar100, voc-2012, mini-imagenet, adience or fmow.")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="Folder for it; made where there is none.")],
+    archive: Annotated[
+        Path | None, typer.Option(help="Its file, where it was fetched some other way.")
+    ] = None,
+) -> None:
+    """Fetch a public dataset, verify and unpack it, or say how to come by it."""
+    with _explained():
+        from training.data.download import download as bring
+        from training.data.sources import source_named
+
+        typer.echo(f"done: {bring(source_named(name), to, archive)}. It is read with --data {to}")
 
 
 @contextmanager

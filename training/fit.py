@@ -109,7 +109,7 @@ class Run:
         bad = {**self.train_store.bad, **self.val_store.bad}
         if self.data.split("test"):  # nothing but whether they decode is asked of these
             bad |= self._store("test", served=True).bad
-        bad |= dict.fromkeys(self.data.missing, "missing")
+        bad |= self.data.unusable()
         checkpoint.write_json(self.out / checkpoint.BAD_PHOTOS, bad)
         if bad:
             names = ", ".join(list(bad)[:NAMED]) + (", ..." if len(bad) > NAMED else "")

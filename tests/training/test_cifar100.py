@@ -14,8 +14,9 @@ from service.preprocess import Preprocessing
 from tests.tiny_cifar import fine_names, table, write_cifar
 from training.cli import register
 from training.data.cifar100 import FOLDER, ROW
-from training.data.photos import PhotoSet, read_photos
+from training.data.photos import MAPS, PhotoSet, read_photos
 from training.data.store import open_store
+from training.data.superclass_map import read_map
 from training.errors import DataError
 
 EACH = {"train": 12, "test": 2}  # images of each subclass
@@ -36,6 +37,42 @@ def data(root: Path) -> PhotoSet:
 
 def test_cifar100_4_is_the_papers_table_2() -> None:
     assert len(fine_names()) == len(set(fine_names())) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("cifar100-3", {"aquatic": 18, "land-motional": 42, "stationary": 40}),
+        ("cifar100-4", {"artifacts": 30, "mammals": 30, "natures": 20, "non-mammals": 20}),
+        (
+            "cifar100-7",
+            {
+                **{"aquatics": 10, "household-items": 15, "non-small-animals": 30, "vehicles": 10},
+                **{"outdoor-scenes": 10, "plants": 15, "small-animals": 10},
+            },
+        ),
+    ],
+)
+def test_a_map_has_every_label_once_in_the_shares_that_it_tells(
+    name: str, shares: dict[str, int]
+) -> None:
+    text = (MAPS / f"{name}.toml").read_text(encoding="utf-8")
+    table = text[text.index("[superclasses]") :]
+    assert sorted(table.split('"')[1::2]) == fine_names()  # once each, which a dict would hide
+    assert Counter(read_map(MAPS / f"{name}.toml").values()) == shares
+
+
+def test_cifar100_7_is_made_of_whole_groups_of_cifar_100() -> None:
+    """The groups of some kinds whose names would fit elsewhere too."""
+    owner = read_map(MAPS / "cifar100-7.toml")
+    for superclass, kinds in {
+        "aquatics": "beaver dolphin otter seal whale aquarium_fish flatfish ray shark trout",
+        "non-small-animals": "crab lobster snail spider worm baby crocodile lizard turtle fox",
+        "small-animals": "bee beetle butterfly caterpillar cockroach hamster mouse rabbit shrew",
+        "plants": "apple mushroom orange pear sweet_pepper maple_tree orchid",
+        "vehicles": "lawn_mower rocket streetcar tank tractor bicycle",
+    }.items():
+        assert {owner[kind] for kind in kinds.split()} == {superclass}
 
 
 def test_every_image_has_its_superclass_and_its_split(data: PhotoSet) -> None:

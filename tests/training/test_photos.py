@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.data.photos import Photo, PhotoSet, read_photos
+from training.data.photos import LAYOUTS, MAPS, Photo, PhotoSet, read_photos
 from training.errors import DataError
 
 GOOD = """path,superclass,split
@@ -124,6 +124,11 @@ def test_a_folder_in_neither_form_is_refused(tmp_path: Path) -> None:
         read_photos(tmp_path / "absent")
     with pytest.raises(DataError, match=r"none of the 4 photos .* exists"):
         read_photos(folder(tmp_path, GOOD, absent=("a.jpg", "b.jpg", "c.jpg", "d.jpg")))
+
+
+def test_every_shipped_map_is_some_layouts_and_no_layout_names_another() -> None:
+    named = [name for layout in LAYOUTS for name in layout.maps]
+    assert sorted(named) == sorted(file.stem for file in MAPS.glob("*.toml"))
 
 
 def test_superclasses_are_in_one_order_whatever_the_order_of_the_lines(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 `train.bin` and `test.bin` have a row of 3,074 bytes for each image: coarse label, fine label, and
 32 x 32 pixels as red, green and blue planes. `fine_label_names.txt` names the fine labels, which
-are the subclasses here; a map says which superclass each belongs to.
+are the subclasses here; a map says which superclass each belongs to, and may leave some out. The
+test file is test; of the other, val is drawn by a hash.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.data.photo import Found, LeftOut, Photo
 from training.errors import DataError
 
 FILES = {"train": "train.bin", "test": "test.bin"}
@@ -31,6 +33,18 @@ def find_cifar100(root: Path) -> Path | None:
         if all((folder / name).is_file() for name in (*FILES.values(), NAMES)):
             return folder
     return None
+
+
+def read_cifar100(found: Found) -> Iterator[Photo | LeftOut]:
+    """The images of the fine labels that the map has.
+
+    Raises:
+        DataError: where a file is none of this layout.
+    """
+    for name, subclass, split in cifar100_rows(found.folder):
+        if subclass in found.owner:
+            photo = found.label(name, subclass, subclass, "cifar100", split)
+            yield found.draw_val(photo, photo.path)
 
 
 def cifar100_rows(folder: Path) -> Iterator[tuple[str, str, str]]:

@@ -1,0 +1,84 @@
+"""One's own photos: a `labels.csv`, or a folder for each subclass and a map.
+
+`labels.csv`: a header and one line a photo, `path,source,subclass,superclass,split`; only `path`
+(relative to the folder) and `superclass` are required.
+
+    path,superclass,split
+    images/0001.jpg,organic,train
+
+Folder per class: `<subclass>/*.jpg`, and a map from subclass to superclass in `superclasses.toml`
+(`training.data.superclass_map`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+from training.data.photo import Photo, is_below, read_text
+from training.data.superclass_map import read_map
+from training.errors import DataError
+
+LABELS = "labels.csv"
+COLUMNS = ("path", "source", "subclass", "superclass", "split")
+SPLITS = ("train", "val", "test")
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif", ".heic"})
+
+
+def read_labels(file: Path) -> Iterator[Photo]:
+    """The photos of a `labels.csv`.
+
+    Raises:
+        DataError: with the line, where one is unusable.
+    """
+    with io.StringIO(read_text(file), newline="") as stream:
+        reader = csv.DictReader(stream)
+        names = set(reader.fieldnames or ())
+        unknown, lacking = names - set(COLUMNS), {"path", "superclass"} - names
+        if unknown or lacking:
+            raise DataError(
+                f"{file}: expected the columns {','.join(COLUMNS)} (path and superclass at least), "
+                f"got {','.join(reader.fieldnames or ['nothing'])}"
+            )
+        for row in reader:
+            where = f"{file}, line {reader.line_num}"
+            if None in row:  # where DictReader puts what has no column
+                raise DataError(
+                    f"{where}: expected {len(reader.fieldnames or ())} values, got more; a value "
+                    "that has a comma goes in double quotes"
+                )
+            yield _labelled(where, {key: (row[key] or "").strip() or None for key in names})
+
+
+def _labelled(where: str, values: dict[str, str | None]) -> Photo:
+    path, superclass, split = values["path"], values["superclass"], values.get("split")
+    if path is None or superclass is None:
+        raise DataError(f"{where}: path and superclass are required")
+    if not is_below(path):
+        raise DataError(f"{where}: expected a path below the folder, got {path}")
+    if split is not None and split not in SPLITS:
+        raise DataError(f"{where}: expected a split of {', '.join(SPLITS)}, got {split!r}")
+    return Photo(path, superclass, values.get("subclass"), values.get("source"), split)
+
+
+def read_folders(root: Path, map_file: Path) -> Iterator[Photo]:
+    """The photos of folders that are named after subclasses.
+
+    Raises:
+        DataError: where folders and map do not fit each other.
+    """
+    owner = read_map(map_file)
+    folders = {
+        folder.name for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."
+    }
+    if strays := sorted(folders - set(owner)):
+        raise DataError(f"{map_file} names no superclass for the folders {', '.join(strays)}")
+    if absent := sorted(set(owner) - folders):
+        raise DataError(f"{map_file} names folders that {root} does not have: {', '.join(absent)}")
+    for folder in sorted(folders):
+        for file in sorted((root / folder).rglob("*")):
+            if file.suffix.lower() in EXTENSIONS:
+                path = file.relative_to(root).as_posix()
+                yield Photo(path, owner[folder], folder)
