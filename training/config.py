@@ -83,6 +83,9 @@ class SclreConfig(_Record):
     )
     target_weight: float = Field(default=0.2, ge=0.0)
     temperature: float = Field(default=0.5, gt=0.0)
+    sharpness: float | None = Field(
+        default=None, gt=0.0, description="attention by likeness, so sharp at first; unset: CIA's"
+    )
     attention: bool = Field(default=True, description="off: the ablation without CIA or bank")
     anchors: Literal["simplex", "reference"] = Field(
         "simplex", description="reference: as the paper's code makes them, an ablation"

@@ -52,7 +52,7 @@ class SCLRE(nn.Module):
         self.has_bank = config.attention
         if config.attention:
             self.attention = CrossInstanceAttention(
-                config.width, config.heads, config.key_width, config.width
+                config.width, config.heads, config.key_width, config.width, config.sharpness
             )
         self.classifier = nn.Linear(config.width, superclasses)
         preset = ANCHORS[config.anchors](
