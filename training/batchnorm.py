@@ -24,10 +24,10 @@ class WholeBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """float [n, c, H, W] to the same; statistics are taken in float32."""
+        """float [n, c, H, W] to the same; statistics are taken in float32 at least."""
         if not self.training or world() == 1:
             return super().forward(input)
-        x = input.float()
+        x = input.to(torch.promote_types(input.dtype, torch.float32))
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
         means, variances = gather(torch.stack([mean, variance])[None]).unbind(dim=1)
         # Shares of one size: variance of the whole = mean variance + variance of the means.
