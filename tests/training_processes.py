@@ -5,7 +5,11 @@ The jobs live in a module of their own because a spawned process imports them by
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import distributed
+from service.errors import SuperbinError
+from tests.training_runs import signal_in_step
+from training import checkpoint, distributed
 from training.augment import augment
 from training.batchnorm import WholeBatchNorm2d, average_statistics
 from training.config import AugmentConfig, Config
+from training.data.photos import read_photos
 from training.data.sampling import BalancedSampler
 from training.errors import DataError, RunError
+from training.fit import fit
+from training.interruption import Interrupted
 from training.model import SuperclassModel, build_model
 from training.whole_batch import gather, gather_views, share, uniform
 
@@ -36,6 +45,7 @@ def in_processes(job: Job, *arguments: Any, folder: Path) -> list[Any]:
 
 def _work(rank: int, folder: Path, job: Job, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)
     store = (folder / "store").as_uri()
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
     torch.save(job(*arguments), folder / f"{rank}.pt")
@@ -103,7 +113,13 @@ def step_of(model: SuperclassModel, losses: dict[str, Tensor]) -> dict[str, Any]
     """What a step has left: losses, gradients and buffers by name."""
     grads = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     values = {name: loss.detach() for name, loss in losses.items()}
-    return {"losses": values, "gradients": grads, "buffers": dict(model.named_buffers())}
+    found = {"losses": values, "gradients": grads, "buffers": dict(model.named_buffers())}
+    digest = hashlib.sha256()
+    for tensor in (t for part in found.values() for t in part.values()):
+        digest.update(tensor.contiguous().numpy().tobytes())
+    # One process's numbers are enough to keep where the other's are the same.
+    kept = found if distributed.rank() == 0 else {}
+    return {**kept, "digest": digest.hexdigest()}
 
 
 def gathered(rows: Tensor, weights: Tensor, views: int) -> tuple[Tensor, Tensor]:
@@ -145,6 +161,7 @@ def agreements() -> dict[str, Any]:
     """What one process decides and the other has to follow."""
     rank, found = distributed.rank(), {}
     found["any"] = [distributed.any_of(rank == r) for r in (0, 1, 2)]
+    found["same"] = [distributed.same("a"), distributed.same(rank)]
     found["first"] = distributed.from_first(lambda: f"of {rank}")
 
     def fail() -> None:
@@ -169,3 +186,17 @@ def agreements() -> dict[str, Any]:
     except Exception as error:
         found["device"] = str(error)
     return found
+
+
+def ended(config: Config, data: Path, out: Path, stop_at: int | None = None) -> str:
+    """How a run ends here; at step `stop_at` the second process, and it alone, gets SIGTERM."""
+    stopped = stop_at is not None and distributed.rank() == 1
+    if distributed.rank() == 0 and not out.exists():
+        out.mkdir()
+        checkpoint.write_record(out, config, "a test", "cpu", {})
+    with signal_in_step(stop_at or 0, signal.SIGTERM) if stopped else nullcontext():
+        try:
+            fit(config, read_photos(data), out, device="cpu")
+        except (SuperbinError, Interrupted) as error:
+            return f"{type(error).__name__}: {error}"
+    return "finished"

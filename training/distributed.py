@@ -98,6 +98,15 @@ def any_of(flag: bool) -> bool:
     return bool(shared)
 
 
+def same(value: object) -> bool:
+    """Whether all processes have an equal one."""
+    if world() == 1:
+        return True
+    everyones: list[object] = [None] * world()
+    dist.all_gather_object(everyones, value)
+    return all(other == value for other in everyones)
+
+
 def from_first(compute: Callable[[], T]) -> T:
     """What `compute` gives, or raises, in the first process: the others wait and get the same."""
     if world() == 1:

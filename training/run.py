@@ -50,6 +50,11 @@ class Run:
             with distributed.machine_by_machine():
                 self._open_stores()
             self.model = checkpoint.begin_model(config, len(data.superclasses)).to(device)
+        if not distributed.same([photo.path for photo in self.train_store.photos]):
+            raise DataError(
+                f"expected the same photos in all {distributed.world()} processes, got others in "
+                f"some; is {data.root} the same folder on every machine?"
+            )
         self.targets = self.labels  # what the loss is told of each photo
         if config.method == "george":
             self.targets = distributed.from_first(self._subclasses)
