@@ -77,8 +77,9 @@ def train(
                     if begun
                     else "stopped before the first step."
                 )
+            first = distributed.rank() == 0  # whose machine has the run
         calibration = f"superbin calibrate {out} --data {data}"
-        if _speaks():
+        if first:
             typer.echo(
                 f"done: {out}. Next: {calibration}, then superbin evaluate and superbin export"
             )

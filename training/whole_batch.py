@@ -30,7 +30,7 @@ def share(batch: int) -> slice:
     """
     if batch % world():
         raise ConfigError(
-            f"train.batch: expected a multiple of {world()}, because it is the batch of all "
+            f"train.batch: expected a multiple of {world()}, because it is the batch of "
             f"{world()} processes together, got {batch}"
         )
     size = batch // world()
