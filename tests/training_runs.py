@@ -27,12 +27,26 @@ def run(config: Config, photos: PhotoSet, out: Path, *, resume: bool = False) ->
         out.mkdir()
         checkpoint.write_record(out, config, "a test", "cpu", photos.summary())
     fit(config, photos, out, device="cpu", resume=resume)
+    return run_of(out)
+
+
+def run_of(out: Path) -> dict[str, Any]:
+    """What a run folder holds."""
     history = [json.loads(line) for line in (out / checkpoint.HISTORY).read_text().splitlines()]
     return {
         "checkpoint": checkpoint.load(out / checkpoint.CHECKPOINT),
         "model": checkpoint.load(out / checkpoint.MODEL),
         "history": history,
     }
+
+
+def toml(record: dict[str, Any]) -> str:
+    """A record of plain values and one level of tables."""
+    plain = [f"{k} = {json.dumps(v)}" for k, v in record.items() if not isinstance(v, dict)]
+    for name, table in record.items():
+        if isinstance(table, dict):
+            plain += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+    return "\n".join(plain) + "\n"
 
 
 @contextmanager

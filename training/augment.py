@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import AugmentConfig
+from training.whole_batch import uniform
 
 LUMA = (0.299, 0.587, 0.114)
 GREY = 127.0
@@ -21,6 +22,8 @@ ERASED_SIDE = (0.1, 0.4)  # share of the photo's side
 
 def augment(pixels: Tensor, px: int, config: AugmentConfig, random: torch.Generator) -> Tensor:
     """Change every photo of a batch at random.
+
+    With several processes a photo is changed as it would be in one that has the whole batch.
 
     Args:
         pixels: uint8 [n, H, W, 3].
@@ -41,7 +44,7 @@ def augment(pixels: Tensor, px: int, config: AugmentConfig, random: torch.Genera
 
 
 def _uniform(n: int, low: float, high: float, random: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=random) * (high - low) + low
+    return uniform(n, random) * (high - low) + low
 
 
 def _affine(n: int, config: AugmentConfig, random: torch.Generator) -> Tensor:
@@ -55,7 +58,7 @@ def _affine(n: int, config: AugmentConfig, random: torch.Generator) -> Tensor:
     centre_y = _uniform(n, -1.0, 1.0, random) * (1.0 - half_h)
     turn = math.radians(config.rotation_degrees)
     angle = _uniform(n, -turn, turn, random)
-    mirror = torch.where(torch.rand(n, generator=random) < config.flip, -1.0, 1.0)
+    mirror = torch.where(uniform(n, random) < config.flip, -1.0, 1.0)
     cos, sin = angle.cos(), angle.sin()
     rows = [half_w * cos * mirror, -half_w * sin, centre_x, half_h * sin * mirror, half_h * cos]
     return torch.stack([*rows, centre_y], dim=1).view(n, 2, 3)
@@ -79,9 +82,9 @@ def _recolour(images: Tensor, config: AugmentConfig, random: torch.Generator) ->
 def _erase(images: Tensor, probability: float, random: torch.Generator) -> Tensor:
     """A grey rectangle in some photos (Zhong et al., 2020): no one spot may decide."""
     n, _, height, width = images.shape
-    chosen = torch.rand(n, generator=random) < probability
+    chosen = uniform(n, random) < probability
     side = torch.stack([_uniform(n, *ERASED_SIDE, random) for _ in range(2)])
-    start = torch.rand(2, n, generator=random) * (1.0 - side)
+    start = torch.stack([uniform(n, random) for _ in range(2)]) * (1.0 - side)
     masks = []
     for axis, length in enumerate((height, width)):
         place = (torch.arange(length) + 0.5) / length

@@ -22,7 +22,9 @@ from typing import Any
 
 import torch
 
-from training.config import Config, parse_config
+from training.config import Config, parse_config, record_changes
+from training.data.photos import PhotoSet
+from training.distributed import world
 from training.errors import RunError
 from training.model import SuperclassModel, build_model
 
@@ -56,6 +58,31 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
+def open_folder(
+    run: Path, config: Config, command: str, device: str, photos: PhotoSet, *, resume: bool
+) -> None:
+    """Begin the folder of a run, or see that the one to be resumed is of this record and photos.
+
+    Raises:
+        RunError: where it is not, or a run that is to be begun is there already.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    if resume:
+        before, started = read_record(run), read_config(run)  # with defaults of keys that are new
+        now = config.model_dump(mode="json")
+        if changed := record_changes(started.model_dump(mode="json"), now):
+            raise RunError(
+                f"{run} was started with another record: {'; '.join(changed)}; go on with that "
+                "one, or name another folder"
+            )
+        if before["dataset"] != photos.summary():
+            raise RunError(f"{photos.root} has changed since {run} was started; start a new run")
+    elif (run / CHECKPOINT).exists() or (run / MODEL).exists():
+        raise RunError(f"{run} already holds a run; add --resume, or name another folder")
+    else:
+        write_record(run, config, command, device, photos.summary())
+
+
 def write_record(run: Path, config: Config, command: str, device: str, dataset: Any) -> None:
     """Note what is needed to do the run again."""
     record = {
@@ -65,6 +92,7 @@ def write_record(run: Path, config: Config, command: str, device: str, dataset: 
         "git_commit": git_commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(device),
+        "processes": world(),
         "python": sys.version.split()[0],
         "packages": package_versions(),
         "dataset": dataset,

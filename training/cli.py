@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -52,30 +54,38 @@ def train(
 ) -> None:
     """Train a model: backbone, method and schedule as the record says."""
     with _explained():
-        from training import checkpoint
+        from training import checkpoint, distributed
         from training.config import load_config
         from training.data.folds import read_photos_as
         from training.device import keep_freed_memory, pick_device
-        from training.fit import Interrupted
-        from training.start import train_run
+        from training.fit import fit
+        from training.interruption import Interrupted
 
         record = load_config(config, set_)
-        chosen = pick_device(device)
         keep_freed_memory()
-        photos = read_photos_as(data, record, superclasses)
-        try:
-            train_run(record, photos, out, device=chosen, resume=resume, command=_command())
-        except Interrupted as interruption:
-            _tell_how_to_go_on(f"{interruption}, all of it saved.")
-        except KeyboardInterrupt:  # while photos are decoded or the bank is chosen
-            begun = (out / checkpoint.CHECKPOINT).exists()
-            _tell_how_to_go_on(
-                "stopped; the last checkpoint is kept."
-                if begun
-                else "stopped before the first step."
-            )
+        with distributed.processes():
+            with distributed.together():
+                chosen = pick_device(distributed.own_device(device))
+                photos = read_photos_as(data, record, superclasses)
+            opened = partial(checkpoint.open_folder, out, record, _command(), chosen, photos)
+            distributed.from_first(partial(opened, resume=resume))
+            try:
+                fit(record, photos, out, device=chosen, resume=resume)
+            except Interrupted as interruption:
+                _tell_how_to_go_on(f"{interruption}, all of it saved.")
+            except KeyboardInterrupt:  # while photos are decoded or the bank is chosen
+                begun = (out / checkpoint.CHECKPOINT).exists()
+                _tell_how_to_go_on(
+                    "stopped; the last checkpoint is kept."
+                    if begun
+                    else "stopped before the first step."
+                )
+            first = distributed.rank() == 0  # whose machine has the run
         calibration = f"superbin calibrate {out} --data {data}"
-        typer.echo(f"done: {out}. Next: {calibration}, then superbin evaluate and superbin export")
+        if first:
+            typer.echo(
+                f"done: {out}. Next: {calibration}, then superbin evaluate and superbin export"
+            )
 
 
 def evaluate(
@@ -212,7 +222,7 @@ def reproduce(
     """Make a table of the paper again: what is done is kept, what was cut off goes on."""
     with _explained():
         from training.device import keep_freed_memory, pick_device
-        from training.fit import Interrupted
+        from training.interruption import Interrupted
         from training.reproduce import reproduce as fill
         from training.tables import Budget
 
@@ -260,7 +270,8 @@ def _explained() -> Iterator[None]:
         try:
             yield
         except SuperbinError as error:
-            typer.echo(f"error: {error}", err=True)
+            if _speaks():
+                typer.echo(f"error: {error}", err=True)
             raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"training", "service"}:
@@ -273,9 +284,15 @@ def _explained() -> Iterator[None]:
         raise typer.Exit(2) from error
 
 
+def _speaks() -> bool:
+    """One of the processes that torchrun starts on a machine speaks for all of them."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
 def _tell_how_to_go_on(state: str) -> NoReturn:
     command = _command() if "--resume" in sys.argv else f"{_command()} --resume"
-    typer.echo(f"{state} To go on:\n  {command}", err=True)
+    if _speaks():
+        typer.echo(f"{state} To go on:\n  {command}", err=True)
     raise typer.Exit(130)
 
 

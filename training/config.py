@@ -144,7 +144,10 @@ class TrainConfig(_Record):
     """Budget and optimiser."""
 
     epochs: float = Field(default=16, gt=0)
-    batch: int = Field(default=64, ge=2)
+    batch: int = Field(default=64, ge=2, description="of all processes together")
+    sync_batchnorm: bool = Field(
+        default=False, description="with several processes: normalise by the whole batch"
+    )
     sizes: tuple[tuple[float, int], ...] = Field(
         (), description="(share of training, px) from which a size holds; data.px where empty"
     )

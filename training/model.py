@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.backbones import Normalise, build_backbone
+from training.batchnorm import synchronise
 from training.config import Config
 from training.errors import ConfigError
 from training.methods import Answer, Context, Method
@@ -19,6 +20,7 @@ from training.methods.cross_entropy import CrossEntropy
 from training.methods.george import George
 from training.methods.moco import MoCo, follow
 from training.methods.sclre import SCLRE
+from training.whole_batch import gather_views
 
 
 class SuperclassModel(nn.Module):
@@ -61,14 +63,24 @@ class SuperclassModel(nn.Module):
         return self._features(self.backbone, pixels)
 
     def losses(self, pixels: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Scalars by name, for the views of a batch; `loss` is minimised."""
+        """Scalars by name, for the views of a batch; `loss` is minimised.
+
+        With several processes, pixels are of this one's share of the photos and labels of them all:
+        the features are gathered, and the head computes the losses of the whole batch.
+        """
+        features = gather_views(self._features_of_views(pixels), self.method.views)
+        return self.method.losses(features, labels)
+
+    forward = losses  # what DistributedDataParallel calls
+
+    def _features_of_views(self, pixels: Tensor) -> Tensor:
         if self.slow is None:
-            return self.method.losses(self.features(pixels), labels)
+            return self.features(pixels)
         first, second = pixels.chunk(2)
         with torch.no_grad():
             follow(self.slow, self.backbone, cast(MoCo, self.head).momentum)
             keys = self._features(self.slow, second)
-        return self.method.losses(torch.cat([self.features(first), keys]), labels)
+        return torch.cat([self.features(first), keys])
 
     def _features(self, backbone: nn.Module, pixels: Tensor) -> Tensor:
         images = self.normalise(pixels)
@@ -109,6 +121,8 @@ def build_model(
     backbone, width, constants = build_backbone(
         spec.name, stem=spec.stem, pretrained=load, drop_path=spec.drop_path
     )
+    if config.train.sync_batchnorm:
+        synchronise(backbone)
     try:
         head = _build_head(config, width, superclasses)
     except ValueError as error:

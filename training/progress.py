@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.distributed import rank
+
 LOG_EVERY_S = 30.0
 
 
 @contextmanager
 def track(label: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Yield a function that reports `n` more of `total` as done."""
+    if rank() > 0:  # of several processes one speaks
+        yield lambda n: None
+        return
     if sys.stderr.isatty():
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:

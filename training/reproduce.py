@@ -12,7 +12,7 @@ from training import checkpoint
 from training.bank_curve import measure_bank_curve
 from training.data.folds import read_photos_as
 from training.evaluate import evaluate_target
-from training.start import train_run
+from training.fit import fit
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
 from training.tables import Budget, Run, plan, read_table
 
@@ -85,5 +85,6 @@ def _do(run: Run, data: Path, folder: Path, device: str, command: str) -> None:
     if not (folder / checkpoint.MODEL).is_file():
         photos = read_photos_as(data, run.config, superclasses)
         begun = (folder / checkpoint.RECORD).is_file()
-        train_run(run.config, photos, folder, device=device, resume=begun, command=command)
+        checkpoint.open_folder(folder, run.config, command, device, photos, resume=begun)
+        fit(run.config, photos, folder, device=device, resume=begun)
     evaluate_target(folder, data, SPLIT, None, superclasses, device)

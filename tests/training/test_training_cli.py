@@ -16,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.training_runs import toml
 from training import checkpoint
 from training.cli import register
 
@@ -39,15 +40,6 @@ def superbin(*arguments: str, path: Path | None = None) -> subprocess.CompletedP
     return subprocess.run(
         [SUPERBIN, *arguments], capture_output=True, text=True, env=environment, check=False
     )
-
-
-def toml(record: dict[str, Any]) -> str:
-    """A record of plain values and one level of tables."""
-    plain = [f"{k} = {json.dumps(v)}" for k, v in record.items() if not isinstance(v, dict)]
-    for name, table in record.items():
-        if isinstance(table, dict):
-            plain += [f"[{name}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
-    return "\n".join(plain) + "\n"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from training.backbones.depthwise import depthwise_conv2d
 from training.errors import ConfigError
+from training.whole_batch import uniform
 
 # repeats, kernel, stride, expansion, output channels of each stage
 STAGES = (
@@ -97,7 +98,7 @@ class Block(nn.Module):
         if not self.residual:
             return y
         if self.training and self.drop > 0.0:  # stochastic depth, per photo
-            keep = torch.rand(len(y), 1, 1, 1, device=y.device) >= self.drop
+            keep = uniform(len(y), device=y.device).view(-1, 1, 1, 1) >= self.drop
             y = y * (keep / (1.0 - self.drop)).to(y.dtype)
         return x + y
 

@@ -1,0 +1,128 @@
+"""What one training run holds: data, model, optimiser, and where it is."""
+
+from __future__ import annotations
+
+import copy
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training import checkpoint, distributed
+from training.config import Config
+from training.data.photos import PhotoSet, label_indices
+from training.data.sampling import BalancedSampler, Indices
+from training.data.store import PixelStore, open_store
+from training.errors import DataError
+from training.model import SuperclassModel
+from training.optimise import build_optimiser
+from training.subclasses import first_stage_subclasses
+from training.whole_batch import share
+
+NAMED = 3  # bad photos on the terminal; all of them are in the file
+
+
+@dataclass
+class Progress:
+    """Where a run is: counted in steps, never in seconds."""
+
+    step: int = 0
+    best_score: float = -1.0
+    best: dict[str, Any] | None = None  # weights of the best epoch so far
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Run:
+    """Everything that one training run holds, built anew from its record and its data."""
+
+    def __init__(self, config: Config, data: PhotoSet, out: Path, device: str) -> None:
+        self.config, self.data, self.out, self.device = config, data, out, device
+        torch.manual_seed(config.seed)
+        if device.startswith("cuda"):
+            torch.backends.cudnn.benchmark = False
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what determinism needs
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.share = share(config.train.batch)  # rows of a batch that are this process's
+        with distributed.together():
+            with distributed.machine_by_machine():
+                self._open_stores()
+            self.model = checkpoint.begin_model(config, len(data.superclasses)).to(device)
+        if not distributed.same([photo.path for photo in self.train_store.photos]):
+            raise DataError(
+                f"expected the same photos in all {distributed.world()} processes, got others in "
+                f"some; is {data.root} the same folder on every machine?"
+            )
+        self.targets = self.labels  # what the loss is told of each photo
+        if config.method == "george":
+            self.targets = distributed.from_first(self._subclasses)
+        self.parallel_model = distributed.parallel(self.model, device)
+        self.average = copy.deepcopy(self.model) if config.train.ema else None
+        self.optimiser = build_optimiser(self.model, config)
+        self.sampler = BalancedSampler(self.labels, config.train.batch, config.seed)
+        self.steps_an_epoch = max(1, len(self.labels) // config.train.batch)
+        self.steps = max(1, round(config.train.epochs * self.steps_an_epoch))
+        self.progress = Progress()
+
+    @property
+    def served_model(self) -> SuperclassModel:
+        """The weights that are evaluated and kept: the average where there is one."""
+        return self.average or self.model
+
+    def _open_stores(self) -> None:
+        self.train_store = self._store("train", served=False)
+        self.val_store = self._store("val", served=True)
+        self.labels = label_indices(self.train_store.photos, self.data)
+        self.val_labels = label_indices(self.val_store.photos, self.data)
+        # Bank items are photos as the service would see them, not augmented ones.
+        self.bank_store = self._store("train", served=True)
+        self.bank_labels = label_indices(self.bank_store.photos, self.data)
+        self._check_data()
+
+    def _subclasses(self) -> Indices:
+        pixels, labels = self.bank_store.pixels, self.labels
+        return first_stage_subclasses(self.config, self.data, pixels, labels, self.out, self.device)
+
+    def _store(self, split: str, *, served: bool) -> PixelStore:
+        spec = self.config.data.served() if served else self.config.data.cached()
+        return open_store(self.data.root, self.data.split(split), spec)
+
+    def _check_data(self) -> None:
+        bad = {**self.train_store.bad, **self.val_store.bad}
+        if self.data.split("test"):  # nothing but whether they decode is asked of these
+            bad |= self._store("test", served=True).bad
+        bad |= self.data.unusable()
+        if distributed.rank() == 0:
+            _report_bad(bad, self.out / checkpoint.BAD_PHOTOS)
+        for name, labels in (("train", self.labels), ("val", self.val_labels)):
+            counts = np.bincount(labels, minlength=len(self.data.superclasses))
+            if counts.min() == 0:
+                empty = self.data.superclasses[int(counts.argmin())]
+                raise DataError(f"no photo of {empty} in the {name} split can be decoded")
+
+    def state(self) -> dict[str, Any]:
+        """All that the steps so far have changed."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        for module, name in ((self.model, "model"), (self.average, "average")):
+            if module is not None:
+                module.method.resize_bank(len(state[name].get("head.bank_keys", ())))
+                module.load_state_dict(state[name])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+
+
+def _report_bad(bad: dict[str, str], file: Path) -> None:
+    checkpoint.write_json(file, bad)
+    if bad:
+        names = ", ".join(list(bad)[:NAMED]) + (", ..." if len(bad) > NAMED else "")
+        print(f"left out {len(bad)} photos that cannot be used ({file}): {names}", flush=True)
