@@ -1,6 +1,7 @@
-"""Which training photos become the frozen context bank: class-balanced, by one of three rules.
+"""Which training photos become the frozen context bank: all, or some, by one of three rules.
 
-random: drawn at random. centroids: the real photos nearest to k-means centres (one a centre).
+The three take as many of each superclass. random: drawn at random. centroids: the real photos
+nearest to k-means centres (one a centre).
 herding: greedily, so that the mean of the chosen stays nearest to the mean of all (Welling, 2009,
 as iCaRL uses it for exemplars).
 """
@@ -27,12 +28,14 @@ def choose_bank(z: Floats, labels: Indices, size: int, selection: str, seed: int
         z: float32 [n, d], representations of the training photos.
         labels: int64 [n], superclasses.
         size: of the bank; superclasses with too few photos give all that they have.
-        selection: `random`, `centroids` or `herding`.
+        selection: `random`, `centroids` or `herding`; `all`, whatever the size.
         seed: of random and of k-means.
 
     Returns:
         int64 [at most size], superclass by superclass.
     """
+    if selection == "all":
+        return np.argsort(labels, kind="stable")
     rules = {"random": _random, "centroids": _centroids, "herding": _herding}
     superclasses = np.unique(labels)
     shares = np.full(len(superclasses), size // len(superclasses))
@@ -54,7 +57,10 @@ def fill_chosen_bank(
     with torch.no_grad():
         z = model.method.represent(features).cpu().numpy()
     rows = choose_bank(z, labels, config.bank.size, config.bank.selection, config.seed)
-    model.method.fill_bank(features[torch.from_numpy(rows).to(features.device)])
+    chosen = torch.from_numpy(rows)
+    model.method.fill_bank(
+        features[chosen.to(features.device)], torch.from_numpy(labels)[chosen].to(features.device)
+    )
     return rows
 
 

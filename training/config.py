@@ -105,6 +105,13 @@ class ContrastiveConfig(_Record):
     momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
 
 
+class MatchingConfig(_Record):
+    """Attention by likeness to the bank."""
+
+    width: int = Field(default=256, ge=1, description="principal components of the features")
+    temperature: float = Field(default=0.03, gt=0.0)
+
+
 class GeorgeConfig(_Record):
     """GEORGE's second stage."""
 
@@ -119,7 +126,9 @@ class BankConfig(_Record):
     """The frozen context bank: how many items, and how they are chosen."""
 
     size: int = Field(default=64, ge=2)
-    selection: Literal["random", "centroids", "herding"] = "herding"
+    selection: Literal["random", "centroids", "herding", "all"] = Field(
+        "herding", description="all: every training photo, whatever the size"
+    )
 
 
 class AugmentConfig(_Record):
@@ -170,13 +179,16 @@ class Config(_Record):
     """A whole experiment."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    method: Literal["sclre", "cross_entropy", "supcon", "simclr", "moco", "george"] = "sclre"
+    method: Literal["sclre", "cross_entropy", "supcon", "simclr", "moco", "george", "matching"] = (
+        "sclre"
+    )
     seed: int = Field(default=0, ge=0)
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     sclre: SclreConfig = SclreConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     george: GeorgeConfig = GeorgeConfig()
+    matching: MatchingConfig = MatchingConfig()
     bank: BankConfig = BankConfig()
     augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()

@@ -90,8 +90,8 @@ def export_run(
     photos = read_photos_as(data, config, superclass_map)
     if not model.method.has_bank:
         raise RunError(
-            f"{run}: {config.method} has no context bank; only SCLRE is served, cross-entropy is "
-            "the baseline to compare it with"
+            f"{run}: {config.method} has no context bank; SCLRE and matching are served, the "
+            "others are there to compare them with"
         )
     splits = [split for split in SPLITS if photos.split(split)]
     model = model.to(pick_device(device))

@@ -162,14 +162,15 @@ def _warn_of_chance(run: Run) -> None:
 
 
 def quick_bank(run: Run, model: SuperclassModel) -> None:
-    """A random bank of the configured size, good enough to compare epochs by."""
+    """A random bank of the configured size, good enough to compare epochs by; all, where asked."""
     if not model.method.has_bank:
         return
     labels = run.bank_labels
     nowhere = np.zeros((len(labels), 1), dtype=np.float32)  # chosen at random, z plays no part
-    rows = choose_bank(nowhere, labels, run.config.bank.size, "random")
+    rule = "all" if run.config.bank.selection == "all" else "random"
+    rows = choose_bank(nowhere, labels, run.config.bank.size, rule)
     features = extract_features(model, run.bank_store.pixels[rows], run.device, label="bank")
-    model.method.fill_bank(features)
+    model.method.fill_bank(features, torch.from_numpy(labels[rows]).to(run.device))
 
 
 def finish(run: Run) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from service import bundle as contract
-from training.methods.sclre import SCLRE
+from training.methods import BankMethod
 from training.model import SuperclassModel
 
 REFERENCES = 5  # R: bank items named with an answer
@@ -35,17 +35,18 @@ class ServedGraph(nn.Module):
         super().__init__()
         self.normalise = model.normalise
         self.backbone = fold_batch_norms(model.backbone)
-        self.head = cast(SCLRE, model.head)
+        self.head = model.head
         self.temperature = temperature
 
     def forward(self, images: Tensor, bank_keys: Tensor, bank_values: Tensor) -> tuple[Tensor, ...]:
         """Outputs in the order of `service.bundle.OUTPUTS`."""
-        z = self.head.projection(self.backbone(self.normalise(images)))
-        got = self.head.attention.attend(z, bank_keys, bank_values)
-        v = nn.functional.normalize(got.out, dim=1)
-        probabilities = (self.head.classifier(v) / self.temperature).softmax(dim=1)
-        weights, references = got.bank_weights.topk(REFERENCES, dim=1)
-        return probabilities, v, references, weights, got.self_weight
+        features = self.backbone(self.normalise(images))
+        answer = cast(BankMethod, self.head).answer_from(features, bank_keys, bank_values)
+        assert answer.bank_weights is not None  # a bank's method gives both
+        assert answer.self_weight is not None
+        probabilities = (answer.logits / self.temperature).softmax(dim=1)
+        weights, references = answer.bank_weights.topk(REFERENCES, dim=1)
+        return probabilities, answer.embedding, references, weights, answer.self_weight
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -66,7 +67,8 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None:
     """Export to `path`, with N and M dynamic and the bank as default-valued inputs."""
-    keys, values = graph.head.bank_keys.clone(), graph.head.bank_values.clone()
+    head = cast(BankMethod, graph.head)
+    keys, values = head.bank_keys.clone(), head.bank_values.clone()
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     photos, items = torch.export.Dim("N"), torch.export.Dim("M", min=REFERENCES)
     shapes = ({0: photos}, {0: items}, {0: items})

@@ -18,6 +18,7 @@ from training.methods import Answer, Context, Method
 from training.methods.contrastive import Contrastive
 from training.methods.cross_entropy import CrossEntropy
 from training.methods.george import George
+from training.methods.matching import Matching
 from training.methods.moco import MoCo, follow
 from training.methods.sclre import SCLRE
 from training.whole_batch import gather_views
@@ -150,6 +151,8 @@ def _build_head(config: Config, width: int, superclasses: int) -> nn.Module:
             return Contrastive(width, superclasses, config.contrastive, "photo", smoothing)
         case "moco":
             return MoCo(width, superclasses, config.contrastive, smoothing)
+        case "matching":
+            return Matching(width, superclasses, config.matching)
         case "george":
             spec = config.george
             return George(width, superclasses, spec.most_clusters, spec.step_size, smoothing)

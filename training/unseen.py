@@ -39,7 +39,7 @@ from training.votes import VOTES, Predict
 
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 RESULTS = "unseen.json"
-HEADS = ("cross_entropy", "sclre")
+HEADS = ("cross_entropy", "sclre", "matching")
 
 
 @dataclass(frozen=True)

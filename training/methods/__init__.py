@@ -50,8 +50,22 @@ class Method(Protocol):
     def represent(self, features: Tensor) -> Tensor:
         """What a bank is chosen by: [n, d]."""
 
-    def fill_bank(self, features: Tensor) -> None:
-        """Make the photos with these features [M, D] the bank; nothing where there is none."""
+    def fill_bank(self, features: Tensor, labels: Tensor) -> None:
+        """Make the photos with these features [M, D] the bank; nothing where there is none.
+
+        Args:
+            labels: int64 [M], their superclasses.
+        """
 
     def resize_bank(self, size: int) -> None:
         """Make room for a bank of `size` items that is about to be loaded."""
+
+
+class BankMethod(Method, Protocol):
+    """A method that answers by a bank, and so can be served."""
+
+    bank_keys: Tensor
+    bank_values: Tensor
+
+    def answer_from(self, features: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
+        """Answer for features [n, D] by a bank of M items; by its own, that of context `bank`."""

@@ -30,7 +30,7 @@ class CrossEntropy(nn.Module):
     def represent(self, features: Tensor) -> Tensor:
         return features
 
-    def fill_bank(self, features: Tensor) -> None:
+    def fill_bank(self, features: Tensor, labels: Tensor) -> None:
         """There is no bank."""
 
     def resize_bank(self, size: int) -> None:

@@ -81,20 +81,27 @@ class SCLRE(nn.Module):
             v = F.normalize(z, dim=1)
             return Answer(self.classifier(v), v)
         if context == "bank":
-            got = self.attention.attend(z, self.bank_keys, self.bank_values)
-            v = F.normalize(got.out, dim=1)
-            return Answer(self.classifier(v), v, got.bank_weights, got.self_weight)
+            return self._attend(z, self.bank_keys, self.bank_values)
         # Alone, a photo gives all its attention to itself, and gets its own value back.
         out = self.attention(z) if context == "batch" else self.attention.value(z)
         v = F.normalize(out, dim=1)
         return Answer(self.classifier(v), v)
+
+    def answer_from(self, features: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
+        """Answers of features [n, D] by keys [M, key width], values [M, width] and themselves."""
+        return self._attend(self.projection(features), bank_keys, bank_values)
+
+    def _attend(self, z: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
+        got = self.attention.attend(z, bank_keys, bank_values)
+        v = F.normalize(got.out, dim=1)
+        return Answer(self.classifier(v), v, got.bank_weights, got.self_weight)
 
     def represent(self, features: Tensor) -> Tensor:
         z: Tensor = self.projection(features)
         return z
 
     @torch.no_grad()
-    def fill_bank(self, features: Tensor) -> None:
+    def fill_bank(self, features: Tensor, labels: Tensor | None = None) -> None:
         if not self.has_bank:
             return
         self.bank_keys, self.bank_values = self.attention.remember(self.projection(features))

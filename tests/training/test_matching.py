@@ -1,0 +1,155 @@
+"""Matching: the formula, what a bank does, and that it is exported and served like any other."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from service.bundle import read_bundle
+from service.classifier import Classifier
+from tests.training_runs import ConfigMaker, DatasetMaker, run
+from training import checkpoint
+from training.bank import choose_bank
+from training.calibrate import calibrate_run
+from training.config import MatchingConfig
+from training.data.photos import read_photos
+from training.export import export_run
+from training.methods.matching import Matching
+from training.outcome import measure
+
+LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0, 1, 2])
+
+
+def filled(width: int = 6, features: int = 8) -> tuple[Matching, Tensor]:
+    head = Matching(features, 3, MatchingConfig(width=width, temperature=0.2)).double().eval()
+    known = torch.randn(10, features, dtype=torch.float64) * 3 + 1
+    head.fill_bank(known, LABELS)
+    return head, known
+
+
+def test_an_answer_is_the_weighted_vote_of_the_bank() -> None:
+    head, known = filled()
+    photos = torch.randn(4, 8, dtype=torch.float64)
+    answer = head.answer(photos, "bank")
+    z, keys = head.represent(photos), head.represent(known)
+    for i in range(4):
+        weights = [math.exp(float(z[i] @ key) / 0.2) for key in keys]
+        for k in range(3):
+            mass = sum(w for w, y in zip(weights, LABELS, strict=True) if y == k) / sum(weights)
+            assert float(answer.logits[i, k].detach().exp()) == pytest.approx(mass)
+        assert answer.bank_weights is not None
+        torch.testing.assert_close(
+            answer.bank_weights[i].detach(), torch.tensor(weights).double() / sum(weights)
+        )
+    torch.testing.assert_close(answer.embedding.norm(dim=1), torch.ones(4, dtype=torch.float64))
+
+
+def test_likeness_is_that_of_standardised_features_where_all_components_are_kept() -> None:
+    head, known = filled(width=8)
+    standard = (known - known.mean(dim=0)) / (known.std(dim=0, correction=0) + 1e-3)
+    expected = F.normalize(standard, dim=1) @ F.normalize(standard, dim=1).T
+    torch.testing.assert_close(head.bank_keys @ head.bank_keys.T, expected)
+    fewer, _ = filled(width=3)
+    assert fewer.bank_keys.shape == (10, 3)
+
+
+def test_the_components_kept_are_those_of_most_variance() -> None:
+    known = torch.randn(50, 4)
+    known[:, 1] = known[:, 0] + 0.05 * torch.randn(50)  # which count twice
+    head = Matching(4, 2, MatchingConfig(width=1))
+    head.fill_bank(known, torch.arange(50) % 2)
+    direction = F.normalize(head.components[:, 0].abs(), dim=0)
+    assert direction[:2].norm() > 0.9
+
+
+def test_a_photo_of_the_bank_is_answered_by_itself_and_a_new_item_counts_at_once() -> None:
+    head, known = filled()
+    assert (head.answer(known, "bank").logits.argmax(dim=1) == LABELS).all()
+    stranger = known.mean(dim=0, keepdim=True) + 5 * torch.randn(1, 8, dtype=torch.float64)
+    before = int(head.answer(stranger, "bank").logits.argmax())
+    wanted = (before + 1) % 3
+    keys = torch.cat([head.bank_keys, head.represent(stranger)])
+    values = torch.cat([head.bank_values, F.one_hot(torch.tensor([wanted]), 3).double()])
+    after = head.answer_from(stranger, keys, values)
+    assert int(after.logits.argmax()) == wanted
+    assert after.bank_weights is not None
+    assert int(after.bank_weights.argmax()) == len(known)
+
+
+def test_photos_do_not_see_each_other() -> None:
+    head, _ = filled()
+    photos = torch.randn(5, 8, dtype=torch.float64)
+    together = head.answer(photos, "bank").logits
+    for context in ("bank", "batch"):
+        one = head.answer(photos[2:3], context).logits  # type: ignore[arg-type]
+        torch.testing.assert_close(one, together[2:3])
+    assert head.answer(photos, "lone").logits.std() == 0  # without a bank it knows nothing
+
+
+def test_the_loss_leaves_each_photo_out_of_its_own_vote() -> None:
+    head = Matching(8, 3, MatchingConfig(temperature=0.5)).double()
+    x = torch.randn(10, 8, dtype=torch.float64)
+    z = F.normalize((x - x.mean(0)) / (x.var(0, correction=0) + 1e-5).sqrt(), dim=1)
+    total = 0.0
+    for i in range(10):
+        weights = {j: math.exp(float(z[i] @ z[j]) / 0.5) for j in range(10) if j != i}
+        own = sum(w for j, w in weights.items() if LABELS[j] == LABELS[i])
+        total -= math.log(own / sum(weights.values()))
+    assert float(head.losses(x, LABELS)["loss"].detach()) == pytest.approx(total / 10)
+
+
+def test_all_is_every_photo_superclass_by_superclass() -> None:
+    labels = np.array([2, 0, 1, 0, 2])
+    rows = choose_bank(np.zeros((5, 1), dtype=np.float32), labels, 3, "all")
+    assert rows.tolist() == [1, 3, 2, 0, 4]
+
+
+def test_it_is_trained_exported_and_served(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    root = make_dataset()
+    config = tiny_config(
+        method="matching",
+        backbone={"frozen_groups": 18},
+        matching={"width": 16},
+        bank={"selection": "all"},
+        train={"epochs": 0.1},
+    )
+    state = run(config, read_photos(root), tmp_path / "run")["model"]
+    assert len(state["bank"]) == 24
+    assert state["weights"]["head.bank_values"].sum(dim=0).tolist() == [8, 8, 8]
+    outcome = measure(tmp_path / "run", root, "test", None, "cpu")
+    assert (outcome.predicted == outcome.labels).all()
+    calibrate_run(tmp_path / "run", root, 0.05, None, "cpu")
+    export_run(tmp_path / "run", root, tmp_path / "models" / "tiny" / "1", None, None, None, "cpu")
+    bundle = read_bundle(tmp_path / "models" / "tiny" / "1")
+    manifest = bundle.manifest
+    assert manifest.bank.selection == "all"
+    assert manifest.provenance.config["method"] == "matching"
+    figures: dict[str, Any] = json.loads((bundle.path / "manifest.json").read_text())
+    assert len(figures["bank"]["items"]) == 24
+    pixels = torch.randint(0, 256, (3, 16, 16, 3), dtype=torch.uint8).numpy()
+    answer = Classifier(bundle, variant="fp32").run(pixels)
+    model, _ = checkpoint.load_model(tmp_path / "run")
+    with torch.no_grad(), model.full_precision():
+        expected = model.answer(torch.from_numpy(pixels))
+    np.testing.assert_allclose(answer.embedding, expected.embedding.numpy(), atol=2e-4)
+    assert expected.bank_weights is not None
+    assert answer.references[:, 0].tolist() == expected.bank_weights.argmax(dim=1).tolist()
+    # The bank is an input: of one superclass alone, that one is answered.
+    session = ort.InferenceSession(str(bundle.path / "fp32.onnx"))
+    keys = state["weights"]["head.bank_keys"].numpy()[:8]
+    values = np.tile(np.eye(3, dtype=np.float32)[[1]], (8, 1))
+    (probabilities,) = session.run(
+        ["probabilities"], {"images": pixels, "bank_keys": keys, "bank_values": values}
+    )
+    assert (probabilities.argmax(axis=1) == 1).all()

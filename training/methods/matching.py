@@ -1,0 +1,91 @@
+"""Matching: attention by likeness to a bank of all training photos, and nothing else.
+
+What SCLRE's bank mode comes to when its attention is made sharp: a photo gives each bank item the
+weight exp(cosine / T), and its superclasses are the sums of those weights (Matching Networks,
+Vinyals et al., NeurIPS 2016, with one support set for all). The items with the most weight decide,
+and one that joins the bank counts at once. Likeness is measured on the backbone's standardised
+features, of which the principal components are kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.config import MatchingConfig
+from training.losses import NEVER
+from training.methods import Answer, Context
+
+LEAST = 1e-9  # of a superclass that gets no weight at all
+
+
+class Matching(nn.Module):
+    """The head over features [n, D]; it has no weights but the temperature."""
+
+    has_bank = True
+    views = 1
+    mean: Tensor
+    components: Tensor
+    bank_keys: Tensor
+    bank_values: Tensor
+
+    def __init__(self, features: int, superclasses: int, config: MatchingConfig) -> None:
+        super().__init__()
+        self.superclasses = superclasses
+        width = min(config.width, features)
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(config.temperature)]))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("components", torch.eye(features, width))
+        self.register_buffer("bank_keys", torch.empty(0, width))
+        self.register_buffer("bank_values", torch.empty(0, superclasses))
+
+    def losses(self, features: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """How unlikely each photo's superclass is by the other photos of the batch.
+
+        Neighbourhood components analysis: Goldberger et al., NeurIPS 2004.
+        """
+        z = F.normalize(F.batch_norm(features, None, None, training=True), dim=1)
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        likeness = (z @ z.T / self.log_temperature.exp()).masked_fill(itself, NEVER)
+        own = likeness.masked_fill(labels[:, None] != labels[None, :], NEVER)
+        loss = (likeness.logsumexp(dim=1) - own.logsumexp(dim=1)).mean()
+        return {"loss": loss, "temperature": self.log_temperature.detach().exp().squeeze()}
+
+    def answer(self, features: Tensor, context: Context) -> Answer:
+        """By the bank; in the batch protocol by the bank too, and alone by nothing: all equal."""
+        if context == "lone":
+            z = self.represent(features)
+            return Answer(z.new_zeros(len(z), self.superclasses), z)
+        return self.answer_from(features, self.bank_keys, self.bank_values)
+
+    def answer_from(self, features: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
+        """Answers of features [n, D] by keys [M, width] of unit length and values [M, K]."""
+        z = self.represent(features)
+        weights = (z @ bank_keys.T / self.log_temperature.exp()).softmax(dim=1)
+        logits = (weights @ bank_values).clamp(min=LEAST).log()
+        return Answer(logits, z, weights, torch.zeros_like(z[:, 0]))
+
+    def represent(self, features: Tensor) -> Tensor:
+        z: Tensor = F.normalize((features - self.mean) @ self.components, dim=1)
+        return z
+
+    @torch.no_grad()
+    def fill_bank(self, features: Tensor, labels: Tensor) -> None:
+        """Standardise by these photos and keep their principal components, then remember them."""
+        x = features.double()
+        self.mean = features.mean(dim=0)
+        deviation = x.std(dim=0, correction=0) + 1e-3
+        standard = (x - x.mean(dim=0)) / deviation
+        # eigh sorts upwards; the last are the directions of most variance.
+        directions = torch.linalg.eigh(standard.T @ standard).eigenvectors.flip(1)
+        kept = directions[:, : self.components.shape[1]]
+        self.components = (kept / deviation[:, None]).to(features.dtype)
+        self.bank_keys = self.represent(features)
+        self.bank_values = F.one_hot(labels, self.superclasses).to(features.dtype)
+
+    def resize_bank(self, size: int) -> None:
+        self.bank_keys = self.bank_keys.new_zeros(size, self.bank_keys.shape[1])
+        self.bank_values = self.bank_values.new_zeros(size, self.bank_values.shape[1])
