@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from training import checkpoint, distributed
 from training.augment import augment
@@ -97,20 +97,34 @@ def _save(run: Run) -> None:
 
 
 def train_step(run: Run) -> dict[str, float]:
-    """One batch: sample, augment this process's share, losses, clip, update, average."""
+    """One batch, drawn and learned from."""
+    torch.manual_seed(run.config.seed * MOMENTS + run.progress.step)  # for stochastic depth
+    return learn(run, *draw_batch(run))
+
+
+def draw_batch(run: Run) -> tuple[Tensor, Tensor]:
+    """The photos of a step, this process's share of them, augmented: images, and labels of all.
+
+    Returns:
+        float32 [views * n, px, px, 3] in 0..255, and int64 [views * batch].
+    """
     config, step = run.config, run.progress.step
-    torch.manual_seed(config.seed * MOMENTS + step)  # stochastic depth draws from here
     random = torch.Generator().manual_seed(config.seed * MOMENTS + step)
     rows = run.sampler.batch(step)
-    mine = run.train_store.pixels[rows[run.share]]
-    pixels = torch.from_numpy(mine).to(run.device, non_blocking=True)
+    pixels = run.pixels(rows[run.share])
     labels = torch.from_numpy(run.targets[rows]).to(run.device, non_blocking=True)
     px, views = image_size(config, step / run.steps), run.model.method.views
     images = torch.cat([augment(pixels, px, config.augment, random) for _ in range(views)])
+    return images, labels.repeat(views)
+
+
+def learn(run: Run, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Losses, clip, update, average; gives the losses and the gradient's norm."""
+    config, step = run.config, run.progress.step
     for group in run.optimiser.param_groups:
         group["lr"] = group["peak_lr"] * learning_rate_factor(step, run.steps, config.train.warm_up)
     run.model.train()
-    losses = run.parallel_model(images, labels.repeat(views))
+    losses = run.parallel_model(images, labels)
     run.optimiser.zero_grad(set_to_none=True)
     losses["loss"].backward()
     trained = [p for group in run.optimiser.param_groups for p in group["params"]]
