@@ -108,7 +108,7 @@ class ContrastiveConfig(_Record):
 class MatchingConfig(_Record):
     """Attention by likeness to the bank."""
 
-    width: int = Field(default=256, ge=1, description="principal components of the features")
+    width: int = Field(default=128, ge=1, description="principal components of the features")
     temperature: float = Field(default=0.03, gt=0.0)
 
 
