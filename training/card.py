@@ -41,9 +41,15 @@ def _head(manifest: Manifest) -> str:
         f"# {manifest.name}/{manifest.version}\n\n"
         f"Sorts a photo into {len(manifest.superclasses)} superclasses "
         f"({', '.join(manifest.superclasses)}). Input {spec.width} x {spec.height} pixels "
-        f"({spec.fit}); a context bank of {len(manifest.bank.items)} training photos, chosen by "
-        f"{manifest.bank.selection}; the default variant is {manifest.default_variant}."
+        f"({spec.fit}); a context bank of {_bank(manifest)}; the default variant is "
+        f"{manifest.default_variant}."
     )
+
+
+def _bank(manifest: Manifest) -> str:
+    photos = f"{len(manifest.bank.items):,} training photos"
+    rule = manifest.bank.selection
+    return f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
 
 
 def _overall(manifest: Manifest) -> str:
