@@ -32,7 +32,7 @@ class ProtocolProblem(_Answer):
 
 
 class Reference(_Answer):
-    """An item of the context bank that got much attention; it need not resemble the photo."""
+    """An item of the context bank that got much attention; with matching, by its likeness."""
 
     id: str
     superclass: str

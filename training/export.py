@@ -210,9 +210,11 @@ def _manifest(
 
 
 def portable(command: str) -> str:
-    """A command without this machine's folders: of an absolute path the last part stays."""
-    words = (Path(w).name if Path(w).is_absolute() else w for w in shlex.split(command))
-    return shlex.join(words)
+    """A command without this machine's folders: of a path from elsewhere the last part stays."""
+    return shlex.join(
+        Path(word).name if Path(word).is_absolute() or ".." in Path(word).parts else word
+        for word in shlex.split(command)
+    )
 
 
 def _with_variants(

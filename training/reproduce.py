@@ -10,7 +10,9 @@ from pathlib import Path
 
 from training import checkpoint
 from training.bank_curve import measure_bank_curve
+from training.config import record_changes
 from training.data.folds import read_photos_as
+from training.errors import RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
@@ -51,13 +53,32 @@ def reproduce(
     text = write_table(table, runs, out, budget)
     for place, run in enumerate(() if dry else chosen, 1):
         folder = out / RUNS / run.folder
-        if not is_done(folder):
+        if is_done(folder):
+            _check(run, folder)
+        else:
             print(f"run {place} of {len(chosen)}: {run.config.name}, seed {run.seed}", flush=True)
             _do(run, data, folder, device, command)
         if table.figure == "bank-curve" and not (folder / BANK_CURVE).is_file():
             measure_bank_curve(folder, data, SPLIT, folder, Path(run.superclasses), device)
         text = write_table(table, runs, out, budget)
     return text
+
+
+def _check(run: Run, folder: Path) -> None:
+    """A default that has changed since would go unnoticed by the folder's name."""
+    # Names and places of other runs may differ.
+    before, now = (
+        config.model_copy(
+            update={
+                "name": "",
+                "backbone": config.backbone.model_copy(update={"weights": None}),
+                "george": config.george.model_copy(update={"first_stage": None}),
+            }
+        ).model_dump(mode="json")
+        for config in (checkpoint.read_config(folder), run.config)
+    )
+    if changed := record_changes(before, now):
+        raise RunError(f"{folder} was made by another record: {'; '.join(changed)}; move it away")
 
 
 def _state(folder: Path) -> str:

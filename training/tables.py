@@ -185,7 +185,10 @@ def _record(table: Table, settings: list[str], budget: Budget, name: str) -> Con
 
 
 def _folder(config: Config, superclasses: str) -> str:
-    """Named by what the run is made by: the same record is never run twice, another never mixed."""
-    text = config.model_copy(update={"name": "run"}).model_dump_json()
+    """Named by what the run is made by: the same record is never run twice, another never mixed.
+
+    Keys that are as they are by default take no part, so that a new key renames nothing.
+    """
+    text = config.model_copy(update={"name": "run"}).model_dump_json(exclude_defaults=True)
     digest = hashlib.sha256(f"{superclasses}\n{text}".encode()).hexdigest()[:8]
     return f"{Path(superclasses).stem}-{config.method}-{digest}-s{config.seed}"

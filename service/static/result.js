@@ -125,7 +125,9 @@ export function showAnswer(body, result, name) {
 
 function why(result) {
   const rows = result.references.map((item) => [inWords(item), item.weight]);
-  rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
+  if (result.self_weight > 0) {
+    rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
+  }
   rows.sort((a, b) => b[1] - a[1]);
   const most = Math.max(...rows.map((row) => row[1]), 1e-9);
   const list = rows.map(([label, weight]) => shareRow(label, weight, weight / most));
@@ -133,7 +135,7 @@ function why(result) {
     "details",
     "",
     element("summary", "", "What the model looked at"),
-    element("p", "quiet", "Photos that the model remembers, by the attention that they got. Attention is not likeness: a thing from another bin may be what settles it."),
+    element("p", "quiet", "Photos that the model remembers, by the attention that they got for this answer."),
     element("ul", "shares small", ...list),
   );
   const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);

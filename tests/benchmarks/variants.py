@@ -42,4 +42,4 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "models/refuse/1"))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "models/refuse/2"))

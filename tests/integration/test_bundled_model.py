@@ -1,7 +1,7 @@
-"""The bundled model through the real server: whole, right, and always the same.
+"""The bundled models through the real server: whole, right, and always the same.
 
-Its figures are in its card. The photos here are TrashNet's and may be among those it was trained
-on: they show that the parts fit together, not how good it is.
+Their figures are in their cards. The photos here are TrashNet's and may be among those they know:
+they show that the parts fit together, not how good it is.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ EXPECTED = {
     "trash": "residual",
 }
 MOST_BYTES = 30_000_000
+VERSIONS = ("1", "2")
 
 
-@pytest.fixture(scope="module")
-def bundled() -> Iterator[httpx.Client]:
+@pytest.fixture(scope="module", params=VERSIONS)
+def bundled(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     with (
-        running(MODELS, model="refuse/1") as server,
+        running(MODELS, model=f"refuse/{request.param}") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         yield client
@@ -48,8 +49,9 @@ def ask(client: httpx.Client, names: list[str]) -> list[dict[str, float]]:
     return [result["probabilities"] for result in answer.json()["results"]]
 
 
-def test_it_is_whole_and_small() -> None:
-    bundle = read_bundle(MODELS / "refuse" / "1")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_it_is_whole_and_small(version: str) -> None:
+    bundle = read_bundle(MODELS / "refuse" / version)
     assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= MOST_BYTES
     assert bundle.manifest.superclasses == ("hazardous", "organic", "recyclable", "residual")
     assert (bundle.path / "CARD.md").is_file()
@@ -69,8 +71,9 @@ def test_its_answers_do_not_depend_on_who_else_is_there(bundled: httpx.Client) -
             assert probabilities == pytest.approx(alone[name], abs=2e-6)
 
 
-def test_the_card_has_the_figures_of_the_manifest() -> None:
-    bundle = read_bundle(MODELS / "refuse" / "1")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_card_has_the_figures_of_the_manifest(version: str) -> None:
+    bundle = read_bundle(MODELS / "refuse" / version)
     card = Path(bundle.path / "CARD.md").read_text(encoding="utf-8")
     for metric in bundle.manifest.metrics:
         if "ece" not in metric.name:

@@ -17,7 +17,7 @@ from training import checkpoint
 from training.cli import register
 from training.config import load_config
 from training.data.photos import MAPS
-from training.errors import ConfigError
+from training.errors import ConfigError, RunError
 from training.fit import Interrupted
 from training.reproduce import reproduce
 from training.table_report import report_of
@@ -267,3 +267,16 @@ def test_the_command_plans_fills_and_says_how_to_go_on(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "1 of 8 runs are done" in done.output
+
+
+def test_a_run_that_is_done_but_was_made_by_another_record_is_not_passed_off_as_this_one(
+    table: Path, data: Path, tmp_path: Path
+) -> None:
+    out, budget = tmp_path / "results", Budget(share=0.1, seeds=1, only=("sclre real",))
+    fill(table, data, out, budget)
+    (folder,) = (out / "runs").iterdir()
+    record = json.loads((folder / checkpoint.RECORD).read_text())
+    record["config"]["train"]["momentum"] = 0.5  # as if that had been the default once
+    checkpoint.write_json(folder / checkpoint.RECORD, record)
+    with pytest.raises(RunError, match=r"another record: train\.momentum was 0\.5 and is 0\.9"):
+        fill(table, data, out, budget)

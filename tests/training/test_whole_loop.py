@@ -24,7 +24,7 @@ from service.self_test import check_answers
 from tests.integration.server import running
 from training.data.photos import read_photos
 from training.errors import ConfigError, ExportError
-from training.export import export_run
+from training.export import export_run, portable
 from training.graph import REFERENCES
 from training.outcome import measure
 from training.self_test import self_test_photos
@@ -289,3 +289,9 @@ def test_a_bundles_name_is_checked_before_anything_is_measured(loop: Loop, tmp_p
         assert done.returncode == 2
         assert "expected a folder models/<name>/<version>" in done.stderr
         assert not out.parent.exists()
+
+
+def test_a_command_is_kept_without_the_folders_of_the_machine() -> None:
+    command = "superbin train mine --data /data/my-photos --out ../runs/mine --set train.epochs=2"
+    kept = "superbin train mine --data my-photos --out mine --set train.epochs=2"
+    assert portable(command) == kept
