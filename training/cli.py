@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
+
+from training.terminal import explained, tell_how_to_go_on, typed_command
 
 DataOption = Annotated[
     Path,
@@ -53,7 +50,7 @@ def train(
     device: DeviceOption = "auto",
 ) -> None:
     """Train a model: backbone, method and schedule as the record says."""
-    with _explained():
+    with explained():
         from training import checkpoint, distributed
         from training.config import load_config
         from training.data.folds import read_photos_as
@@ -67,15 +64,15 @@ def train(
             with distributed.together():
                 chosen = pick_device(distributed.own_device(device))
                 photos = read_photos_as(data, record, superclasses)
-            opened = partial(checkpoint.open_folder, out, record, _command(), chosen, photos)
+            opened = partial(checkpoint.open_folder, out, record, typed_command(), chosen, photos)
             distributed.from_first(partial(opened, resume=resume))
             try:
                 fit(record, photos, out, device=chosen, resume=resume)
             except Interrupted as interruption:
-                _tell_how_to_go_on(f"{interruption}, all of it saved.")
+                tell_how_to_go_on(f"{interruption}, all of it saved.")
             except KeyboardInterrupt:  # while photos are decoded or the bank is chosen
                 begun = (out / checkpoint.CHECKPOINT).exists()
-                _tell_how_to_go_on(
+                tell_how_to_go_on(
                     "stopped; the last checkpoint is kept."
                     if begun
                     else "stopped before the first step."
@@ -104,7 +101,7 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model on a split: figures as JSON and a table, pictures as PNG."""
-    with _explained():
+    with explained():
         from training.evaluate import evaluate_target
 
         evaluate_target(target, data, split, out, superclasses, device)
@@ -120,7 +117,7 @@ def calibrate(
     device: DeviceOption = "auto",
 ) -> None:
     """Fit the temperature and the confidence threshold on the val split."""
-    with _explained():
+    with explained():
         from training.calibrate import calibrate_run
 
         calibrate_run(run, data, error_rate, superclasses, device)
@@ -141,7 +138,7 @@ def export(
     device: DeviceOption = "auto",
 ) -> None:
     """Write a bundle: fp32 and int8 ONNX, manifest and model card, or refuse."""
-    with _explained():
+    with explained():
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
@@ -156,7 +153,7 @@ def bank_curve(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure accuracy against the size of the context bank, for each rule that chooses it."""
-    with _explained():
+    with explained():
         from training.bank_curve import measure_bank_curve
 
         measure_bank_curve(run, data, split, out or run, superclasses, device)
@@ -167,7 +164,7 @@ def compare(
     split: Annotated[str, typer.Option(help="The split that they were evaluated on.")] = "test",
 ) -> None:
     """Print mean and spread over seeds of evaluated runs, as a Markdown table."""
-    with _explained():
+    with explained():
         from training.compare import compare_runs
 
         typer.echo(compare_runs(runs, split))
@@ -184,18 +181,21 @@ def unseen(
         list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each record and fold.")] = 3,
+    shots: Annotated[
+        int, typer.Option(min=0, help="Photos of each held-out kind that are shown after all.")
+    ] = 0,
     superclasses: MapOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure methods on kinds of things that were held out of training, on frozen features."""
-    with _explained():
+    with explained():
         from training.device import keep_freed_memory
         from training.unseen import measure_unseen
         from training.unseen_report import write_unseen_report
 
         keep_freed_memory()
         records = record or ["unseen-cross-entropy", "unseen-sclre"]
-        rows = measure_unseen(folds, data, out, records, set_, seeds, superclasses, device)
+        rows = measure_unseen(folds, data, out, records, set_, seeds, superclasses, device, shots)
         typer.echo(write_unseen_report(rows, out))
 
 
@@ -220,7 +220,7 @@ def reproduce(
     device: DeviceOption = "auto",
 ) -> None:
     """Make a table of the paper again: what is done is kept, what was cut off goes on."""
-    with _explained():
+    with explained():
         from training.device import keep_freed_memory, pick_device
         from training.interruption import Interrupted
         from training.reproduce import reproduce as fill
@@ -235,11 +235,11 @@ def reproduce(
                 overrides=set_ or [],
                 budget=Budget(budget, seeds, tuple(only or ())),
                 device=pick_device(device),
-                command=_command(),
+                command=typed_command(),
                 dry=dry_run,
             )
         except (Interrupted, KeyboardInterrupt):
-            typer.echo(f"stopped; the same command goes on:\n  {_command()}", err=True)
+            typer.echo(f"stopped; the same command goes on:\n  {typed_command()}", err=True)
             raise typer.Exit(130) from None
         typer.echo(text)
 
@@ -254,47 +254,8 @@ def download(
     ] = None,
 ) -> None:
     """Fetch a public dataset, verify and unpack it, or say how to come by it."""
-    with _explained():
+    with explained():
         from training.data.download import download as bring
         from training.data.sources import source_named
 
         typer.echo(f"done: {bring(source_named(name), to, archive)}. It is read with --data {to}")
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Errors that are meant for the user as one line; a missing torch as the command to install."""
-    try:
-        from service.errors import SuperbinError
-
-        try:
-            yield
-        except SuperbinError as error:
-            if _speaks():
-                typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(2) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in {"training", "service"}:
-            raise
-        typer.echo(
-            f"error: this command needs {error.name}, which is not installed. Install the training "
-            "packages: pip install -c constraints.txt -e '.[cpu,train]' in the repository",
-            err=True,
-        )
-        raise typer.Exit(2) from error
-
-
-def _speaks() -> bool:
-    """One of the processes that torchrun starts on a machine speaks for all of them."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
-def _tell_how_to_go_on(state: str) -> NoReturn:
-    command = _command() if "--resume" in sys.argv else f"{_command()} --resume"
-    if _speaks():
-        typer.echo(f"{state} To go on:\n  {command}", err=True)
-    raise typer.Exit(130)
-
-
-def _command() -> str:
-    return shlex.join(["superbin", *sys.argv[1:]])

@@ -60,6 +60,7 @@ def measure_unseen(
     seeds: int,
     superclass_map: Path | None,
     device: str,
+    shots: int = 0,
 ) -> list[dict[str, Any]]:
     """Measure each record, and the votes, on each fold; writes `unseen.json` to `out`.
 
@@ -69,6 +70,7 @@ def measure_unseen(
         reference: a fold file, or the name of a shipped one.
         records: of which the backbone (untrained), the method and the head's schedule are used.
         seeds: how many; the votes have none.
+        shots: photos of each held-out kind that are trained on after all.
 
     Returns:
         One row for each record, fold and seed.
@@ -92,7 +94,7 @@ def measure_unseen(
     if configs[0].data.hold_out is not None:
         raise ConfigError("expected records without data.hold_out: each fold holds out its own")
     data = read_photos_as(root, configs[0], superclass_map)
-    splits = {fold: hold_out(data, folds, fold) for fold in folds.held_out}
+    splits = {fold: hold_out(data, folds, fold, shots) for fold in folds.held_out}
     out.mkdir(parents=True, exist_ok=True)
     features, places = _features(configs[0], data, out, pick_device(device))
     rows = _Rows(out / RESULTS, folds, data, device)
@@ -105,7 +107,8 @@ def measure_unseen(
         for fold, held in splits.items():
             asked = _asked(held, features, places)
             for name, config, seed in jobs:
-                settings = config.model_dump(mode="json") if config else basis
+                settings = config.model_dump(mode="json") if config else dict(basis)
+                settings["shots"] = shots
                 if not rows.has(name, fold, seed, settings):
                     predict = (
                         VOTES[name](*asked.train, len(data.superclasses))
@@ -224,7 +227,7 @@ class _Rows:
         """Whether this was measured; a row of other settings is dropped."""
         key = (name, fold, seed)
         mine = [row for row in self.all if (row["record"], row["fold"], row["seed"]) == key]
-        if mine and mine[0]["settings"] != settings:
+        if mine and mine[0].get("settings") != settings:
             self.all.remove(mine[0])
             return False
         return bool(mine)

@@ -72,6 +72,24 @@ def test_photos_of_a_held_out_kind_are_unseen_whatever_their_split(
         assert list(held.split(split)) == kept
 
 
+def test_some_photos_of_a_held_out_kind_may_be_shown_but_not_more_than_half(
+    data: PhotoSet, fold_file: Path
+) -> None:
+    folds = read_folds(str(fold_file))
+    whole = hold_out(data, folds, "a")
+    each = Counter(photo.subclass for photo in whole.split("unseen"))
+    for shots in (1, 2, 100):
+        held = hold_out(data, folds, "a", shots)
+        shown = Counter(p.subclass for p in held.split("train")) - Counter(
+            p.subclass for p in whole.split("train")
+        )
+        assert shown == {kind: min(shots, count // 2) for kind, count in each.items()}
+        left = Counter(photo.subclass for photo in held.split("unseen"))
+        assert left == each - shown
+        assert hold_out(data, folds, "a", shots) == held
+        assert held.split("test") == whole.split("test")
+
+
 def test_a_record_holds_kinds_out_wherever_it_reads_photos(
     data: PhotoSet, fold_file: Path, tiny_config: Callable[..., Config]
 ) -> None:

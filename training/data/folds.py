@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.config import Config
+from training.data.photo import place
 from training.data.photos import SPLITS, Photo, PhotoSet, read_photos
 from training.errors import DataError
 
@@ -76,8 +77,12 @@ def read_folds(reference: str) -> Folds:
     return Folds(file.stem, kind_of, folds)
 
 
-def hold_out(data: PhotoSet, folds: Folds, fold: str) -> PhotoSet:
+def hold_out(data: PhotoSet, folds: Folds, fold: str, shots: int = 0) -> PhotoSet:
     """The same photos; those of the fold's kinds, whatever their split was, are now `unseen`.
+
+    Args:
+        shots: photos of each such kind, but not more than half of them, that are `train` after all:
+            those with the lowest hash of their path.
 
     Raises:
         DataError: where there is no such fold, its kinds are not in the data, or too little stays.
@@ -91,9 +96,16 @@ def hold_out(data: PhotoSet, folds: Folds, fold: str) -> PhotoSet:
             f"{data.root} has no photo of {', '.join(absent)}, which fold {fold} of {folds.name} "
             "holds out; folds go by the subclasses that the data name"
         )
-    held = set(folds.held_out[fold])
+    held = folds.held_out[fold]
+    shown: set[str] = set()
+    for kind in held:
+        mine = [photo for photo in data.photos if folds.kind(photo) == kind]
+        mine.sort(key=lambda photo: place(photo.path))
+        shown |= {photo.path for photo in mine[: min(shots, len(mine) // 2)]}
     photos = tuple(
-        replace(photo, split=UNSEEN) if folds.kind(photo) in held else photo
+        replace(photo, split="train" if photo.path in shown else UNSEEN)
+        if folds.kind(photo) in held
+        else photo
         for photo in data.photos
     )
     counts = Counter((photo.superclass, photo.split) for photo in photos)
