@@ -184,6 +184,10 @@ def unseen(
     shots: Annotated[
         int, typer.Option(min=0, help="Photos of each held-out kind that are shown after all.")
     ] = 0,
+    words: Annotated[
+        str | None,
+        typer.Option(help="ImageNet's classes by bin: a words file, or a shipped one (refuse)."),
+    ] = None,
     superclasses: MapOption = None,
     device: DeviceOption = "auto",
 ) -> None:
@@ -195,7 +199,9 @@ def unseen(
 
         keep_freed_memory()
         records = record or ["unseen-cross-entropy", "unseen-sclre"]
-        rows = measure_unseen(folds, data, out, records, set_, seeds, superclasses, device, shots)
+        rows = measure_unseen(
+            folds, data, out, records, set_, seeds, superclasses, device, shots, words
+        )
         typer.echo(write_unseen_report(rows, out))
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +31,15 @@ from training.errors import ConfigError
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel, build_model
 from training.optimise import build_optimiser, learning_rate_factor
-from training.outcome import Array, softmax
+from training.outcome import softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
-from training.votes import VOTES, Predict
+from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict, add_words, vote
+from training.words import Guide, read_words
 
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 RESULTS = "unseen.json"
 HEADS = ("cross_entropy", "sclre", "matching")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One fold: features [n, D] and superclasses [n] of what is trained on and what is asked."""
-
-    train: tuple[Tensor, Array]
-    unseen: tuple[Tensor, Array]
-    seen: tuple[Tensor, Array]
 
 
 def measure_unseen(
@@ -61,6 +52,7 @@ def measure_unseen(
     superclass_map: Path | None,
     device: str,
     shots: int = 0,
+    words: str | None = None,
 ) -> list[dict[str, Any]]:
     """Measure each record, and the votes, on each fold; writes `unseen.json` to `out`.
 
@@ -71,6 +63,8 @@ def measure_unseen(
         records: of which the backbone (untrained), the method and the head's schedule are used.
         seeds: how many; the votes have none.
         shots: photos of each held-out kind that are trained on after all.
+        words: a words file, or the name of a shipped one, to be measured alone, with matching, and
+            with each cross-entropy.
 
     Returns:
         One row for each record, fold and seed.
@@ -98,23 +92,36 @@ def measure_unseen(
     out.mkdir(parents=True, exist_ok=True)
     features, places = _features(configs[0], data, out, pick_device(device))
     rows = _Rows(out / RESULTS, folds, data, device)
+    told = read_words(words, data.superclasses) if words is not None else None
     jobs = [
         *((name, None, 0) for name in VOTES),
         *((config.name, config, seed) for config in configs for seed in range(seeds)),
     ]
+    if told is not None:
+        jobs += [(name, None, 0) for name in WORDED_VOTES]
+        plain = [config for config in configs if config.method == "cross_entropy"]
+        jobs += [(f"{c.name}{AND_WORDS}", c, seed) for c in plain for seed in range(seeds)]
     basis = configs[0].model_dump(mode="json", include={"backbone", "data"})
+    k = len(data.superclasses)
     with track(f"folds of {folds.name}", len(jobs) * len(splits)) as advance:
         for fold, held in splits.items():
             asked = _asked(held, features, places)
+            guide: Guide | None = None
+            if told is not None:
+                known = asked.as_they_are(asked.train[0])
+                guide = Guide(told, configs[0].backbone.name, known)
             for name, config, seed in jobs:
                 settings = config.model_dump(mode="json") if config else dict(basis)
                 settings["shots"] = shots
+                if told is not None and name.endswith(WORDS):
+                    settings["words"] = told.text
                 if not rows.has(name, fold, seed, settings):
-                    predict = (
-                        VOTES[name](*asked.train, len(data.superclasses))
-                        if config is None
-                        else _train_head(config, asked, len(data.superclasses), seed)
-                    )
+                    if config is None:
+                        predict = vote(name, asked, k, guide)
+                    else:
+                        predict = _train_head(config, asked, k, seed)
+                        if guide is not None and name.endswith(AND_WORDS):
+                            predict = add_words(predict, asked, guide)
                     figures = _figures(predict, asked, data.superclasses)
                     rows.add(name, fold, seed, settings, figures)
                 advance(1)
@@ -151,7 +158,8 @@ def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
         rows = torch.tensor([places[photo.path] for photo in photos])
         parts.append((features[rows], label_indices(photos, held)))
     mean, deviation = parts[0][0].mean(dim=0), parts[0][0].std(dim=0) + 1e-3
-    return Asked(*(((x - mean) / deviation, labels) for x, labels in parts))
+    train, unseen, seen = (((x - mean) / deviation, labels) for x, labels in parts)
+    return Asked(train, unseen, seen, mean, deviation)
 
 
 def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> Predict:

@@ -4,20 +4,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config import MatchingConfig
+from training.methods.matching import Matching
 from training.outcome import Array
+from training.words import Guide, blended, with_words
 
 NEIGHBOURS = 50
 PIECE = 1024  # photos that are compared with all others at once
 KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
 
+WORDS = "words"
+AND_WORDS = f" and {WORDS}"
+WORDED_VOTES = (WORDS, f"matching{AND_WORDS}")
+
 Predict = Callable[[Tensor], Array]
 """Features [n, D] to probabilities [n, K]."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One fold: features [n, D] and superclasses [n] of what is trained on and what is asked."""
+
+    train: tuple[Tensor, Array]
+    unseen: tuple[Tensor, Array]
+    seen: tuple[Tensor, Array]
+    mean: Tensor
+    deviation: Tensor
+
+    def as_they_are(self, standardised: Tensor) -> Tensor:
+        """Features before they were standardised by the train photos."""
+        return standardised * self.deviation + self.mean
 
 
 def _neighbours(known: Tensor, labels: Array, superclasses: int) -> Predict:
@@ -60,3 +83,29 @@ VOTES: dict[str, Callable[[Tensor, Array, int], Predict]] = {
     "neighbours": _neighbours,
     "kernel": _kernel,
 }
+
+
+def vote(name: str, asked: Asked, superclasses: int, guide: Guide | None) -> Predict:
+    """A row that nothing is trained for."""
+    if guide is None or name in VOTES:
+        return VOTES[name](*asked.train, superclasses)
+    if name == WORDS:
+        return lambda x: np.asarray(guide(asked.as_they_are(x)).double().numpy())
+    head = Matching(asked.train[0].shape[1], superclasses, MatchingConfig())
+    head.fill_bank(asked.train[0], torch.from_numpy(asked.train[1]))
+    temperature = float(head.log_temperature.detach().exp())
+
+    def predict(x: Tensor) -> Array:
+        weights = head.log_weights(x).double()
+        said = guide(asked.as_they_are(x)).double()
+        return np.asarray(with_words(weights, temperature, said).numpy())
+
+    return predict
+
+
+def add_words(predict: Predict, asked: Asked, guide: Guide) -> Predict:
+    def both(x: Tensor) -> Array:
+        said = guide(asked.as_they_are(x)).double()
+        return np.asarray(blended(torch.from_numpy(predict(x)), said).numpy())
+
+    return both

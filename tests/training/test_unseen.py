@@ -268,3 +268,30 @@ def test_the_shipped_records_share_a_backbone() -> None:
     assert one.backbone == other.backbone
     assert one.data == other.data
     assert parse_config(one.model_dump(mode="json")) == one
+
+
+def test_words_are_measured_alone_with_matching_and_with_cross_entropy(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    guide = tmp_path / "guide.toml"
+    guide.write_text(
+        '[superclasses]\namber = ["954 banana"]\ncobalt = ["440 bottle"]\nmoss = ["947 mushroom"]\n'
+    )
+    rows = measure_unseen(
+        str(fold_file),
+        data.root,
+        tmp_path / "out",
+        [record("cross_entropy"), record("sclre")],
+        None,
+        1,
+        None,
+        "cpu",
+        words=str(guide),
+    )
+    names = {row["record"] for row in rows} - set(VOTES)
+    worded = {name for name in names if name.endswith("words")}
+    assert worded == {"words", "matching and words", *(n for n in worded if "cross" in n)}
+    assert len(worded) == 3
+    assert len(names) == 5
+    for row in rows:
+        assert ("words" in row["settings"]) == row["record"].endswith("words")

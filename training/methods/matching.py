@@ -68,6 +68,14 @@ class Matching(nn.Module):
         logits = (weights @ bank_values).clamp(min=LEAST).log()
         return Answer(logits, z, weights, torch.zeros_like(z[:, 0]))
 
+    @torch.no_grad()
+    def log_weights(self, features: Tensor) -> Tensor:
+        """log of the sum of exp((cosine - 1) / T) over each superclass's items: [n, K]."""
+        scores = (self.represent(features) @ self.bank_keys.T - 1.0) / self.log_temperature.exp()
+        items = self.bank_values.argmax(dim=1)
+        each = [scores[:, items == k].logsumexp(dim=1) for k in range(self.superclasses)]
+        return torch.stack(each, dim=1)
+
     def represent(self, features: Tensor) -> Tensor:
         z: Tensor = F.normalize((features - self.mean) @ self.components, dim=1)
         return z
