@@ -6,13 +6,14 @@ every run, with the cells that are still empty, so that it can be looked at and 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from training import checkpoint
 from training.bank_curve import measure_bank_curve
 from training.config import record_changes
 from training.data.folds import read_photos_as
-from training.errors import RunError
+from training.errors import ConfigError, RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
@@ -44,6 +45,8 @@ def reproduce(
         ConfigError, DataError, RunError: as the runs do.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("reproduce is one process; torchrun starts superbin train")
     table = read_table(reference)
     runs = plan(table, out / RUNS, overrides, budget)
     chosen = _with_needed(runs, budget.only)

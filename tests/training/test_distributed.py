@@ -261,7 +261,8 @@ def test_torchrun_ends_with_one_run_folder_whose_model_evaluates(
     assert process.returncode == 0, errors
     assert [line.split(":")[0] for line in output.splitlines()] == ["step 3", "warning", "done"]
     names = {checkpoint.RECORD, checkpoint.CHECKPOINT, checkpoint.MODEL, checkpoint.HISTORY}
-    assert {file.name for file in out.iterdir()} == {*names, checkpoint.BAD_PHOTOS}
+    names |= {checkpoint.PICTURE, checkpoint.BAD_PHOTOS}
+    assert {file.name for file in out.iterdir()} == names
     assert checkpoint.read_record(out)["processes"] == 2
     assert measure(out, data, "test", None, "cpu").logits.shape == (6, 3)
 
