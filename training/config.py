@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from service.preprocess import Preprocessing
+from training import shipped
 from training.errors import ConfigError
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -204,16 +205,7 @@ def load_config(reference: str, overrides: list[str] | None = None) -> Config:
     Raises:
         ConfigError: for a missing file, bad TOML, an unknown key or a value out of range.
     """
-    path = Path(reference)
-    if not path.is_file():
-        path = CONFIGS / f"{reference.removesuffix('.toml')}.toml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.toml")))
-        raise ConfigError(f"expected a TOML file or one of {known}, got {reference!r}")
-    try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+    record = shipped.read(shipped.find(reference, CONFIGS, "a TOML file", ConfigError), ConfigError)
     for override in overrides or []:
         _apply(record, override)
     return parse_config(record)

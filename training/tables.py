@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from training import shipped
 from training.config import Config, load_config
 from training.errors import ConfigError
 
@@ -104,16 +104,9 @@ def read_table(reference: str) -> Table:
     Raises:
         ConfigError: where there is none, or it is not of the documented form.
     """
-    shipped = TABLES / f"{reference}.toml"
-    file = shipped if shipped.is_file() else Path(reference)
-    if not file.is_file():
-        known = ", ".join(sorted(one.stem for one in TABLES.glob("*.toml")))
-        raise ConfigError(f"expected a table's file or one of {known}, got {reference!r}")
+    file = shipped.find(reference, TABLES, "a table's file", ConfigError)
     try:
-        record = tomllib.loads(file.read_text(encoding="utf-8"))
-        table = Table.model_validate({"name": file.stem, **record})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from error
+        table = Table.model_validate({"name": file.stem, **shipped.read(file, ConfigError)})
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"]))

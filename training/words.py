@@ -12,13 +12,13 @@ them belong into which bin, a photo of a kind that no training photo resembles h
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from training import shipped
 from training.backbones.efficientnet_lite import pretrained_classifier
 from training.errors import ConfigError, DataError
 
@@ -43,17 +43,12 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
     Raises:
         DataError: where there is none, it is not of the documented form, or it has other bins.
     """
-    shipped = WORDS / f"{reference}.toml"
-    file = shipped if shipped.is_file() else Path(reference)
-    if not file.is_file():
-        known = ", ".join(sorted(one.stem for one in WORDS.glob("*.toml")))
-        raise DataError(f"expected a words file or one of {known}, got {reference!r}")
+    file = shipped.find(reference, WORDS, "a words file", DataError)
+    table = shipped.read(file, DataError).get("superclasses")
+    if not isinstance(table, dict):
+        raise DataError(f"{file}: expected a table [superclasses], got {table!r}")
     try:
-        text = file.read_text(encoding="utf-8")
-        table = tomllib.loads(text)["superclasses"]
         numbers = {name: [int(one.split()[0]) for one in words] for name, words in table.items()}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise DataError(f"{file}: expected a table [superclasses]: {error!r}") from error
     except (AttributeError, ValueError, IndexError, TypeError) as error:
         raise DataError(f'{file}: expected classes such as "720 pill bottle": {error}') from error
     if set(numbers) != set(superclasses):
@@ -66,7 +61,8 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
             if not 0 <= number < CLASSES:
                 raise DataError(f"{file}: expected numbers below {CLASSES}, got {number} in {name}")
             shares[number, k] = 1.0
-    return Words(text, shares / shares.sum(dim=1, keepdim=True).clamp(min=1.0))
+    each = shares / shares.sum(dim=1, keepdim=True).clamp(min=1.0)
+    return Words(file.read_text(encoding="utf-8"), each)
 
 
 class Guide:

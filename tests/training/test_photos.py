@@ -180,7 +180,7 @@ def test_a_map_elsewhere_regroups_the_same_folders(tmp_path: Path) -> None:
         (MAP.replace('"can"', '"can", "tea"'), "tea .*metal.*organic|tea .*organic.*metal"),
         ("superclasses = 3", r"expected a table \[superclasses\]"),
         ("[other]", r"expected a table \[superclasses\]"),
-        ("[superclasses", r"expected a table \[superclasses\]"),
+        ("[superclasses", "is not TOML"),
         ('[superclasses]\nmetal = [["can"]]', r"expected a table \[superclasses\]"),
         ('[superclasses]\nmetal = "can"', r"expected a table \[superclasses\]"),
     ],

@@ -39,7 +39,7 @@ def test_each_class_is_shared_by_its_bins(tmp_path: Path) -> None:
     ("before", "after", "told"),
     [
         ("[superclasses]", "[bins]", r"expected a table \[superclasses\]"),
-        ("[superclasses]", "[superclasses", r"expected a table \[superclasses\]"),
+        ("[superclasses]", "[superclasses", "is not TOML"),
         ("954 banana", "banana", 'classes such as "720 pill bottle"'),
         ('["440 beer bottle"]', "440", 'classes such as "720 pill bottle"'),
         ("954 banana", "1000 banana", "numbers below 1000, got 1000 in organic"),

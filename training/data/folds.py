@@ -13,11 +13,11 @@ subclass is a kind of its own. `folds` says which kinds each fold holds out.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from training import shipped
 from training.config import Config
 from training.data.photo import place
 from training.data.photos import SPLITS, Photo, PhotoSet, read_photos
@@ -51,15 +51,8 @@ def read_folds(reference: str) -> Folds:
     Raises:
         DataError: where there is none, or it is not of the documented form.
     """
-    shipped = FOLDS / f"{reference}.toml"
-    file = shipped if shipped.is_file() else Path(reference)
-    if not file.is_file():
-        known = ", ".join(sorted(one.stem for one in FOLDS.glob("*.toml")))
-        raise DataError(f"expected a fold file or one of {known}, got {reference!r}")
-    try:
-        record = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} is not TOML: {error}") from error
+    file = shipped.find(reference, FOLDS, "a fold file", DataError)
+    record = shipped.read(file, DataError)
     kinds, folds = _table(file, record, "kinds"), _table(file, record, "folds")
     if not folds or record.keys() - {"kinds", "folds"}:
         raise DataError(f"{file}: expected the tables folds and kinds, got {', '.join(record)}")

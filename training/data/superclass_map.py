@@ -7,9 +7,9 @@ recyclable = ["can", "newspaper"]
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
+from training import shipped
 from training.errors import DataError
 
 MAP = "superclasses.toml"
@@ -18,8 +18,7 @@ MAPS = Path(__file__).parent / "maps"
 
 def map_file(root: Path, given: Path | None) -> Path:
     """The map that was named, by its file or its name under `MAPS`; else the one in the folder."""
-    shipped = MAPS / f"{given}.toml"
-    return root / MAP if given is None else shipped if shipped.is_file() else given
+    return root / MAP if given is None else shipped.find(str(given), MAPS, "a map", DataError)
 
 
 def read_map(file: Path) -> dict[str, str]:
@@ -29,10 +28,7 @@ def read_map(file: Path) -> dict[str, str]:
         DataError: where the file is not of the documented form.
     """
     form = f'{file}: expected a table [superclasses] with lines name = ["subclass", ...]'
-    try:
-        record = tomllib.loads(file.read_text(encoding="utf-8"))["superclasses"]
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError) as error:
-        raise DataError(f"{form}: {error!r}") from error
+    record = shipped.read(file, DataError).get("superclasses")
     if not isinstance(record, dict):
         raise DataError(f"{form}, got {record!r}")
     owner: dict[str, str] = {}
