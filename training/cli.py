@@ -171,11 +171,17 @@ def compare(
 
 
 def unseen(
-    folds: Annotated[str, typer.Argument(help="A fold file, or the name of a shipped one.")],
+    folds: Annotated[
+        str, typer.Argument(help="refuse, refuse-tune, cifar100-4, or a fold file of your own.")
+    ],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for figures, table and picture.")],
     record: Annotated[
-        list[str] | None, typer.Option(help="A record to measure. Repeatable.")
+        list[str] | None,
+        typer.Option(
+            help="A record to measure, such as unseen-matching. Repeatable; "
+            "by default unseen-cross-entropy and unseen-sclre."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")

@@ -168,11 +168,16 @@ def _warn_of_chance(run: Run) -> None:
     if best < NEAR_CHANCE * chance:
         print(
             f"warning: after {run.progress.step} steps balanced accuracy on val is {best:.1%}, and "
-            f"guessing has {chance:.1%}. SCLRE begins slowly: give it some hundred steps "
-            "(train.epochs, a smaller train.batch); method = cross_entropy tells sooner what is in "
-            "the data",
+            f"guessing has {chance:.1%}. {_advice(run.config)}",
             flush=True,
         )
+
+
+def _advice(config: Config) -> str:
+    more = "give it some hundred steps (train.epochs, a smaller train.batch)"
+    if config.method != "sclre":
+        return f"If it was stopped short, {more}"
+    return f"SCLRE begins slowly: {more}; method = cross_entropy tells sooner what is in the data"
 
 
 def quick_bank(run: Run, model: SuperclassModel) -> None:

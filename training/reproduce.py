@@ -13,7 +13,7 @@ from training import checkpoint
 from training.bank_curve import measure_bank_curve
 from training.config import record_changes
 from training.data.folds import read_photos_as
-from training.errors import ConfigError, RunError
+from training.errors import ConfigError, DataError, RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
@@ -50,6 +50,13 @@ def reproduce(
     table = read_table(reference)
     runs = plan(table, out / RUNS, overrides, budget)
     chosen = _with_needed(runs, budget.only)
+    if not chosen:
+        raise ConfigError(
+            f"no cell of {table.name} matches {', '.join(budget.only)}; it has the rows "
+            f"{', '.join(table.rows)} and the columns {', '.join(table.columns)}"
+        )
+    if not data.is_dir():
+        raise DataError(f"expected a folder of photos, got {data}, which is none")
     out.mkdir(parents=True, exist_ok=True)
     for run in chosen:
         print(f"{_state(out / RUNS / run.folder):>8}  {run.config.name}, seed {run.seed}")

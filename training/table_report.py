@@ -187,9 +187,13 @@ def _note(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
     }
     return (
         f"In per cent, mean ± standard deviation over seeds. Record `{table.record}` with "
-        f"{budget.share:.3g} of its epochs; {', '.join(sorted(networks))}; checkpoints chosen on "
+        f"{_share_of_epochs(budget)} epochs; {', '.join(sorted(networks))}; checkpoints chosen on "
         f"val. Bank: as it is served. Batch protocol: the paper's, each photo in sight of 63 "
         f"others of test, BatchNorm in evaluation mode. {len(done)} of {len(runs)} runs are done"
         + (f", on {', '.join(sorted(machines))}" if machines else "")
-        + ". Empty cells: the same command fills them."
+        + ". Empty cells have not been run."
     )
+
+
+def _share_of_epochs(budget: Budget) -> str:
+    return "all of its" if budget.share == 1.0 else f"{budget.share:.3g} of its"

@@ -17,7 +17,7 @@ from training import checkpoint
 from training.cli import register
 from training.config import load_config
 from training.data.photos import MAPS
-from training.errors import ConfigError, RunError
+from training.errors import ConfigError, DataError, RunError
 from training.fit import Interrupted
 from training.reproduce import reproduce
 from training.table_report import report_of
@@ -280,3 +280,14 @@ def test_a_run_that_is_done_but_was_made_by_another_record_is_not_passed_off_as_
     checkpoint.write_json(folder / checkpoint.RECORD, record)
     with pytest.raises(RunError, match=r"another record: train\.momentum was 0\.5 and is 0\.9"):
         fill(table, data, out, budget)
+
+
+def test_a_wish_that_no_cell_matches_is_told_and_a_missing_folder_too(
+    table: Path, data: Path, tmp_path: Path
+) -> None:
+    nothing = Budget(seeds=1, only=("georg fake",))
+    with pytest.raises(ConfigError, match=r"no cell of tiny-table matches georg fake; .*GEORGE"):
+        fill(table, data, tmp_path / "out", nothing, dry=True)
+    with pytest.raises(DataError, match=r"expected a folder of photos, got .*nowhere"):
+        fill(table, tmp_path / "nowhere", tmp_path / "out", dry=True)
+    assert not (tmp_path / "out").exists()
