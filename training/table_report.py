@@ -100,7 +100,7 @@ def _answers(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
     for name in names:
         line[f"{name}, paper"] = paper.get(name)
         line[name] = _over_seeds([_answered(report, table.asked, name) for report in reports])
-    return [line] if line else []
+    return [line]
 
 
 def _bank_curve(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
