@@ -106,7 +106,9 @@ def _with_needed(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
         for run in runs
         if not only or any(part.lower() in f"{run.row} {run.column}".lower() for part in only)
     }
-    wanted |= {run.needs for run in runs if run.folder in wanted and run.needs is not None}
+    for run in reversed(runs):  # what is begun with stands above, and may begin with another
+        if run.folder in wanted:
+            wanted |= set(run.needs)
     return list({run.folder: run for run in runs if run.folder in wanted}.values())
 
 

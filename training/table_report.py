@@ -16,7 +16,6 @@ from training.tables import Budget, Run, Table
 RUNS = "runs"
 SPLIT = "test"
 BANK_CURVE = "bank-curve.json"
-EMPTY = ""
 
 Line = dict[str, Any]
 Reports = list[dict[str, Any]]
@@ -168,7 +167,7 @@ def _markdown(lines: list[Line]) -> str:
 def _cell(head: str, value: Any) -> str:
     """Shares as per cent; the paper's figures are per cent already."""
     if value is None:
-        return EMPTY
+        return ""
     if isinstance(value, dict):
         spread = "" if value["deviation"] is None else f" ± {100 * value['deviation']:.1f}"
         return f"{100 * value['mean']:.1f}{spread}"

@@ -86,7 +86,7 @@ class Run:
     Attributes:
         superclasses: the map, for `superbin train --superclasses`.
         folder: name below the results folder; runs of one record share it over tables.
-        needs: folder of the run that has to be finished before.
+        needs: folders of the runs that have to be finished before.
     """
 
     row: str
@@ -95,7 +95,7 @@ class Run:
     superclasses: str
     config: Config
     folder: str
-    needs: str | None
+    needs: tuple[str, ...]
 
 
 def read_table(reference: str) -> Table:
@@ -164,7 +164,7 @@ def plan(table: Table, results: Path, overrides: list[str], budget: Budget) -> l
                 # Named without the place of the results, which may be moved.
                 folder = _folder(_record(table, settings + named, budget, title), superclasses)
                 config = _record(table, settings + placed, budget, title)
-                needs = next(iter(firsts.values()), None)
+                needs = tuple(firsts.values())
                 run = Run(name, column, seed, superclasses, config, folder, needs)
                 runs[name, column, seed] = run
     return list(runs.values())
