@@ -7,6 +7,7 @@ the usual case, everything here gives back what it was given.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,11 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
+# Imported before the processes meet, and for that reason only: its functions take the group that is
+# there as they are defined for the default of an argument, and one that they have taken is never
+# closed (DistributedDataParallel imports it as well, but later).
+import torch.distributed.nn.functional
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -56,6 +62,9 @@ def processes() -> Iterator[None]:
     try:
         yield
     finally:
+        # gloo's threads end with the last reference to the group, of which a DDP model in a cycle
+        # holds one. A thread that outlives the interpreter aborts the process now and then.
+        gc.collect()
         dist.destroy_process_group()
 
 

@@ -267,6 +267,36 @@ def test_torchrun_ends_with_one_run_folder_whose_model_evaluates(
     assert measure(out, data, "test", None, "cpu").logits.shape == (6, 3)
 
 
+AFTERWARDS = """
+import sys
+from pathlib import Path
+
+from service.cli import main
+
+try:
+    main(["train", *sys.argv[1:]])
+except SystemExit as end:
+    assert not end.code
+names = sorted((task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir())
+print("threads:", *[name for name in names if "gloo" in name], flush=True)
+"""
+
+
+def test_no_thread_of_the_process_group_outlives_training(
+    make_dataset: DatasetMaker, tiny_record: RecordMaker, tmp_path: Path
+) -> None:
+    """One that did would abort the process, now and then, as the interpreter goes away."""
+    record, script = tmp_path / "tiny.toml", tmp_path / "afterwards.py"
+    record.write_text(toml(tiny_record(backbone={"pretrained": True}, train={"epochs": 1})))
+    script.write_text(AFTERWARDS)
+    arguments = [record, "--data", make_dataset(), "--out", tmp_path / "run", "--device", "cpu"]
+    done = subprocess.run(
+        [*TORCHRUN, str(script), *map(str, arguments)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "threads:" in line] == ["threads:"] * 2
+
+
 def test_torchrun_hands_sigterm_on_and_what_is_saved_can_be_finished(
     make_dataset: DatasetMaker, tiny_record: RecordMaker, tmp_path: Path
 ) -> None:
