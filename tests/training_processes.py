@@ -5,6 +5,7 @@ The jobs live in a module of their own because a spawned process imports them by
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -50,6 +51,7 @@ def _work(rank: int, folder: Path, job: Job, arguments: tuple[Any, ...]) -> None
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES)
     torch.save(job(*arguments), folder / f"{rank}.pt")
     dist.barrier()
+    gc.collect()  # see training.distributed
     dist.destroy_process_group()
 
 
