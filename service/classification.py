@@ -15,7 +15,7 @@ from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.preprocess import Pixels, decode
 from service.results import classification
 from service.schemas import Classification
-from service.sessions import open_sessions
+from service.sessions import Sessions, open_sessions
 from service.settings import Settings
 
 
@@ -42,16 +42,17 @@ def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileR
     """
     path = resolve_bundle(settings.models_dir, settings.models[0])
     sessions = open_sessions(settings, path)
+    return (_classify(sessions, photo, settings) for photo in photos)
+
+
+def _classify(sessions: Sessions, photo: Path, settings: Settings) -> FileResult:
     classifier = sessions.alone or sessions.first
-    return (_classify(classifier, photo, settings) for photo in photos)
-
-
-def _classify(classifier: Classifier, photo: Path, settings: Settings) -> FileResult:
     try:
         pixels = _read(classifier, photo, settings)
         answers = classifier.run(pixels[np.newaxis])
         manifest = classifier.bundle.manifest
-        return FileResult(str(photo), answer=classification(manifest, answers, photo.name))
+        doubts = sessions.doubts.of(pixels, answers.embedding)
+        return FileResult(str(photo), answer=classification(manifest, answers, photo.name, doubts))
     except SuperbinError as error:
         return FileResult(str(photo), error=str(error))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
-from service.schemas import Classification, Decision, Embedding, Reference
+from service.schemas import Classification, Decision, Doubt, Embedding, Reference
 
 DIGITS = 6  # what float32 holds; more would be noise
 
@@ -20,13 +21,16 @@ class InferenceError(SuperbinError):
     reason = "inference"
 
 
-def classification(manifest: Manifest, answers: Answers, filename: str | None) -> Classification:
+def classification(
+    manifest: Manifest, answers: Answers, filename: str | None, doubts: Sequence[Doubt] = ()
+) -> Classification:
     """Say what a lone row of answers means.
 
     Args:
         manifest: of the bundle that answered.
         answers: of exactly one photo, N = 1.
         filename: echoed.
+        doubts: of `service.doubts`; with any a person has to look.
 
     Raises:
         InferenceError: where the graph gave something that is no number.
@@ -46,7 +50,8 @@ def classification(manifest: Manifest, answers: Answers, filename: str | None) -
         superclass=superclass,
         confidence=confidence,
         probabilities=probabilities,
-        decision=_decision(manifest, confidence),
+        decision="manual" if doubts else _decision(manifest, confidence),
+        doubts=list(doubts),
         references=_references(manifest, answers),
         self_weight=_round(answers.self_weight[0]),
     )

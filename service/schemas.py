@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Decision = Literal["sort", "manual"]
+Reason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
 class _Answer(BaseModel):
@@ -41,6 +42,15 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Doubt(_Answer):
+    """Why a photo is no good ground for a decision, whatever the model says of it."""
+
+    reason: Reason
+    detail: str = Field(description="What was measured and what is needed.")
+    measure: float = Field(description="What was measured.")
+    limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
+
+
 class Classification(_Answer):
     """The answer for one photo."""
 
@@ -49,7 +59,11 @@ class Classification(_Answer):
     confidence: float = Field(description="Calibrated probability of `superclass`.")
     probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
     decision: Decision = Field(
-        description="`sort` where the confidence reaches the model's threshold, else `manual`."
+        description="`sort` where the confidence reaches the model's threshold and nothing is "
+        "doubted, else `manual`."
+    )
+    doubts: list[Doubt] = Field(
+        default=[], description="What speaks against the photo; empty for a good one."
     )
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")

@@ -8,7 +8,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
+from service.schemas import Reason
 
 PREFIX = "SUPERBIN_"
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
@@ -42,6 +43,27 @@ def default_models_dir() -> Path:
     """`models` beside the `service` package where that exists, else in the working directory."""
     beside = Path(__file__).resolve().parent.parent / "models"
     return beside if beside.is_dir() else Path("models")
+
+
+def read_doubts(text: str) -> dict[Reason, float | None]:
+    """Reasons to doubt a photo, each with the limit that was set for it or None.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    known = get_args(Reason)
+    limits: dict[Reason, float | None] = {}
+    for part in [] if text.strip() == "none" else text.split(","):
+        reason, _, limit = (word.strip() for word in part.partition("="))
+        try:
+            limits[cast(Reason, reason)] = float(limit) if "=" in part else None
+        except ValueError:
+            reason = ""
+        if reason not in known:
+            raise ValueError(
+                f"expected none, or of {', '.join(known)}, each with or without =LIMIT"
+            )
+    return limits
 
 
 class Settings(BaseSettings):
@@ -96,6 +118,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Threads that decode photos; 0: each session decodes its own. By default 0 on "
         "a CPU, and the available cores beside a GPU.",
+    )
+
+    doubts: str = Field(
+        ",".join(get_args(Reason)),
+        description="Why a photo may be left to a person whatever the model says, by commas; none "
+        "for never. too_dark=60 sets a limit in place of the model's own.",
     )
 
     keys_file: Path | None = Field(
@@ -196,6 +224,12 @@ class Settings(BaseSettings):
             raise ValueError(f"expected {EXPECTED}")
         return device
 
+    @field_validator("doubts")
+    @classmethod
+    def _known_doubts(cls, doubts: str) -> str:
+        read_doubts(doubts)
+        return doubts
+
     @field_validator("cors_origins")
     @classmethod
     def _known_origins(cls, origins: str | None) -> str | None:
@@ -207,6 +241,11 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
         return tuple(one.strip() for one in self.model.split(","))
+
+    @property
+    def doubt_limits(self) -> dict[Reason, float | None]:
+        """`doubts`, one by one: the limit that was set, or None for the model's own."""
+        return read_doubts(self.doubts)
 
     @property
     def origins(self) -> tuple[str, ...]:

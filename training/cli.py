@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command()(reference)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
@@ -142,6 +143,21 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="The bundle: models/<name>/<version>.")],
+    data: DataOption,
+    accept: Annotated[
+        float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
+    ] = 0.99,
+    superclasses: MapOption = None,
+) -> None:
+    """Add to a bundle what it doubts photos by; superbin export has done it for new ones."""
+    with explained():
+        from training.reference import reference_bundle
+
+        reference_bundle(bundle, data, superclasses, accept)
 
 
 def bank_curve(

@@ -45,6 +45,7 @@ from training.graph import ServedGraph, write_graph
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
+from training.reference import add_references
 from training.self_test import self_test_photos, with_self_test
 from training.verify import check_against_model, check_invariance
 
@@ -152,6 +153,7 @@ def _fill(
     names = {v: MODEL if v == default else f"{v}.onnx" for v in (FP32, INT8)}
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
+    manifest = add_references(part, data)
     reports = {split: summarise(measured[default, split]) for split in outcomes}
     shown = SPLITS[-1] if SPLITS[-1] in outcomes else SPLITS[0]
     draw_report(measured[default, shown], part)

@@ -72,7 +72,7 @@ async def embed(request: Request) -> Response:
 
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
-    answer = classification(photos.model.manifest, outcome.answers, upload.filename)
+    answer = classification(photos.model.manifest, outcome.answers, upload.filename, outcome.doubts)
     photos.admitted.held.metrics.prediction(answer)
     return answer
 
