@@ -56,12 +56,13 @@ def read_doubts(text: str) -> dict[Reason, float | None]:
     for part in [] if text.strip() == "none" else text.split(","):
         reason, _, limit = (word.strip() for word in part.partition("="))
         try:
-            limits[cast(Reason, reason)] = float(limit) if "=" in part else None
+            value = float(limit) if "=" in part else None
         except ValueError:
-            reason = ""
-        if reason not in known:
+            value = math.nan
+        limits[cast(Reason, reason)] = value
+        if reason not in known or not math.isfinite(value or 0.0):
             raise ValueError(
-                f"expected none, or of {', '.join(known)}, each with or without =LIMIT"
+                f"expected none, or some of {', '.join(known)}, each with or without =LIMIT"
             )
     return limits
 

@@ -23,6 +23,13 @@ const IN_WORDS = {
   stopping: "The service is restarting. Try again in a moment.",
   unreachable: "The service cannot be reached. Are you online?",
 };
+const DOUBTED = {
+  too_dark: "It is too dark: take it again with more light.",
+  too_bright: "Much of it is overexposed: take it again with less light.",
+  blurred: "It is blurred: hold still and take it again.",
+  empty: "There seems to be nothing on it.",
+  unfamiliar: "It is like nothing that the model knows, and may be no refuse.",
+};
 const PASSING = new Set([
   "queue_full", "too_slow", "deadline", "rate_limited", "stopping", "unreachable", "inference",
   "internal_server_error",
@@ -106,13 +113,16 @@ export function showAnswer(body, result, name) {
       "div",
       "",
       element("p", "bin", bin),
-      element("p", "sure", `${percent(result.confidence)} sure`),
+      element("p", "sure", `${percent(result.confidence)} sure${doubted.length ? ", if it were a good photo of refuse" : ""}`),
     ),
   );
   const needed = threshold === null ? "" : ` It takes ${percent(threshold)} to sort without asking.`;
+  const doubted = result.doubts.map((doubt) => DOUBTED[doubt.reason] ?? `${doubt.detail}.`);
   const sentence = sort
     ? `Sure enough to sort: put it in “${bin}”.`
-    : `Not sure enough to sort: let a person look at it first.${needed}`;
+    : doubted.length
+      ? `${doubted.join(" ")} Or let a person look at it.`
+      : `Not sure enough to sort: let a person look at it first.${needed}`;
   const ranked = Object.entries(result.probabilities).sort((a, b) => b[1] - a[1]);
   const shares = ranked.map(([superclass, share]) =>
     shareRow(element("span", "", title(superclass)), share, share, colourOf(superclass)),

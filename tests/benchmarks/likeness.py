@@ -20,7 +20,9 @@ BOOTSTRAPS = 500
 SERIES = re.compile(r"left|right|before|after|copy|[\W\d_]+|[-_][ld]$")
 
 
-def statistics(items: Array, labels: npt.NDArray[np.int64], chosen_t: float) -> dict[str, Statistic]:
+def statistics(
+    items: Array, labels: npt.NDArray[np.int64], chosen_t: float
+) -> dict[str, Statistic]:
     """By name, for a bank of items [M, E] with superclasses [M]; the chosen one is named so."""
     superclasses = np.unique(labels)
     means = np.stack([items[labels == k].mean(axis=0) for k in superclasses])

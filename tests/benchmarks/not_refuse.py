@@ -3,10 +3,10 @@
     python -m tests.benchmarks.pictures PICTURES
     python -m tests.benchmarks.not_refuse models/refuse/2 --data DIR --pictures PICTURES --out OUT
 
-A statistic and its temperature were chosen on val and one half of the pictures (by the hash of their
-names); everything that is printed is of test and the other half, unless it says other. `--features`
-adds the backbone's pooled features, which takes another pass over the bank; `--cifar FOLDER` the
-test photos of CIFAR-100 (`cifar-100-binary`), enlarged.
+The statistic and its temperature were chosen on val and one half of the pictures (by the hash of
+their names); everything that is printed is of test and the other half, unless it says other.
+`--features` adds the backbone's pooled features, which takes another pass over the bank; `--cifar
+FOLDER` the test photos of CIFAR-100 (`cifar-100-binary`), enlarged.
 """
 
 from __future__ import annotations
@@ -265,7 +265,9 @@ def by_features(
         return np.concatenate(rows).reshape(len(rows), -1).astype(float)
 
     spec = bundle.manifest.preprocessing
-    splits = {s: open_store(data.root, data.split(s), spec).pixels for s in ("train", "val", "test")}
+    splits = {
+        s: open_store(data.root, data.split(s), spec).pixels for s in ("train", "val", "test")
+    }
     train = features(splits["train"])
     mean, deviation = train.mean(axis=0), train.std(axis=0) + 1e-3
 
@@ -381,7 +383,9 @@ def print_tables(report: dict[str, Any]) -> None:
             f"| {one['doubted']['any']:.0%} | {one['sorted_before']:.0%}, {one['sorted']:.0%} |"
         )
     for strength, one in report["surfaces"].items():
-        print(f"surface {strength}: {one['doubted']}, {one['sorted_before']:.0%}, {one['sorted']:.0%}")
+        print(
+            f"surface {strength}: {one['doubted']}, {one['sorted_before']:.0%}, {one['sorted']:.0%}"
+        )
 
 
 def _row(one: dict[str, Any]) -> str:

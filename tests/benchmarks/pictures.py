@@ -4,9 +4,8 @@
 
 Debian's packages are fetched by `apt-get download` and not installed; photos also come from the
 wheels of scikit-image, scikit-learn and matplotlib. Near-duplicates are left out (256-bit dHash,
-distance at most 12, as in the refuse data), so that each picture is a source of its own. DEST gets a
-folder for each group; which is which, and why some count apart, is said in `GROUPS`. PACKAGES keeps
-what was fetched and unpacked for the next time.
+distance at most 12, as in the refuse data). DEST gets a folder for each group; which is which is
+said in `GROUPS`. PACKAGES keeps what was fetched and unpacked for the next time.
 """
 
 from __future__ import annotations
