@@ -103,6 +103,8 @@ function shareRow(label, share, width, colour) {
 export function showAnswer(body, result, name) {
   const bin = title(result.superclass);
   const sort = result.decision === "sort";
+  const doubted = result.doubts.map((doubt) => DOUBTED[doubt.reason] ?? `${doubt.detail}.`);
+  const sure = `${percent(result.confidence)} sure${doubted.length ? ", if the photo were good" : ""}`;
   const chip = element("span", "chip", binIcon());
   chip.style.setProperty("--bin", colourOf(result.superclass));
   const verdict = element(
@@ -113,11 +115,10 @@ export function showAnswer(body, result, name) {
       "div",
       "",
       element("p", "bin", bin),
-      element("p", "sure", `${percent(result.confidence)} sure${doubted.length ? ", if it were a good photo of refuse" : ""}`),
+      element("p", "sure", sure),
     ),
   );
   const needed = threshold === null ? "" : ` It takes ${percent(threshold)} to sort without asking.`;
-  const doubted = result.doubts.map((doubt) => DOUBTED[doubt.reason] ?? `${doubt.detail}.`);
   const sentence = sort
     ? `Sure enough to sort: put it in “${bin}”.`
     : doubted.length
