@@ -13,16 +13,16 @@ from service.bundle import Bundle, Manifest
 from service.familiarity import Familiarity, Floats, read_familiarity
 from service.preprocess import Pixels
 from service.quality import Quality, measure
-from service.schemas import Doubt, Reason
+from service.schemas import Doubt, DoubtReason
 
-Limits = Mapping[Reason, float]
-MEASURED_AS: dict[Reason, str] = {  # of `Quality`
+Limits = Mapping[DoubtReason, float]
+MEASURED_AS: dict[DoubtReason, str] = {  # of `Quality`
     "too_dark": "light",
     "too_bright": "clipped",
     "blurred": "sharpness",
     "empty": "contrast",
 }
-IN_WORDS: dict[Reason, str] = {
+IN_WORDS: dict[DoubtReason, str] = {
     "too_dark": "expected bright parts of a luminance of {limit:.0f} of 255 or more, got "
     "{measure:.0f}",
     "too_bright": "expected at most {limit:.1%} of the pixels overexposed, got {measure:.1%}",
@@ -74,7 +74,7 @@ class Doubts:
         ]
         return [(doubt,) if doubt else () for doubt in found]
 
-    def _doubt(self, reason: Reason, value: float) -> Doubt | None:
+    def _doubt(self, reason: DoubtReason, value: float) -> Doubt | None:
         limit = self.limits.get(reason)
         if limit is None:
             return None
@@ -92,7 +92,7 @@ class Doubts:
 NONE = Doubts({})
 
 
-def open_doubts(bundle: Bundle, wanted: Mapping[Reason, float | None]) -> Doubts:
+def open_doubts(bundle: Bundle, wanted: Mapping[DoubtReason, float | None]) -> Doubts:
     """What a bundle doubts, of the reasons that are wanted; a limit given here counts first.
 
     Raises:
@@ -107,9 +107,9 @@ def open_doubts(bundle: Bundle, wanted: Mapping[Reason, float | None]) -> Doubts
     return Doubts(limits, read_familiarity(bundle) if "unfamiliar" in limits else None)
 
 
-def own_limits(manifest: Manifest) -> dict[Reason, float]:
+def own_limits(manifest: Manifest) -> dict[DoubtReason, float]:
     """The limits that a bundle brings."""
-    limits: dict[Reason, float] = {}
+    limits: dict[DoubtReason, float] = {}
     if quality := manifest.quality:
         limits |= {
             "too_dark": quality.least_light,

@@ -20,7 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from service.schemas import Classification, Reason
+from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -85,7 +85,7 @@ class Metrics:
             ("reason",),
             registry=registry,
         )
-        for reason in get_args(Reason):
+        for reason in get_args(DoubtReason):
             self._doubts.labels(reason)
         self._confidence = Histogram(
             "superbin_confidence",
@@ -142,6 +142,24 @@ class Metrics:
             ("model", "outcome"),
             registry=registry,
         )
+        self._sorted = Counter(
+            "superbin_sorted_total",
+            "Photos by site and bin; where a person has to look, the first reason why.",
+            ("site", "bin", "reason"),
+            registry=registry,
+        )
+        self._alerts = Counter(
+            "superbin_hazard_alerts_total",
+            "Photos on which there may be something hazardous.",
+            ("site",),
+            registry=registry,
+        )
+        self._site_loads = Counter(
+            "superbin_site_loads_total",
+            "Site files that were taken over, or refused, while serving.",
+            ("outcome",),
+            registry=registry,
+        )
         self._ready = Gauge(
             "superbin_ready",
             "1 from warm-up to shutdown, else 0.",
@@ -150,6 +168,7 @@ class Metrics:
         )
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
+            self._site_loads.labels(outcome)
         # Looked up once, since that costs more than to observe.
         self._predicted = cache(self._predictions.labels)
         self._confident = cache(self._confidence.labels)
@@ -186,6 +205,13 @@ class Metrics:
         self._confident(result.superclass).observe(result.confidence)
         for doubt in result.doubts:
             self._doubts.labels(doubt.reason).inc()
+        if (sorting := result.sorting) is not None:
+            self._into(sorting.site, sorting.bin, sorting.reasons[0] if sorting.reasons else "")
+            if sorting.alert:
+                self._alerts.labels(sorting.site).inc()
+
+    def _into(self, site: str, choice: str, reason: str) -> None:
+        self._sorted.labels(site, choice, reason).inc()
 
     def rejection(self, reason: str) -> None:
         """Count a refused photo or request."""
@@ -216,6 +242,14 @@ class Metrics:
     def load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a model that was loaded, or refused, while serving."""
         self._loads.labels(outcome).inc()
+
+    def site_load(self, outcome: Literal["loaded", "refused"]) -> None:
+        """Count a site file that was taken over, or refused, while serving."""
+        self._site_loads.labels(outcome).inc()
+
+    def site(self, name: str) -> None:
+        """Publish a site, so that its alerts count from 0."""
+        self._alerts.labels(name)
 
     def shadow(self, model: str, outcome: str, photos: int) -> None:
         """Count photos that a shadow saw, or had to skip."""

@@ -16,7 +16,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
-from service.schemas import Reason
+from service.schemas import DoubtReason
+from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
@@ -45,21 +46,21 @@ def default_models_dir() -> Path:
     return beside if beside.is_dir() else Path("models")
 
 
-def read_doubts(text: str) -> dict[Reason, float | None]:
+def read_doubts(text: str) -> dict[DoubtReason, float | None]:
     """Reasons to doubt a photo, each with the limit that was set for it or None.
 
     Raises:
         ValueError: with what was expected.
     """
-    known = get_args(Reason)
-    limits: dict[Reason, float | None] = {}
+    known = get_args(DoubtReason)
+    limits: dict[DoubtReason, float | None] = {}
     for part in [] if text.strip() == "none" else text.split(","):
         reason, _, limit = (word.strip() for word in part.partition("="))
         try:
             value = float(limit) if "=" in part else None
         except ValueError:
             value = math.nan
-        limits[cast(Reason, reason)] = value
+        limits[cast(DoubtReason, reason)] = value
         if reason not in known or not math.isfinite(value or 0.0):
             raise ValueError(
                 f"expected none, or some of {', '.join(known)}, each with or without =LIMIT"
@@ -93,7 +94,18 @@ class Settings(BaseSettings):
     watch_s: float = Field(
         10.0,
         ge=0.0,
-        description="Seconds between looks for newer versions in the folder; 0 never looks.",
+        description="Seconds between looks for newer models and changed site files in the folders; "
+        "0 never looks.",
+    )
+    sites_dir: Path = Field(
+        SHIPPED_SITES,
+        description="Folder of site files, which say what goes into which bin; by default those "
+        "that Superbin brings.",
+    )
+    site: str | None = Field(
+        None,
+        description="Site whose rules hold where neither the request nor its key names one; "
+        "without one such photos get a superclass and no bin.",
     )
     variant: str | None = Field(
         None, description="Which of the bundle's graphs to run; by default the bundle's own choice."
@@ -122,7 +134,7 @@ class Settings(BaseSettings):
     )
 
     doubts: str = Field(
-        ",".join(get_args(Reason)),
+        ",".join(get_args(DoubtReason)),
         description="Why a photo may be left to a person whatever the model says, by commas; none "
         "for never. too_dark=60 sets a limit in place of the model's own.",
     )
@@ -244,7 +256,7 @@ class Settings(BaseSettings):
         return tuple(one.strip() for one in self.model.split(","))
 
     @property
-    def doubt_limits(self) -> dict[Reason, float | None]:
+    def doubt_limits(self) -> dict[DoubtReason, float | None]:
         """`doubts`, one by one: the limit that was set, or None for the model's own."""
         return read_doubts(self.doubts)
 

@@ -17,7 +17,7 @@ from service.errors import BundleError
 from service.familiarity import Familiarity, read_items
 from service.preprocess import decode
 from service.quality import Quality
-from service.schemas import Reason
+from service.schemas import DoubtReason
 from service.settings import SettingsError, load_settings, read_doubts
 from tests.integration.server import ROOT
 from tests.tiny_bundle import ITEMS, SIZE, WIDTH, add_limits, write_bundle
@@ -161,7 +161,7 @@ def test_the_bundled_models_doubt_none_of_the_photos_that_come_with_them(version
     bundle = open_bundle(ROOT / "models" / "refuse" / version)
     assert bundle.manifest.quality
     assert bundle.manifest.familiarity
-    known: set[Reason] = set(open_doubts(bundle, ALL).limits)
+    known: set[DoubtReason] = set(open_doubts(bundle, ALL).limits)
     assert known == set(ALL)
     settings = load_settings(models_dir=ROOT / "models", model=f"refuse/{version}")
     photos = [
