@@ -1,0 +1,148 @@
+"""Chunks to tables on the machines of a Ray cluster, a core or a GPU for each chunk.
+
+Rows come back to the process that was started, which alone writes: what a worker needs is this
+package, the models folder and the photos under the same paths.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from service.bulk.local import Seen, Station
+from service.bulk.plan import Plan, model_of
+from service.catalogue import open_bundle
+from service.devices import CPU
+from service.errors import BulkError, SuperbinError
+from service.settings import Settings
+
+LOCAL = "local"  # a cluster of this machine's cores, for as long as the command runs
+RETRIES = 3  # of a chunk whose worker died
+AHEAD = 1.25  # chunks at hand for each that runs, so that no worker waits
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know to answer; the same for every chunk."""
+
+    bundle: Path
+    model: str  # Model, as JSON
+    settings: str  # Settings, as JSON
+    folder: Path  # what relative paths are relative to
+
+
+class Cluster:
+    """A connection to Ray."""
+
+    def __init__(self, ray: Any, job: Job) -> None:
+        gpus = 0 if Settings.model_validate_json(job.settings).device == CPU else 1
+        self._ray, self._job = ray, ray.put(job)
+        options = {"num_gpus": 1} if gpus else {"num_cpus": 1}
+        self._kind = "GPU" if gpus else "CPU"
+        self._task = ray.remote(max_retries=RETRIES, **options)(answer_chunk)
+
+    def tables(
+        self, plan: Plan, folder: Path, chunks: Sequence[int], stop: Sequence[int], seen: Seen
+    ) -> Generator[tuple[int, pa.Table], None, None]:
+        """Each chunk and its rows, as they are done.
+
+        Raises:
+            BulkError: where a chunk's worker died again and again.
+            SuperbinError: where the model is not the same, or not there, on a machine.
+        """
+        to_do = iter(chunks)
+        running: dict[Any, int] = {}
+        while True:
+            while not stop and len(running) < self._room():
+                if (chunk := next(to_do, None)) is None:
+                    break
+                running[self._task.remote(self._job, plan.paths(folder, chunk))] = chunk
+            if not running:
+                return
+            (done,), _ = self._ray.wait(list(running), num_returns=1)
+            chunk = running.pop(done)
+            rows = self._rows(done, plan, chunk)
+            seen(len(rows), len(rows) - rows["error"].null_count)
+            yield chunk, rows
+
+    def _room(self) -> int:
+        return max(2, int(AHEAD * self._ray.cluster_resources().get(self._kind, 1)))
+
+    def _rows(self, done: Any, plan: Plan, chunk: int) -> pa.Table:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(done)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, SuperbinError):
+                raise error.cause from None
+            raise
+        except errors.RayError as error:
+            first = chunk * plan.chunk
+            raise BulkError(
+                f"the workers of chunk {chunk} (photos {first:,} to {first + plan.size(chunk):,} "
+                f"of the run) died {RETRIES + 1} times: {error}"
+            ) from error
+
+
+def answer_chunk(job: Job, photos: list[str]) -> pa.Table:
+    """What a worker does."""
+    station = _station(job)
+    (rows,) = station.tables(iter([photos]), [len(photos)], job.folder, lambda n, bad: None)
+    return rows
+
+
+@lru_cache(maxsize=1)
+def _station(job: Job) -> Station:
+    """Opened once in each worker's process.
+
+    Raises:
+        BundleError, ProviderError: where the model cannot run there.
+        BulkError: where it is not the one that the run was begun with.
+    """
+    settings = Settings.model_validate_json(job.settings)
+    found = model_of(open_bundle(job.bundle), settings.variant)
+    if found.model_dump_json() != job.model:
+        raise BulkError(f"{job.bundle} on {os.uname().nodename} is another model than here")
+    return Station(job.bundle, settings)
+
+
+@contextmanager
+def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Iterator[Cluster]:
+    """Join a cluster, or start one on this machine.
+
+    Args:
+        address: of a cluster (`host:6379`, `ray://host:10001`, `auto`), or `local`.
+        bundle: the model's folder.
+        plan: of the run.
+        settings: of this process; on CPUs a worker has one core of them.
+
+    Raises:
+        BulkError: where Ray is not installed, or there is no cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told
+    try:
+        import ray
+    except ImportError as error:
+        raise BulkError(
+            "--ray needs Ray, which is not installed. Install the extra `ray`: "
+            "pip install -c constraints.txt -e '.[bulk,ray]' in the repository"
+        ) from error
+    own = {"num_cpus": settings.threads, "include_dashboard": False} if address == LOCAL else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="warning", **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise BulkError(f"expected a Ray cluster at {address!r}: {error}") from error
+    one_core = settings.model_copy(update={"threads": 1, "decode_workers": None})
+    here = one_core if settings.device == CPU else settings
+    job = Job(bundle.resolve(), plan.model.model_dump_json(), here.model_dump_json(), Path.cwd())
+    try:
+        yield Cluster(ray, job)
+    finally:
+        ray.shutdown()
