@@ -134,9 +134,13 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
             "--ray needs Ray, which is not installed. Install the extra `ray`: "
             "pip install -c constraints.txt -e '.[bulk,ray]' in the repository"
         ) from error
-    own = {"num_cpus": settings.threads, "include_dashboard": False} if address == LOCAL else {}
+    own: dict[str, Any] = {}
+    if address == LOCAL:
+        # Ray's workers would give way to all other processes: here they are the work.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        own = {"num_cpus": settings.threads, "include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="warning", **own)
+        ray.init(address=address, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BulkError(f"expected a Ray cluster at {address!r}: {error}") from error
     one_core = settings.model_copy(update={"threads": 1, "decode_workers": None})
