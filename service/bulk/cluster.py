@@ -7,6 +7,7 @@ package, the models folder and the photos under the same paths.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from service.settings import Settings
 
 LOCAL = "local"  # a cluster of this machine's cores, for as long as the command runs
 RETRIES = 3  # of a chunk whose worker died
+CONNECT_S = 10.0
 AHEAD = 1.25  # chunks at hand for each that runs, so that no worker waits
 
 
@@ -134,6 +136,7 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
             "--ray needs Ray, which is not installed. Install the extra `ray`: "
             "pip install -c constraints.txt -e '.[bulk,ray]' in the repository"
         ) from error
+    _check_listening(address)
     own: dict[str, Any] = {}
     if address == LOCAL:
         # Ray's workers would give way to all other processes: here they are the work.
@@ -150,3 +153,18 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
         yield Cluster(ray, job)
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself would try for minutes.
+
+    Raises:
+        BulkError: where nobody listens there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # a word of Ray's own
+    try:
+        socket.create_connection((host, int(port)), CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise BulkError(f"expected a Ray cluster at {address!r}: {error}") from error

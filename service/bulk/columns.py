@@ -7,19 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Literal, Union, get_args, get_origin
 
+import pyarrow as pa
 from pydantic import BaseModel
 
 from service.classification import FileResult
-from service.errors import BulkError
 from service.schemas import Classification
-
-try:
-    import pyarrow as pa
-except ImportError as error:
-    raise BulkError(
-        "Parquet files need pyarrow, which is not installed. Install the extra `bulk`: "
-        "pip install -c constraints.txt -e '.[bulk]' in the repository"
-    ) from error
 
 PROBABILITIES = "probabilities"
 PROBABILITY = "probability_"  # and the superclass: a column each
