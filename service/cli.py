@@ -75,8 +75,8 @@ def classify(
         Path | None, typer.Option(help="Parquet file to write, for any number of photos.")
     ] = None,
     chunk: Annotated[
-        int, typer.Option(min=1, help="With --out: photos in each part that is kept.")
-    ] = 2048,
+        int | None, typer.Option(min=1, help="With --out: photos in each part that is kept.")
+    ] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="With --out: forget what was done before.")
     ] = False,
@@ -96,9 +96,9 @@ def classify(
         settings = load_settings(model=model, models_dir=models_dir, device=device)
         if out is None:
             _classify_few(photos, settings, json)
-        from service.bulk.run import BulkConfig
+        from service.bulk.run import CHUNK, BulkConfig
 
-        config = BulkConfig(tuple(photos), out, chunk=chunk, restart=restart, ray=ray)
+        config = BulkConfig(tuple(photos), out, chunk or CHUNK, restart, ray)
         _classify_many(config, settings, json)
     except SuperbinError as error:
         _fail(str(error))

@@ -20,7 +20,7 @@ import pyarrow as pa
 from service.bulk.local import Seen, Station
 from service.bulk.plan import Plan, model_of
 from service.catalogue import open_bundle
-from service.devices import CPU
+from service.devices import CPU, session_devices
 from service.errors import BulkError, SuperbinError
 from service.settings import Settings
 
@@ -44,10 +44,11 @@ class Cluster:
     """A connection to Ray."""
 
     def __init__(self, ray: Any, job: Job) -> None:
-        gpus = 0 if Settings.model_validate_json(job.settings).device == CPU else 1
+        """Over an initialised `ray`."""
+        on_cpu = Settings.model_validate_json(job.settings).device == CPU
         self._ray, self._job = ray, ray.put(job)
-        options = {"num_gpus": 1} if gpus else {"num_cpus": 1}
-        self._kind = "GPU" if gpus else "CPU"
+        self._kind = "CPU" if on_cpu else "GPU"
+        options = {"num_cpus": 1} if on_cpu else {"num_gpus": 1}
         self._task = ray.remote(max_retries=RETRIES, **options)(answer_chunk)
 
     def tables(
@@ -146,13 +147,19 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
         ray.init(address=address, log_to_driver=False, logging_level="error", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BulkError(f"expected a Ray cluster at {address!r}: {error}") from error
-    one_core = settings.model_copy(update={"threads": 1, "decode_workers": None})
-    here = one_core if settings.device == CPU else settings
-    job = Job(bundle.resolve(), plan.model.model_dump_json(), here.model_dump_json(), Path.cwd())
+    told = _for_a_worker(settings).model_dump_json()
+    job = Job(bundle.resolve(), plan.model.model_dump_json(), told, Path.cwd())
     try:
         yield Cluster(ray, job)
     finally:
         ray.shutdown()
+
+
+def _for_a_worker(settings: Settings) -> Settings:
+    """One core, or the one GPU that Ray lets a worker see."""
+    kind = session_devices(settings.device)[0].partition(":")[0]
+    alone = {"threads": 1, "decode_workers": None} if kind == CPU else {}
+    return settings.model_copy(update={"device": kind, **alone})
 
 
 def _check_listening(address: str) -> None:

@@ -150,10 +150,13 @@ def _answer(
         bad += of_them_bad
         advance(photos)
 
+    def state() -> str:
+        return f"{bad:,} bad" + (", stopping once what was begun is written" if stop else "")
+
     with ExitStack() as stack:
         rows = _source(config, plan, bundle, settings, stack)
         stop = stack.enter_context(stop_requested())
-        tracked = track("photos", plan.photos, plan.photos - left, lambda: f"{bad:,} bad")
+        tracked = track("photos", plan.photos, plan.photos - left, state)
         advance = stack.enter_context(tracked)
         for chunk, table in stack.enter_context(closing(rows(to_do, stop, seen))):
             write_part(parts_folder(config.out), plan, chunk, table)

@@ -16,6 +16,7 @@ from service.classification import Answering, FileResult
 from service.classifier import Answers, Classifier
 from service.errors import SuperbinError
 from service.preprocess import Pixels
+from service.results import InferenceError
 from service.sessions import Sessions
 
 ON_A_CORE = 4  # photos that a thread takes at once, and runs one by one
@@ -56,7 +57,7 @@ class Stream:
             folder: what relative ones are relative to.
 
         Raises:
-            Exception: what ONNX Runtime raises; a bad photo is a result.
+            InferenceError: where the model fails; a bad photo is a result.
         """
         runners = ThreadPoolExecutor(self._runners)
         decoders = ThreadPoolExecutor(self._decoders) if self._decoders else None
@@ -86,7 +87,7 @@ class Stream:
     def _told(self, session: Classifier, photo: str, found: Pixels | Bad) -> FileResult:
         if isinstance(found, Bad):
             return FileResult(photo, error=found.error)
-        return self._answered(photo, session.run(found[np.newaxis]))
+        return self._answered(photo, _run(session, found[np.newaxis]))
 
     def _together(
         self, group: Sequence[str], reading: Sequence[Future[Pixels | Bad]]
@@ -96,7 +97,7 @@ class Stream:
         if good:
             session = self._idle.get()
             try:
-                answers = session.run(np.stack(good))
+                answers = _run(session, np.stack(good))
             finally:
                 self._idle.put(session)
         row, results = 0, []
@@ -121,3 +122,10 @@ class Stream:
             return Bad(str(error))
         except MemoryError:
             return Bad("this photo could not be processed: there is not enough memory")
+
+
+def _run(session: Classifier, images: Pixels) -> Answers:
+    try:
+        return session.run(images)
+    except Exception as error:  # the pybind exceptions share no narrower base
+        raise InferenceError(f"the model failed: {error}") from error
