@@ -12,11 +12,14 @@ import numpy as np
 from service.bundle import Manifest, resolve_bundle
 from service.classifier import Answers, Classifier
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
+from service.languages import pick_language
 from service.preprocess import PhotoLimits, Pixels, decode
-from service.results import classification
+from service.results import Sorted, classification
 from service.schemas import Classification
 from service.sessions import open_sessions
 from service.settings import Settings
+from service.sites import SUFFIX, SiteError, find_sites
+from service.sorting import read_rules
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Answering:
 
     manifest: Manifest
     limits: PhotoLimits
+    by: Sorted | None = None
 
     def read(self, photo: Path) -> Pixels:
         """A file as the model sees it.
@@ -68,20 +72,55 @@ class Answering:
         Raises:
             InferenceError: where the graph gave something that is no number.
         """
-        return classification(self.manifest, answers, name)
+        return classification(self.manifest, answers, name, self.by)
 
 
-def classify_files(photos: Sequence[Path], settings: Settings) -> Iterator[FileResult]:
+def classify_files(
+    photos: Sequence[Path], settings: Settings, language: str | None = None
+) -> Iterator[FileResult]:
     """Classify files in order; the model is loaded before this returns.
 
+    Args:
+        photos: the files.
+        settings: model, devices, limits and site.
+        language: of the bins' names, where the settings name a site.
+
     Raises:
-        BundleError, ProviderError: where it cannot be.
+        BundleError, ProviderError, SiteError, SiteUnfit: where it cannot be.
     """
+    by = sorted_by(settings, language)
     path = resolve_bundle(settings.models_dir, settings.models[0])
     sessions = open_sessions(settings, path)
     classifier = sessions.alone or sessions.first
-    answering = Answering(classifier.bundle.manifest, settings.photo_limits)
+    answering = answering_for(classifier.bundle.manifest, settings, by)
     return (_classify(classifier, photo, answering) for photo in photos)
+
+
+def answering_for(manifest: Manifest, settings: Settings, by: Sorted | None) -> Answering:
+    """How files are answered by this model.
+
+    Raises:
+        SiteUnfit: where the site's rules do not fit it.
+    """
+    if by:
+        by.rules.sorter(manifest.superclasses)
+    return Answering(manifest, settings.photo_limits, by)
+
+
+def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
+    """The rules of the settings' site, if they name one.
+
+    Raises:
+        SiteError: where they cannot be used.
+    """
+    if settings.site is None:
+        return None
+    file = settings.sites_dir / f"{settings.site}{SUFFIX}"
+    if not file.is_file():
+        known = ", ".join(one.stem for one in find_sites(settings.sites_dir)) or "none"
+        raise SiteError(f"expected a site of {known}, got {settings.site!r}")
+    rules = read_rules(file)
+    return Sorted(rules, pick_language(language, rules.site.languages))
 
 
 def _classify(classifier: Classifier, photo: Path, answering: Answering) -> FileResult:

@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 import pyarrow as pa
 
 from service.bulk.local import Seen, Station
-from service.bulk.plan import Plan, model_of
+from service.bulk.plan import Plan, model_of, told_site
 from service.catalogue import open_bundle
 from service.devices import CPU, session_devices
 from service.errors import BulkError, SuperbinError
+from service.results import Sorted
 from service.settings import Settings
 
 LOCAL = "local"  # a cluster of this machine's cores, for as long as the command runs
@@ -38,6 +39,8 @@ class Job:
     model: str  # Model, as JSON
     settings: str  # Settings, as JSON
     folder: Path  # what relative paths are relative to
+    site: str | None = None  # tells `by` from others
+    by: Sorted | None = field(default=None, compare=False)
 
 
 class Cluster:
@@ -113,11 +116,13 @@ def _station(job: Job) -> Station:
     found = model_of(open_bundle(job.bundle), settings.variant)
     if found.model_dump_json() != job.model:
         raise BulkError(f"{job.bundle} on {os.uname().nodename} is another model than here")
-    return Station(job.bundle, settings)
+    return Station(job.bundle, settings, job.by)
 
 
 @contextmanager
-def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Iterator[Cluster]:
+def connected(
+    address: str, bundle: Path, plan: Plan, settings: Settings, by: Sorted | None = None
+) -> Iterator[Cluster]:
     """Join a cluster, or start one on this machine.
 
     Args:
@@ -125,6 +130,7 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
         bundle: the model's folder.
         plan: of the run.
         settings: of this process; on CPUs a worker has one core of them.
+        by: a site's rules; workers need not have its file.
 
     Raises:
         BulkError: where Ray is not installed, or there is no cluster.
@@ -148,7 +154,8 @@ def connected(address: str, bundle: Path, plan: Plan, settings: Settings) -> Ite
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise BulkError(f"expected a Ray cluster at {address!r}: {error}") from error
     told = _for_a_worker(settings).model_dump_json()
-    job = Job(bundle.resolve(), plan.model.model_dump_json(), told, Path.cwd())
+    model, site = plan.model.model_dump_json(), told_site(by)
+    job = Job(bundle.resolve(), model, told, Path.cwd(), site, by)
     try:
         yield Cluster(ray, job)
     finally:

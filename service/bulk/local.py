@@ -13,7 +13,8 @@ from service.bulk.columns import schema, table
 from service.bulk.inputs import in_groups
 from service.bulk.plan import Plan
 from service.bulk.stream import Stream
-from service.classification import Answering, FileResult
+from service.classification import FileResult, answering_for
+from service.results import Sorted
 from service.sessions import open_sessions
 from service.settings import Settings
 
@@ -24,17 +25,17 @@ Seen = Callable[[int, int], None]  # photos and bad ones among them
 class Station:
     """An open model, and the rows that it gives."""
 
-    def __init__(self, bundle: Path, settings: Settings) -> None:
+    def __init__(self, bundle: Path, settings: Settings, by: Sorted | None = None) -> None:
         """Open the sessions, which takes a second.
 
         Raises:
-            BundleError, ProviderError: where they cannot be.
+            BundleError, ProviderError, SiteUnfit: where they cannot be.
         """
         sessions = open_sessions(settings, bundle, alone=False)
         manifest = sessions.first.bundle.manifest
         self.schema = schema(manifest.superclasses)
         self._model = f"{manifest.name}/{manifest.version}"
-        answering = Answering(manifest, settings.photo_limits)
+        answering = answering_for(manifest, settings, by)
         self._stream = Stream(sessions, answering, settings.max_batch)
 
     def tables(

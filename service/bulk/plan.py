@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from service.bulk.inputs import Inputs
 from service.bundle import MANIFEST, Bundle, sha256_of
 from service.errors import BulkError
+from service.results import Sorted
 from service.settings import Settings
 
 PLAN = "plan.json"
@@ -81,11 +82,13 @@ class Asked:
     model: Model
     settings: Settings
     chunk: int
+    by: Sorted | None = None
 
     @property
     def answering(self) -> dict[str, Any]:
-        """The settings that an answer follows from."""
-        return {name: getattr(self.settings, name) for name in ANSWERS_FOLLOW_FROM}
+        """The settings that an answer follows from, and a site's rules."""
+        found = {name: getattr(self.settings, name) for name in ANSWERS_FOLLOW_FROM}
+        return found | {"site": told_site(self.by)}
 
     def check_same(self, plan: Plan) -> None:
         """That this goes on with a run, and is not about something else.
@@ -130,6 +133,14 @@ def model_of(bundle: Bundle, variant: str | None) -> Model:
         sha256=sha256_of(bundle.model_path(chosen)),
         manifest_sha256=sha256_of(bundle.path / MANIFEST),
     )
+
+
+def told_site(by: Sorted | None) -> str | None:
+    """Which rules, to the byte, and in which language."""
+    if by is None:
+        return None
+    site = by.rules.site
+    return f"{site.site} {site.version} ({by.rules.digest}, {by.language})"
 
 
 def make_plan(asked: Asked, folder: Path) -> Plan:

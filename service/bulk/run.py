@@ -29,6 +29,7 @@ from service.bulk.parts import (
 from service.bulk.plan import Asked, Plan, make_plan, model_of, read_plan
 from service.bundle import Bundle, resolve_bundle
 from service.catalogue import open_bundle
+from service.classification import answering_for, sorted_by
 from service.errors import BulkError
 from service.interruption import stop_requested
 from service.progress import track
@@ -47,6 +48,7 @@ class BulkConfig:
         chunk: photos in each part.
         restart: forget what was done before, and a result that is there.
         ray: address of a Ray cluster, or `local`; None is this process alone.
+        language: of the bins' names, where the settings name a site.
     """
 
     given: tuple[str, ...]
@@ -54,6 +56,7 @@ class BulkConfig:
     chunk: int = CHUNK
     restart: bool = False
     ray: str | None = None
+    language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
     _check_out(config.out)
     inputs = Inputs(config.given)
     bundle = open_bundle(resolve_bundle(settings.models_dir, settings.models[0]))
-    asked = Asked(inputs, model_of(bundle, settings.variant), settings, config.chunk)
+    by = sorted_by(settings, config.language)
+    answering_for(bundle.manifest, settings, by)  # before anything is begun
+    asked = Asked(inputs, model_of(bundle, settings.variant), settings, config.chunk, by)
     folder, here = parts_folder(config.out), 0
     with locked(folder):
         plan = _plan(config, asked)
@@ -97,7 +102,7 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
             to_do = [chunk for chunk in plan.chunks if not is_done(folder, plan, chunk)]
             here = sum(map(plan.size, to_do))
             if to_do:
-                _answer(config, plan, to_do, bundle, settings)
+                _answer(config, plan, to_do, bundle, asked)
             merge(folder, plan, schema(bundle.manifest.superclasses), config.out)
         clear(folder)
     return _summary(config.out, here, time.monotonic() - started)
@@ -136,7 +141,7 @@ def _plan(config: BulkConfig, asked: Asked) -> Plan | None:
 
 
 def _answer(
-    config: BulkConfig, plan: Plan, to_do: Sequence[int], bundle: Bundle, settings: Settings
+    config: BulkConfig, plan: Plan, to_do: Sequence[int], bundle: Bundle, asked: Asked
 ) -> None:
     """Write the parts that are missing.
 
@@ -154,7 +159,7 @@ def _answer(
         return f"{bad:,} bad" + (", stopping once what was begun is written" if stop else "")
 
     with ExitStack() as stack:
-        rows = _source(config, plan, bundle, settings, stack)
+        rows = _source(config, plan, bundle, asked, stack)
         stop = stack.enter_context(stop_requested())
         tracked = track("photos", plan.photos, plan.photos - left, state)
         advance = stack.enter_context(tracked)
@@ -168,15 +173,15 @@ def _answer(
 Rows = Callable[[Sequence[int], Sequence[int], Seen], Generator[tuple[int, pa.Table], None, None]]
 
 
-def _source(
-    config: BulkConfig, plan: Plan, bundle: Bundle, settings: Settings, stack: ExitStack
-) -> Rows:
+def _source(config: BulkConfig, plan: Plan, bundle: Bundle, asked: Asked, stack: ExitStack) -> Rows:
     """Where rows come from, (chunks, stop, seen) to (chunk, rows): this process, or a cluster."""
     folder = parts_folder(config.out)
     if config.ray is not None:
-        cluster = stack.enter_context(connected(config.ray, bundle.path, plan, settings))
+        cluster = stack.enter_context(
+            connected(config.ray, bundle.path, plan, asked.settings, asked.by)
+        )
         return lambda chunks, stop, seen: cluster.tables(plan, folder, chunks, stop, seen)
-    station = Station(bundle.path, settings)
+    station = Station(bundle.path, asked.settings, asked.by)
     return lambda chunks, stop, seen: on_this_machine(station, plan, folder, chunks, stop, seen)
 
 

@@ -101,10 +101,27 @@ def test_rows_say_what_the_command_says_without_a_file(folder: Path) -> None:
         if row["error"]:
             assert line == {"error": row["error"]}
             continue
+        assert row["sorting"] is None
         assert row.pop("error") is None
         for superclass, value in line.pop("probabilities").items():
             assert row.pop(f"probability_{superclass}") == value
         assert row == line
+
+
+def test_a_sites_rules_are_part_of_a_row_and_of_what_a_run_is(folder: Path) -> None:
+    site = ["--site", "german-household", "--language", "de"]
+    classify("photos", *site)
+    paths = [f"photos/{name}" for name in IN_ORDER]
+    lines = runner.invoke(cli.app, ["classify", *paths, *site, "--json"]).stdout.splitlines()
+    for row, line in zip(rows(), map(json.loads, lines), strict=True):
+        if row["error"] is None:
+            found = row["sorting"] | {"probabilities": dict(row["sorting"]["probabilities"])}
+            assert found == line["sorting"]
+            assert row["decision"] == line["decision"]
+    assert "whole already" in classify("photos", *site).stderr
+    assert "is there already" in classify("photos", *site[:-1], "en", status=1).stderr
+    refused = classify("photos", "--site", "nowhere", "--restart", status=1)
+    assert "expected a site of" in refused.stderr
 
 
 def test_batches_of_decoding_threads_say_the_same(
