@@ -147,7 +147,9 @@ def ceiling(photos: Sequence[str], bundle: Bundle, threads: int) -> Way:
 
 def loop(photos: Sequence[str], bundle: Bundle, out: Path) -> Way:
     """What one writes in five minutes: photo by photo, a session with its defaults."""
-    session = ort.InferenceSession(str(bundle.model_path()))
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(bundle.model_path()), options)
     spec = bundle.manifest.preprocessing
 
     def way() -> None:
