@@ -26,7 +26,7 @@ from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
-from service.routes import classify, health, inference_protocol, metrics, models, page
+from service.routes import classify, drift, health, inference_protocol, metrics, models, page
 from service.serving import Serving
 from service.settings import Settings
 from service.tracing import open_provider, telemetry
@@ -34,7 +34,7 @@ from service.tracing import open_provider, telemetry
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (classify, models, inference_protocol, health, metrics, page)
+FAMILIES = (classify, drift, models, inference_protocol, health, metrics, page)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -82,6 +82,7 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     keys = read_keys(settings.keys_file)
     registry = Registry(settings, measures)
     await registry.start()
+    measures.drift(registry.drift_readings)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
         max_photos=settings.max_queue,

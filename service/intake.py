@@ -18,6 +18,7 @@ from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.settings import Settings
+from service.tags import UNTOLD, Tags, read_tags
 from service.uploads import Announced, Upload, announce, receive
 
 UNWATCHED_S = 0.02
@@ -34,6 +35,7 @@ class Admitted:
     model: LoadedModel
     place: Place
     announced: Announced
+    tags: Tags
 
     def settle(self, photos: int, nbytes: int) -> None:
         """Say what really came.
@@ -66,11 +68,13 @@ def admitted(
         announce: reads what the headers tell of the body.
 
     Raises:
-        SuperbinError: of `service.keys`, `.quota`, `.registry` and `.admission`, or of `announce`.
+        SuperbinError: of `service.keys`, `.quota`, `.tags`, `.registry` and `.admission`, or of
+            `announce`.
     """
     held = serving(request)
     client = identify(request)
     held.quota.check(client)
+    tags = read_tags(request.query_params) if request.scope["query_string"] else UNTOLD
     announced = announce(request, held.settings)
     with (
         held.registry.find(model).lease() as chosen,
@@ -78,7 +82,7 @@ def admitted(
             chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
         ) as place,
     ):
-        yield Admitted(held, request, client, chosen, place, announced)
+        yield Admitted(held, request, client, chosen, place, announced, tags)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.drift import Reading
+from service.drift_metrics import DriftGauges
 from service.schemas import Classification
 from service.sessions import Sessions
 
@@ -134,6 +136,8 @@ class Metrics:
             ("model", "outcome"),
             registry=registry,
         )
+        self._drift = DriftGauges(registry, self.shared)
+        self._drift_source: Callable[[], Iterable[tuple[str, Reading]]] = tuple
         self._ready = Gauge(
             "superbin_ready",
             "1 from warm-up to shutdown, else 0.",
@@ -189,8 +193,13 @@ class Metrics:
         """Ask this how fast photos are answered whenever it is to be known."""
         self._sources.append((self._drain_rate, photos_per_second))
 
+    def drift(self, readings: Callable[[], Iterable[tuple[str, Reading]]]) -> None:
+        """Ask this for models' names and their readings whenever they are to be known."""
+        self._drift_source = readings
+
     def refresh(self) -> None:
         """Write down what has to be asked for; other workers scrape what was written last."""
+        self._drift.publish(self._drift_source())
         for gauge, source in self._sources:
             gauge.set(source())
 

@@ -74,6 +74,8 @@ async def embed(request: Request) -> Response:
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
     answer = classification(photos.model.manifest, outcome.answers, upload.filename)
     photos.admitted.held.metrics.prediction(answer)
+    if photos.model.drift:
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return answer
 
 

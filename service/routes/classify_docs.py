@@ -17,6 +17,7 @@ from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
 from service.registry import ModelUnknown
 from service.schemas import Line
+from service.tags import NAMES, TAG, TagMalformed
 from service.uploads import FIELD, MULTIPART, SHORTEST_TIMEOUT_S, TIMEOUT, RequestSlow
 
 NDJSON = "application/x-ndjson"
@@ -48,6 +49,7 @@ _REQUEST_BODY: dict[str, Any] = {
     },
 }
 
+_TAG = {"type": "string", "pattern": f"^{TAG.pattern}$"}
 # Described here and read from the request: FastAPI's own way costs a tenth of a millisecond.
 _PARAMETERS: list[dict[str, Any]] = [
     {
@@ -56,6 +58,15 @@ _PARAMETERS: list[dict[str, Any]] = [
         "description": "`name` or `name/version`; by default the first one served.",
         "schema": {"type": "string"},
     },
+    *(
+        {
+            "name": name,
+            "in": "query",
+            "description": f"The {name} that the photos come from; see `GET /v1/drift`.",
+            "schema": _TAG,
+        }
+        for name in NAMES
+    ),
     {
         "name": TIMEOUT,
         "in": "header",
@@ -116,7 +127,7 @@ def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
 def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The answer in both forms, and what all of these routes may refuse."""
     content = {"application/json": {"example": example}, NDJSON: {"schema": schema_of(Line)}}
-    shared = refusals(*KEY_REFUSALS, ModelUnknown)
+    shared = refusals(*KEY_REFUSALS, ModelUnknown, TagMalformed)
     return (
         {200: {"description": "One result per photo", "content": content}}
         | shared
