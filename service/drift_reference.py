@@ -74,7 +74,7 @@ def read_reference(bundle: Bundle) -> DriftReference | None:
     try:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {field.name: stored[field.name] for field in fields(DriftReference)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: expected the arrays of a drift reference: {error}") from error
     reference = DriftReference(**arrays)
     _check(file, reference, len(bundle.manifest.superclasses))
