@@ -29,6 +29,7 @@ CHECK_EVERY = 10  # photos
 LEAST_SHARE = 0.4  # of the window; before so many photos there is no score
 SUREST = 1e-4  # below 1; what is nearer differs from one processor to the next
 NAMED = 0.3  # least cosine with a signature for it to be named
+NEAR = 0.1  # and what the second may be below the first
 
 Doubles = npt.NDArray[np.float64]
 
@@ -149,11 +150,12 @@ class Window:
         if not len(signatures) or not length:
             return "photos look otherwise to the model"
         cosines = signatures @ moved / length
-        best = int(cosines.argmax())
-        if cosines[best] < NAMED:
+        best = float(cosines.max())
+        if best < NAMED:
             return "photos look otherwise to the model, in no way that has a name"
-        words = self._reference.words[best]
-        return f"photos look otherwise to the model, most like {words} ({cosines[best]:.2f})"
+        near = [row for row in np.argsort(-cosines)[:2] if cosines[row] > best - NEAR]
+        named = " or ".join(f"{self._reference.words[row]} ({cosines[row]:.2f})" for row in near)
+        return f"photos look otherwise to the model, most like {named}"
 
     def confidence_words(self) -> str:
         """What the model's confidence does."""

@@ -279,17 +279,20 @@ def with_signatures(
     photos: tuple[Photo, ...],
     random: Random,
 ) -> DriftReference:
-    """With the direction in which each of `CHANGES`, at its middle strength, moves the mean."""
+    """With the direction in which each of `CHANGES`, at its middle strength, moves the mean.
+
+    It moves from where these photos are unchanged: a few of val are not all of it.
+    """
 
     def take(number: int) -> Callable[[Image.Image, Random], bytes]:
         change = CHANGES[number]
         strength = change.strengths[len(change.strengths) // 2]
         return lambda image, source: encoded(change.apply(image, strength, source), 90)
 
-    takes = [take(number) for number in range(len(CHANGES))]
+    takes = [jittered, *(take(number) for number in range(len(CHANGES)))]
     looks = look(classifier, root, photos, takes, "drift signatures", random)
-    moved = (looks.embedding - reference.means[looks.superclass]).mean(axis=1)
-    signatures = moved @ reference.whitening
+    means = (looks.embedding - reference.means[looks.superclass]).mean(axis=1)
+    signatures = (means[1:] - means[0]) @ reference.whitening
     signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-12)
     words = np.array([change.words for change in CHANGES])
     return _replaced(reference, signatures=signatures.astype(np.float32), words=words)
