@@ -21,20 +21,30 @@ from service.access import Access
 from service.admission import Admission
 from service.direct import DirectRoutes
 from service.errors import ComeBackLater, SuperbinError
-from service.keys import KeyRefused, read_keys
+from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
-from service.routes import classify, drift, health, inference_protocol, metrics, models, page
+from service.routes import (
+    classify,
+    drift,
+    health,
+    inference_protocol,
+    metrics,
+    models,
+    page,
+    sites,
+)
+from service.rulebook import Rulebook
 from service.serving import Serving
-from service.settings import Settings
+from service.settings import Settings, SettingsError
 from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (classify, drift, models, inference_protocol, health, metrics, page)
+FAMILIES = (classify, drift, models, sites, inference_protocol, health, metrics, page)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -83,6 +93,8 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     registry = Registry(settings, measures)
     await registry.start()
     measures.drift(registry.drift_readings)
+    rulebook = Rulebook(settings.sites_dir, settings.site, measures)
+    _check_sites(rulebook, keys, registry)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
         max_photos=settings.max_queue,
@@ -92,14 +104,32 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     )
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
     quota = Quota(settings.rate_photos_s, burst)
-    return Serving(settings, measures, keys, quota, admission, registry)
+    return Serving(settings, measures, keys, quota, admission, registry, rulebook)
+
+
+def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
+    """What the settings and the keys name has to be there and to fit, before anybody asks.
+
+    Raises:
+        SettingsError: where it does not.
+    """
+    named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
+    for source, name in named.items():
+        try:
+            if rules := rulebook.find(name):
+                rules.sorter(registry.default.manifest.superclasses)
+        except SuperbinError as error:
+            raise SettingsError(f"{source}: {error}") from error
 
 
 @asynccontextmanager
 async def _serving(serving: Serving) -> AsyncIterator[None]:
     """Welcome requests; at the end answer what waits and let go."""
     registry = serving.registry
-    background = [asyncio.create_task(registry.watch())] if serving.settings.watch_s else []
+    watch_s = serving.settings.watch_s
+    background = [asyncio.create_task(registry.watch())] if watch_s else []
+    if watch_s:
+        background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
         background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
     serving.set_ready(True)

@@ -21,7 +21,9 @@ from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
+from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
+from service.sorting import SiteUnfit
 from service.tags import TagMalformed
 from service.tensors import TensorMalformed
 from service.uploads import (
@@ -59,6 +61,8 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
     ModelUnknown: (HTTPStatus.NOT_FOUND, "No such model is served"),
+    SiteUnknown: (HTTPStatus.NOT_FOUND, "No such site has rules here"),
+    SiteUnfit: (HTTPStatus.CONFLICT, "The site's rules do not fit the model"),
     ModelRefused: (HTTPStatus.CONFLICT, "The model is refused"),
     SeveralWorkers: (HTTPStatus.CONFLICT, "There are several workers"),
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),

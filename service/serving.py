@@ -11,6 +11,7 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.quota import Quota
 from service.registry import Registry
+from service.rulebook import Rulebook
 from service.settings import Settings
 from service.shadow import Shadow
 
@@ -25,6 +26,7 @@ class Serving:
     quota: Quota
     admission: Admission
     registry: Registry
+    rulebook: Rulebook
     shadow: Shadow | None = None
     ready: bool = False
 

@@ -44,6 +44,11 @@ def default_models_dir() -> Path:
     return beside if beside.is_dir() else Path("models")
 
 
+def default_sites_dir() -> Path:
+    """The site files that the package brings."""
+    return Path(__file__).resolve().parent / "rules"
+
+
 class Settings(BaseSettings):
     """Everything that can be set, each as `SUPERBIN_<NAME>`."""
 
@@ -70,7 +75,18 @@ class Settings(BaseSettings):
     watch_s: float = Field(
         10.0,
         ge=0.0,
-        description="Seconds between looks for newer versions in the folder; 0 never looks.",
+        description="Seconds between looks for newer models and changed site files in the folders; "
+        "0 never looks.",
+    )
+    sites_dir: Path = Field(
+        default_factory=default_sites_dir,
+        description="Folder of site files, which say what goes into which bin; by default those "
+        "that Superbin brings.",
+    )
+    site: str | None = Field(
+        None,
+        description="Site whose rules hold where neither the request nor its key names one; "
+        "without one such photos get a superclass and no bin.",
     )
     variant: str | None = Field(
         None, description="Which of the bundle's graphs to run; by default the bundle's own choice."
