@@ -17,7 +17,7 @@ from tests.integration.server import Server, running, until
 from tests.photo_factory import noise
 from tests.tiny_bundle import write_bundle
 
-TAGS = {"site": "plant", "line": "1", "camera": "left"}
+TAGS = {"site": "city-four-bins", "line": "1", "camera": "left"}
 ADMIN = {"authorization": "Bearer ops"}
 PHOTO = noise(0)
 
@@ -75,7 +75,7 @@ def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -
         assert {part["part"] for part in place["moved"]} == {"embedding", "confidence", "likeness"}
         assert len(place["confidence_shift"]) == 1
         assert (untold["site"], untold["line"], untold["camera"]) == (None, None, None)
-        labels = ("tiny", "plant", "1", "left")
+        labels = ("tiny", "city-four-bins", "1", "left")
         scores = series(client, "superbin_drift_score")
         assert scores[labels] == pytest.approx(place["score"], abs=1e-3)
         assert series(client, "superbin_drift_photos") == {labels: 60, ("tiny", "", "", ""): 10}
@@ -97,9 +97,9 @@ def test_tags_that_are_made_up_grow_nothing(folder: Path) -> None:
 
 
 def test_a_tag_that_is_no_word_is_refused(client: httpx.Client) -> None:
-    params = {"site": "no such/site"}
+    params = {"camera": "no such/camera"}
     answer = client.post("/v1/classify", params=params, content=PHOTO, headers=JPEG)
-    assert "no such/site" in problem(answer, 400, "malformed_tag")["detail"]
+    assert "no such/camera" in problem(answer, 400, "malformed_tag")["detail"]
 
 
 def test_a_swap_begins_anew_and_a_bundle_without_a_reference_is_not_watched(
@@ -116,7 +116,9 @@ def test_a_swap_begins_anew_and_a_bundle_without_a_reference_is_not_watched(
         assert places(client) == []
         assert series(client, "superbin_drift_photos") == {}
         send(client, 10, **TAGS)
-        assert series(client, "superbin_drift_photos") == {("tiny", "plant", "1", "left"): 10}
+        assert series(client, "superbin_drift_photos") == {
+            ("tiny", "city-four-bins", "1", "left"): 10
+        }
         client.post("/v1/models/tiny/load?version=3", headers=ADMIN).raise_for_status()
         send(client, 10, **TAGS)
         (model,) = client.get("/v1/drift").json()["models"]
@@ -154,7 +156,7 @@ def test_several_workers_are_scraped_as_one(folder: Path) -> None:
         while len(busy()) < 2 or asked < 40:
             ask()
             asked += 1
-        labels = ("tiny", "plant", "1", "left")
+        labels = ("tiny", "city-four-bins", "1", "left")
         until(
             lambda: series(client, "superbin_drift_photos").get(labels) == asked,
             "the photos of both",
