@@ -20,6 +20,7 @@ from service import __version__
 from service.access import Access
 from service.admission import Admission
 from service.direct import DirectRoutes
+from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
@@ -131,7 +132,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     if watch_s:
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
-        background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
+        background.append(asyncio.create_task(_keep_fresh(serving)))
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(
@@ -154,10 +155,12 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-async def _keep_fresh(measures: Metrics) -> None:
-    """For scrapes that another worker answers."""
+async def _keep_fresh(serving: Serving) -> None:
+    """For scrapes and questions that another worker answers."""
     while True:
-        measures.refresh()
+        serving.metrics.refresh()
+        if serving.metrics.folder:
+            share_report(serving.registry, serving.metrics.folder)
         await asyncio.sleep(REFRESH_S)
 
 

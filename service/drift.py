@@ -28,6 +28,7 @@ OTHER = Tags("other", "other", "other")
 CHECK_EVERY = 10  # photos
 LEAST_SHARE = 0.4  # of the window; before so many photos there is no score
 SUREST = 1e-4  # below 1; what is nearer differs from one processor to the next
+CALM = 0.8  # below it an alarm is over; between it and 1 it would begin and end by turns
 NAMED = 0.3  # least cosine with a signature for it to be named
 NEAR = 0.1  # and what the second may be below the first
 
@@ -208,7 +209,7 @@ class DriftMonitor:
     def _check(self, window: Window) -> None:
         """Log that an alarm begins, or ends."""
         scores = window.scores()
-        alarmed = bool(scores.max() >= 1.0)
+        alarmed = bool(scores.max() >= (CALM if window.alarmed else 1.0))
         if alarmed != window.alarmed:
             window.alarmed = alarmed
             reading = self._read(window)

@@ -41,6 +41,7 @@ class Metrics:
 
     def __init__(self) -> None:
         folder = os.environ.get(FOLDER)
+        self.folder = Path(folder) if folder else None
         self.shared = folder is not None
         registry = CollectorRegistry()
         self._scraped = registry

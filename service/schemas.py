@@ -196,7 +196,7 @@ class DriftModel(_Answer):
 
 
 class DriftAnswer(_Answer):
-    """Drift by model, site, line and camera, as this process has seen it."""
+    """Drift by model, site, line and camera."""
 
     workers: int = Field(description="Processes that serve, each with its share of the photos.")
     models: list[DriftModel]

@@ -22,6 +22,7 @@ import typer
 from PIL import Image
 from scipy.stats import beta
 
+from service import logs
 from service.bundle import Bundle, read_bundle
 from service.classifier import Answers, Classifier
 from service.drift import CHECK_EVERY, DriftMonitor
@@ -62,6 +63,7 @@ def main(
     data: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
 ) -> None:
+    logs.configure("error")  # thousands of alarms are meant to be raised
     out.mkdir(parents=True, exist_ok=True)
     bundle, photos = read_bundle(path), read_photos(data)
     pools = {split: _jittered(bundle, photos, split, out) for split in TAKES}

@@ -162,4 +162,7 @@ def test_several_workers_are_scraped_as_one(folder: Path) -> None:
             "the photos of both",
         )
         assert series(client, "superbin_drift_score")[labels] >= 1.0
+        until(lambda: places(client)[0]["photos"] == asked, "what the other worker has seen")
+        (place,) = places(client)
+        assert place["alarm"]
         assert client.get("/v1/drift").json()["workers"] == 2
