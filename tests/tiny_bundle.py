@@ -43,6 +43,7 @@ def write_bundle(
     seed: int = 0,
     fit: str = "squash",
     drift: bool = False,
+    superclasses: tuple[str, ...] = SUPERCLASSES,
 ) -> Path:
     """Write `models_dir/name/version` and return it; `drift`: with a reference."""
     path = models_dir / name / version
@@ -59,7 +60,7 @@ def write_bundle(
         Manifest(
             name=name,
             version=version,
-            superclasses=SUPERCLASSES,
+            superclasses=superclasses,
             preprocessing=Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": fit}),
             calibration=Calibration(
                 temperature=1.0,

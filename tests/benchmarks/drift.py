@@ -35,7 +35,7 @@ from training.data.photos import Photo, PhotoSet, photo_bytes, read_photos
 PROCESSES = 2
 TAKES = {"val": 8, "test": 4}  # jittered versions of each photo
 CHANGED_PHOTOS = 300  # of test, for each change and strength
-RUN_PHOTOS, RUNS = 20_000, 20
+RUN_PHOTOS, RUNS = 20_000, 60
 BEFORE, AFTER = 500, 500  # photos of a stream before its camera changes, and after
 DRAWS = 30
 MIX_PHOTOS, MIX_RUNS = 5_000, 4

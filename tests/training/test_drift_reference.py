@@ -33,6 +33,7 @@ from training.drift_reference import (
     with_drift_reference,
 )
 from training.errors import DataError
+from training.reference import add_references
 
 PHOTOS = 120
 
@@ -225,6 +226,38 @@ def test_the_same_photos_are_no_drift_and_a_changed_camera_is(
     assert reading.score > 1.0
     assert reading.parts[0].part == "embedding"
     assert green.words in reading.parts[0].words
+
+
+def labelled(root: Path, superclasses: tuple[str, ...], photos: int) -> Path:
+    """A folder of photos that are all val, but for one of each superclass in train."""
+    root.mkdir()
+    lines = ["path,superclass,split"]
+    for number in range(photos):
+        (root / f"{number}.jpg").write_bytes(noise(number))
+        split = "train" if number < len(superclasses) else "val"
+        lines.append(f"{number}.jpg,{superclasses[number % len(superclasses)]},{split}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_the_command_adds_a_reference_and_makes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS", 5)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 500)
+    path = write_bundle(tmp_path / "models", superclasses=tuple(sorted(SUPERCLASSES)))
+    data = labelled(tmp_path / "photos", SUPERCLASSES, 110)
+    for _ in range(2):
+        add_references(path, data, None)
+        reference = read_reference(read_bundle(path))
+        assert reference is not None
+        assert reference.photos == 106
+
+
+def test_photos_of_other_superclasses_are_refused(tmp_path: Path) -> None:
+    data = labelled(tmp_path / "photos", ("wood", "stone"), 10)
+    with pytest.raises(DataError, match="the model knows the superclasses"):
+        add_references(write_bundle(tmp_path / "models"), data, None)
 
 
 def test_too_few_photos_are_refused(photos: PhotoSet, tmp_path: Path) -> None:
