@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
+from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
@@ -42,11 +43,6 @@ def default_models_dir() -> Path:
     """`models` beside the `service` package where that exists, else in the working directory."""
     beside = Path(__file__).resolve().parent.parent / "models"
     return beside if beside.is_dir() else Path("models")
-
-
-def default_sites_dir() -> Path:
-    """The site files that the package brings."""
-    return Path(__file__).resolve().parent / "rules"
 
 
 class Settings(BaseSettings):
@@ -79,7 +75,7 @@ class Settings(BaseSettings):
         "0 never looks.",
     )
     sites_dir: Path = Field(
-        default_factory=default_sites_dir,
+        SHIPPED_SITES,
         description="Folder of site files, which say what goes into which bin; by default those "
         "that Superbin brings.",
     )

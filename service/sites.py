@@ -38,6 +38,7 @@ from pydantic import (
 
 from service.errors import SuperbinError
 
+SHIPPED = Path(__file__).resolve().parent / "rules"  # the folder of those that Superbin brings
 SUFFIX = ".yaml"
 MANUAL = "manual"  # the one choice that every site has
 MAX_BYTES = 262_144

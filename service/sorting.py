@@ -71,7 +71,12 @@ class Choice:
 
 
 class Sorter:
-    """A site's rules for a model's superclasses."""
+    """A site's rules for a model's superclasses.
+
+    Attributes:
+        choices: C of them: the site's bins, and `manual`.
+        cost_matrix: float64 [C, C]: what a thing costs that belongs to the row, in the column.
+    """
 
     def __init__(self, site: Site, superclasses: Sequence[str]) -> None:
         """Put them together.
@@ -93,7 +98,7 @@ class Sorter:
         self._default = [self._place[site.superclasses[name]] for name in superclasses]
         self._item = {name: self._place[target] for name, target in site.items.items()}
         self._hazardous = [name in site.hazards.superclasses for name in superclasses]
-        self._costs = self._cost_matrix()
+        self.cost_matrix = self._cost_matrix()
         self._thresholds = [one.threshold for one in site.bins.values()]
 
     def place_of(self, superclass: str, subclass: str | None) -> str:
@@ -110,7 +115,7 @@ class Sorter:
     def costs(self, true: Sequence[str], chosen: Sequence[str]) -> Floats:
         """What each of n things costs that belongs into `true` and was sent to `chosen`."""
         rows = [self._place[name] for name in true]
-        return self._costs[rows, [self._place[name] for name in chosen]]
+        return self.cost_matrix[rows, [self._place[name] for name in chosen]]
 
     def probabilities(
         self, of_superclasses: Sequence[float], references: Sequence[Weighted]
@@ -153,7 +158,7 @@ class Sorter:
             doubted: whether the photo itself is no ground to decide on.
         """
         probable, hazard = self.probabilities(of_superclasses, references)
-        expected = probable @ self._costs
+        expected = probable @ self.cost_matrix
         best = int(expected[:-1].argmin())
         reasons: list[Reason] = []
         if hazard > 0.0 and hazard >= self.site.hazards.threshold:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service import sites
 from service.bundle import read_manifest
 from service.languages import pick_language
-from service.settings import default_sites_dir
 from service.sites import MANUAL, MAX_BYTES, SiteError, find_sites, parse_site, read_site
 from service.sorting import Sorter
 from tests.tiny_site import TINY, site_text
 
-SHIPPED = find_sites(default_sites_dir())
+SHIPPED = find_sites(sites.SHIPPED)
 MODELS = sorted((Path(__file__).parents[2] / "models").glob("*/*"))
 
 
@@ -61,8 +61,6 @@ def test_a_site_is_read_as_it_is_written() -> None:
 
 
 def test_the_example_in_the_documentation_is_a_site() -> None:
-    from service import sites
-
     assert sites.__doc__ is not None
     example = sites.__doc__.split("\n\n")[1]
     assert parse_site(example.encode(), "two-bins.yaml").site == "two-bins"
