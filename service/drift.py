@@ -10,6 +10,7 @@ chi-square. Directions in which the mix of kinds moves the averages count less. 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ class Window:
         self.since = datetime.now(UTC)
         self.alarmed = False
         self._reference = reference
+        self._means = list(reference.means)  # views; lists are looked up sooner
+        self._edges: list[list[float]] = reference.edges.tolist()
         self._keep = 1.0 - 2.0 / (float(reference.window) + 1.0)
         self._sums = np.zeros(width + 2 * bins + 2 * superclasses)
         cuts = np.cumsum([width, bins, bins, superclasses])
@@ -89,19 +92,18 @@ class Window:
 
     def add(self, answers: Answers) -> None:
         """Take one photo's row (N = 1)."""
-        reference, keep = self._reference, self._keep
-        row = answers.probabilities[0]
-        superclass = int(row.argmax())
-        confidence = float(row[superclass])
+        keep = self._keep
+        row: list[float] = answers.probabilities[0].tolist()
+        confidence = max(row)
+        superclass = row.index(confidence)
+        weight = float(answers.reference_weights[0, 0])
         self._sums *= keep
         self._mass = self._mass * keep + 1.0
         self._squares = self._squares * keep * keep + 1.0
         self._embedding += answers.embedding[0]
-        self._embedding -= reference.means[superclass]
-        weight = float(answers.reference_weights[0, 0])
-        edges = reference.edges
-        self._confidence[edges[0].searchsorted(surprise(confidence))] += 1.0
-        self._likeness[edges[1].searchsorted(surprise(weight))] += 1.0
+        self._embedding -= self._means[superclass]
+        self._confidence[bisect_left(self._edges[0], surprise(confidence))] += 1.0
+        self._likeness[bisect_left(self._edges[1], surprise(weight))] += 1.0
         self._seen[superclass] += 1.0
         self._confident[superclass] += confidence
         self.photos += 1

@@ -7,8 +7,9 @@ by predicted superclass, so that another mix of superclasses is no drift.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +20,14 @@ from service.errors import BundleError
 DRIFT = "drift.npz"
 PARTS = ("embedding", "confidence", "likeness")
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class DriftReference:
-    """Over K superclasses, embeddings of E and histograms of B bins; all float32 but the words.
+    """Over K superclasses, embeddings of E and histograms of B bins.
+
+    All but the words is float32 in the file, and float64 once it is read.
 
     Attributes:
         window: [], photos of which the moving averages hold as much as a plain mean would.
@@ -78,7 +81,8 @@ def read_reference(bundle: Bundle) -> DriftReference | None:
         raise BundleError(f"{file}: expected the arrays of a drift reference: {error}") from error
     reference = DriftReference(**arrays)
     _check(file, reference, len(bundle.manifest.superclasses))
-    return reference
+    wide = {name: array.astype(np.float64) for name, array in arrays.items() if name != "words"}
+    return replace(reference, **wide)
 
 
 def _check(file: Path, reference: DriftReference, superclasses: int) -> None:
