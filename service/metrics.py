@@ -20,6 +20,8 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.drift import Reading
+from service.drift_metrics import DriftGauges
 from service.schemas import Classification
 from service.sessions import Sessions
 
@@ -39,6 +41,7 @@ class Metrics:
 
     def __init__(self) -> None:
         folder = os.environ.get(FOLDER)
+        self.folder = Path(folder) if folder else None
         self.shared = folder is not None
         registry = CollectorRegistry()
         self._scraped = registry
@@ -134,6 +137,8 @@ class Metrics:
             ("model", "outcome"),
             registry=registry,
         )
+        self._drift = DriftGauges(registry, self.shared)
+        self._drift_source: Callable[[], Iterable[tuple[str, Reading]]] = tuple
         self._sorted = Counter(
             "superbin_sorted_total",
             "Photos by site and bin; where a person has to look, the first reason why.",
@@ -215,8 +220,13 @@ class Metrics:
         """Ask this how fast photos are answered whenever it is to be known."""
         self._sources.append((self._drain_rate, photos_per_second))
 
+    def drift(self, readings: Callable[[], Iterable[tuple[str, Reading]]]) -> None:
+        """Ask this for models' names and their readings whenever they are to be known."""
+        self._drift_source = readings
+
     def refresh(self) -> None:
         """Write down what has to be asked for; other workers scrape what was written last."""
+        self._drift.publish(self._drift_source())
         for gauge, source in self._sources:
             gauge.set(source())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -158,6 +159,47 @@ class ModelsAnswer(_Answer):
     """Every bundle that was found when the service started."""
 
     models: list[ModelInfo | BrokenModel]
+
+
+class DriftPart(_Answer):
+    """One of the things that are watched, and what has become of it."""
+
+    part: Literal["embedding", "confidence", "likeness"]
+    score: float = Field(description="1 is the alarm's threshold.")
+    words: str = Field(description="What it does, in plain words.")
+
+
+class DriftPlace(_Answer):
+    """How the photos of one combination of tags look to the model."""
+
+    site: str | None
+    line: str | None
+    camera: str | None
+    score: float = Field(description="The highest of its parts; 1 is the alarm's threshold.")
+    alarm: bool
+    photos: int = Field(description="That came since then.")
+    enough: bool = Field(description="Whether there are photos enough for a score, else it is 0.")
+    since: datetime
+    moved: list[DriftPart] = Field(description="What moved most comes first.")
+    confidence_shift: dict[str, float] = Field(
+        description="Mean confidence less the usual one, by predicted superclass."
+    )
+
+
+class DriftModel(_Answer):
+    """What is watched of one model."""
+
+    model: ModelId
+    watched: bool = Field(description="False where the bundle has no reference, or it is off.")
+    window: int | None = Field(description="Photos that a score looks back on.")
+    places: list[DriftPlace] = Field(description="The highest score first.")
+
+
+class DriftAnswer(_Answer):
+    """Drift by model, site, line and camera."""
+
+    workers: int = Field(description="Processes that serve, each with its share of the photos.")
+    models: list[DriftModel]
 
 
 class Choice(_Answer):

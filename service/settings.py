@@ -192,6 +192,17 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
 
+    drift: bool = Field(
+        True, description="Watch for drift by site, line and camera, where the bundle can tell."
+    )
+    max_tags: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Combinations of site, line and camera that are watched each by itself, in one "
+        "process and model; what comes on top is counted as other.",
+    )
+
     drain_delay_s: float = Field(
         0.0,
         ge=0.0,

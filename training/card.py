@@ -8,6 +8,12 @@ from typing import Any
 from service.bundle import Manifest, Metric
 
 CARD = "CARD.md"
+_DRIFT = """## Drift
+
+The bundle knows how its answers to the photos of val are spread (`drift.npz`), and the service
+tells by site, line and camera when they no longer are (`GET /v1/drift`). That is against the photos
+that it was made from: another camera may look like drift from its first day, until `superbin
+reference` is run on photos of theirs."""
 
 
 def write_card(
@@ -31,7 +37,8 @@ def write_card(
     )
     parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
     pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
-    parts += [*pictures, _decision(manifest, reports), text, _origin(manifest)]
+    drift = [_DRIFT] if manifest.drift else []
+    parts += [*pictures, _decision(manifest, reports), text, *drift, _origin(manifest)]
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

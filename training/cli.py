@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command()(reference)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
@@ -144,6 +145,18 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
+    data: DataOption,
+    superclasses: MapOption = None,
+) -> None:
+    """Add to a bundle what tells drift from usual photos; from val, best of your own cameras."""
+    with explained():
+        from training.reference import add_references
+
+        add_references(bundle, data, superclasses)
 
 
 def bank_curve(

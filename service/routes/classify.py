@@ -79,6 +79,8 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
         photos.model.manifest, outcome.answers, upload.filename, _sorted(photos.admitted)
     )
     photos.admitted.held.metrics.prediction(answer)
+    if photos.model.drift:
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return answer
 
 
