@@ -1,4 +1,4 @@
-"""The store's database, SQLite or PostgreSQL: one writer at a time, tables made if there are none."""
+"""The store's database, SQLite or PostgreSQL: one writer at a time, tables made as needed."""
 
 from __future__ import annotations
 

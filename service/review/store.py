@@ -235,6 +235,13 @@ class Store:
             for row in page:
                 yield rows.kept_photo(row, self._files.read)
 
+    def reviewed_floor(self, newest: int) -> int:
+        """The id below the `newest` reviewed photos, for `reviewed(after=...)`."""
+        usable = _photos.c.settled & _photos.c.label.is_not(None)
+        query = sa.select(_photos.c.id).where(usable).order_by(_photos.c.id.desc())
+        with self._database.read() as connection:
+            return connection.scalar(query.offset(newest).limit(1)) or 0
+
     def reviewed(self, *, after: int = 0) -> Iterator[ReviewedPhoto]:
         """Every photo whose superclass people have settled, oldest first, held-out ones too.
 
