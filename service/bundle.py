@@ -162,6 +162,7 @@ class Manifest(_Record):
     self_test: tuple[SelfTest, ...] = ()
     quality: QualityLimits | None = None  # a bundle without doubts no photo for its quality
     familiarity: FamiliarityLimit | None = None  # nor for what it shows
+    drift: str | None = None  # file of `service.drift_reference`
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -180,6 +181,8 @@ class Manifest(_Record):
         unlisted = set(self.variants.values()) - set(self.files)
         if unlisted:
             raise ValueError(f"variants without a SHA-256 under files: {sorted(unlisted)}")
+        if self.drift is not None and self.drift not in self.files:
+            raise ValueError(f"expected a listed file as drift, got {self.drift!r}")
         for case in self.self_test:
             if case.file not in self.files or len(case.probabilities) != len(self.superclasses):
                 raise ValueError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.review.records import Reason as Kept
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
@@ -93,6 +95,12 @@ class Classification(_Answer):
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
+    review: Kept | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why a copy of the photo was put aside for a person to look at; left out where "
+        "none was.",
+    )
 
 
 class Embedding(_Answer):
@@ -167,10 +175,128 @@ class BrokenModel(_Answer):
     error: str
 
 
+class FeedbackAnswer(_Answer):
+    """What came of feedback."""
+
+    request_id: str = Field(description="Of the request that was corrected.")
+    photo: int
+    superclass: str
+    recorded: bool = Field(description="Always true: else there is a problem instead.")
+    kept: bool = Field(
+        description="Whether the photo itself is kept, so that people and training can see it."
+    )
+
+
+class ReviewChoice(_Answer):
+    """What a reviewer can say of a photo."""
+
+    superclass: str | None = Field(description="Null: the photo is of no use.")
+    label: str
+    key: str = Field(description="On a keyboard.")
+
+
+class ReviewReference(_Answer):
+    """An item of the context bank that the model compared the photo with."""
+
+    id: str
+    superclass: str
+    subclass: str | None
+    weight: float
+
+
+class ReviewGuess(_Answer):
+    """What the model said."""
+
+    model: str
+    superclass: str
+    confidence: float
+    decision: str
+    probabilities: dict[str, float]
+    references: list[ReviewReference]
+
+
+class ReviewTask(_Answer):
+    """A photo before a reviewer, who alone has it for a while."""
+
+    id: int
+    width: int
+    height: int
+    reason: Kept
+    kept_at: datetime
+    site: str | None
+    line: str | None
+    camera: str | None
+    guess: ReviewGuess
+
+
+class ReviewProgress(_Answer):
+    """How far it has come."""
+
+    left: int = Field(description="Photos that wait for this reviewer.")
+    skipped: int = Field(description="Photos that this reviewer left for later.")
+    done: int = Field(description="By this reviewer.")
+    today: int = Field(description="Of those, since `since`.")
+    photos: int = Field(description="In the store.")
+    reviewed: int = Field(description="Photos that people have settled.")
+    unsettled: int = Field(description="Photos that several people saw and do not agree on.")
+    double: int = Field(description="Pairs of reviews of one photo by two people.")
+    agreed: int = Field(description="Of those, in how many both say the same.")
+    kappa: float | None = Field(description="Cohen's, over those pairs; null where not known.")
+
+
+class ReviewQueue(_Answer):
+    """The next photos, and how far it has come."""
+
+    tasks: list[ReviewTask]
+    choices: list[ReviewChoice]
+    progress: ReviewProgress
+
+
 class ModelsAnswer(_Answer):
     """Every bundle that was found when the service started."""
 
     models: list[ModelInfo | BrokenModel]
+
+
+class DriftPart(_Answer):
+    """One of the things that are watched, and what has become of it."""
+
+    part: Literal["embedding", "confidence", "likeness"]
+    score: float = Field(description="1 is the alarm's threshold.")
+    words: str = Field(description="What it does, in plain words.")
+
+
+class DriftPlace(_Answer):
+    """How the photos of one combination of tags look to the model."""
+
+    site: str | None
+    line: str | None
+    camera: str | None
+    score: float = Field(description="The highest of its parts; 1 is the alarm's threshold.")
+    alarm: bool
+    photos: int = Field(description="That came since then.")
+    enough: bool = Field(description="Whether there are photos enough for a score, else it is 0.")
+    since: datetime
+    moved: list[DriftPart] = Field(description="What moved most comes first.")
+    confidence_shift: dict[str, float] = Field(
+        description="Mean confidence less the usual one, by predicted superclass."
+    )
+
+
+class DriftModel(_Answer):
+    """What is watched of one model."""
+
+    model: ModelId
+    watched: bool = Field(description="False where the bundle has no reference, or it is off.")
+    window: int | None = Field(description="Photos that a score looks back on.")
+    places: list[DriftPlace] = Field(description="The highest score first.")
+
+
+class DriftAnswer(_Answer):
+    """Drift by model, site, line and camera."""
+
+    workers: int = Field(description="Processes that serve, each with its share of the photos.")
+    models: list[DriftModel]
 
 
 class Choice(_Answer):

@@ -9,6 +9,12 @@ from service.bundle import Manifest, Metric
 
 CARD = "CARD.md"
 DOUBTS = "## Doubts"
+_DRIFT = """## Drift
+
+The bundle knows how its answers to the photos of val are spread (`drift.npz`), and the service
+tells by site, line and camera when they no longer are (`GET /v1/drift`). That is against the photos
+that it was made from: another camera may look like drift from its first day, until `superbin
+reference` is run on photos of theirs."""
 
 
 def write_card(
@@ -32,8 +38,9 @@ def write_card(
     )
     parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
     pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
-    parts += [*pictures, _decision(manifest, reports), doubts_section(manifest)]
-    parts += [text, _origin(manifest)]
+    drift = _DRIFT if manifest.drift else ""
+    parts += [*pictures, _decision(manifest, reports), text, doubts_section(manifest), drift]
+    parts.append(_origin(manifest))
     path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 

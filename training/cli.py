@@ -148,18 +148,18 @@ def export(
 
 
 def reference(
-    bundle: Annotated[Path, typer.Argument(help="The bundle: models/<name>/<version>.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
     data: DataOption,
     accept: Annotated[
         float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
     ] = 0.99,
     superclasses: MapOption = None,
 ) -> None:
-    """Add to a bundle what it doubts photos by; superbin export has done it for new ones."""
+    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
     with explained():
-        from training.reference import reference_bundle
+        from training.reference import add_references
 
-        reference_bundle(bundle, data, superclasses, accept)
+        add_references(bundle, data, superclasses, accept)
 
 
 def bank_curve(

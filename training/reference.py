@@ -1,167 +1,37 @@
-"""What a bundle is told of the photos that it knows, so that it can doubt others.
-
-Two parts: limits of quality, from percentiles of val, and the embeddings of the bank with the
-familiarity that val's photos have. Graphs stay as they are; the manifest is replaced in one step.
-"""
+"""`superbin reference`: what a bundle must know of usual photos, added to one that is there."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
-from service.bundle import (
-    Bundle,
-    FamiliarityLimit,
-    Manifest,
-    QualityLimits,
-    read_bundle,
-    record_of,
-    write_manifest,
-)
-from service.classifier import Classifier
-from service.familiarity import STATISTIC, Familiarity
-from service.preprocess import Pixels
-from service.quality import Quality, measure
+from service.bundle import read_bundle
 from training.card import doubts_section, put_section
-from training.data.photos import Photo, PhotoSet, read_photos
-from training.data.store import open_store
-from training.errors import ConfigError, DataError
-from training.progress import track
-
-Floats = npt.NDArray[np.float32]
-
-SPLIT = "val"
-ACCEPTED_SHARE = 0.99
-QUALITY_PART = 0.2  # of those that are not accepted: each of the four measures may doubt so many
-TEMPERATURE = 0.12  # of the familiarity: chosen on val against pictures that are no refuse
-BATCH = 2  # on a CPU more gain nothing
-# From the percentile on away from good photos. A photo a stop and a half darker than any of val is
-# still answered well, and an object may be small; where sharpness ends, accuracy has begun to fall.
-LIGHT_MARGIN, CLIPPED_MARGIN, SHARPNESS_MARGIN, CONTRAST_MARGIN = 0.6, 0.9, 0.9, 0.8
-
-
-def reference_bundle(
-    path: Path, data: Path, superclass_map: Path | None, accepted_share: float
-) -> None:
-    """Add to a bundle what it needs to doubt, and tell its card.
-
-    Raises:
-        BundleError, DataError: where either side cannot be used.
-        ConfigError: for a share that leaves nothing.
-    """
-    photos = read_photos(data, superclass_map=superclass_map)
-    manifest = add_references(path, photos, accepted_share)
-    put_section(path, doubts_section(manifest))
-    print(f"{path}: {doubts_section(manifest)}")
+from training.data.photos import read_photos
+from training.doubt_reference import ACCEPTED_SHARE, with_doubts
+from training.drift_reference import with_drift_reference
+from training.errors import DataError
 
 
 def add_references(
-    path: Path, photos: PhotoSet, accepted_share: float = ACCEPTED_SHARE
-) -> Manifest:
-    """The manifest with limits, written; what it had of them before is replaced."""
-    if not 0.5 <= accepted_share < 1.0:
-        raise ConfigError(f"expected a share of 0.5 up to below 1, got {accepted_share}")
-    bundle = read_bundle(path)
-    spec = bundle.manifest.preprocessing
-    if not (known := photos.split(SPLIT)):
-        raise DataError(f"{photos.root} has no photo in the split {SPLIT!r}")
-    pixels = open_store(photos.root, known, spec).pixels
-    manifest = with_quality(bundle.manifest, pixels, accepted_share)
-    manifest, old = with_familiarity(bundle, manifest, photos, pixels, accepted_share)
-    write_manifest(path, manifest)
-    if old and old not in manifest.files:
-        (path / old).unlink(missing_ok=True)
-    return manifest
+    path: Path, data: Path, superclass_map: Path | None, accepted_share: float = ACCEPTED_SHARE
+) -> None:
+    """Make the references of the bundle at `path` from the photos of val.
 
-
-def with_quality(manifest: Manifest, pixels: Pixels, accepted_share: float) -> Manifest:
-    """With limits from photos [n, H, W, 3]."""
-    share = 1.0 - (1.0 - accepted_share) * QUALITY_PART
-    limits = quality_limits([measure(photo) for photo in pixels], share)
-    return manifest.model_copy(update={"quality": limits})
-
-
-def quality_limits(measured: list[Quality], share: float) -> QualityLimits:
-    """Limits that leave `share` of these by each measure, moved away from them by a margin."""
-
-    def least(name: str) -> float:
-        return float(np.quantile([getattr(one, name) for one in measured], 1.0 - share))
-
-    clipped = float(np.quantile([one.clipped for one in measured], share))
-    return QualityLimits(
-        least_light=LIGHT_MARGIN * least("light"),
-        most_clipped=1.0 - CLIPPED_MARGIN * (1.0 - clipped),
-        least_sharpness=SHARPNESS_MARGIN * least("sharpness"),
-        least_contrast=CONTRAST_MARGIN * least("contrast"),
-        accepted_share=share,
-        split=SPLIT,
-        photos=len(measured),
-    )
-
-
-def with_familiarity(
-    bundle: Bundle, manifest: Manifest, photos: PhotoSet, pixels: Pixels, accepted_share: float
-) -> tuple[Manifest, str | None]:
-    """With the bank's embeddings in a file, and the threshold from photos [n, H, W, 3].
-
-    The file is named by what it holds, so that the manifest never names another's content.
-
-    Returns:
-        The manifest, and the file that the one before named.
-    """
-    classifier = Classifier(bundle)
-    store = open_store(photos.root, bank_photos(manifest, photos), manifest.preprocessing)
-    if store.bad:
-        raise DataError(f"photos of the bank that do not decode: {store.bad}")
-    items = embeddings(classifier, store.pixels, "bank").astype(np.float16)
-    content = io.BytesIO()
-    np.save(content, items, allow_pickle=False)
-    file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
-    (bundle.path / file).write_bytes(content.getvalue())
-    found = Familiarity(items.astype(np.float32), TEMPERATURE).of(
-        embeddings(classifier, pixels, SPLIT)
-    )
-    limit = FamiliarityLimit(
-        file=file,
-        statistic=STATISTIC,
-        temperature=TEMPERATURE,
-        threshold=float(np.quantile(found, 1.0 - accepted_share)),
-        accepted_share=accepted_share,
-        split=SPLIT,
-        photos=len(found),
-    )
-    old = manifest.familiarity.file if manifest.familiarity else None
-    kept = {name: record for name, record in manifest.files.items() if name != old}
-    files = kept | {file: record_of(bundle.path / file)}
-    return manifest.model_copy(update={"familiarity": limit, "files": files}), old
-
-
-def bank_photos(manifest: Manifest, photos: PhotoSet) -> tuple[Photo, ...]:
-    """The photos of the bank's items, in their order.
+    Its graphs stay as they are; references that it has are made anew.
 
     Raises:
-        DataError: where the data lack one.
+        BundleError, DataError: where either side cannot be used.
+        ConfigError: for a share of val that leaves nothing.
     """
-    by_path = {photo.path: photo for photo in photos.photos}
-    missing = [item.id for item in manifest.bank.items if item.id not in by_path]
-    if missing:
+    manifest = read_bundle(path).manifest
+    photos = read_photos(data, superclass_map=superclass_map)
+    if photos.superclasses != manifest.superclasses:
         raise DataError(
-            f"expected the photos that the bank was made of in {photos.root}: {len(missing)} of "
-            f"{len(manifest.bank.items)} are missing, first {missing[0]}"
+            f"the model knows the superclasses {list(manifest.superclasses)}, and {data} has "
+            f"{list(photos.superclasses)}"
         )
-    return tuple(by_path[item.id] for item in manifest.bank.items)
-
-
-def embeddings(classifier: Classifier, pixels: Pixels, label: str) -> Floats:
-    """float32 [n, E] of photos [n, H, W, 3], by the graph that is served."""
-    parts = []
-    with track(f"{classifier.bundle.id}: {label}", len(pixels)) as advance:
-        for start in range(0, len(pixels), BATCH):
-            chunk = np.ascontiguousarray(pixels[start : start + BATCH])
-            parts.append(classifier.run(chunk).embedding)
-            advance(len(chunk))
-    return np.concatenate(parts)
+    manifest = with_doubts(path, manifest, photos, accepted_share)
+    put_section(path, doubts_section(manifest))
+    print(f"{path}: limits of doubt from val")
+    with_drift_reference(path, manifest, photos)
+    print(f"{path}: drift reference from val")

@@ -1,4 +1,4 @@
-"""superbin reference: limits from val and the bank's embeddings, put into a bundle whole."""
+"""Limits of doubt: those of val and the bank's embeddings, put into a bundle whole."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from service.preprocess import decode
 from service.quality import Quality
 from service.settings import load_settings
 from tests.tiny_bundle import ITEMS, SUPERCLASSES, write_bundle
+from training.card import doubts_section, put_section
 from training.data.photos import read_photos
+from training.doubt_reference import quality_limits, with_doubts
 from training.errors import ConfigError, DataError
-from training.reference import add_references, quality_limits, reference_bundle
 
 VAL = 40
 
@@ -48,9 +49,14 @@ def photos_of(path: Path, data: Path, split: str) -> list[np.ndarray]:
     return [decode(file.read_bytes(), spec) for file in files]
 
 
+def told(path: Path, data: Path, share: float) -> None:
+    manifest = with_doubts(path, read_manifest(path), read_photos(data), share)
+    put_section(path, doubts_section(manifest))
+
+
 def test_the_file_holds_the_banks_embeddings_in_order(data: Path, tmp_path: Path) -> None:
     path = write_bundle(tmp_path)
-    add_references(path, read_photos(data))
+    with_doubts(path, read_manifest(path), read_photos(data))
     bundle = read_bundle(path)  # every hash
     limit = bundle.manifest.familiarity
     assert limit
@@ -66,7 +72,7 @@ def test_the_file_holds_the_banks_embeddings_in_order(data: Path, tmp_path: Path
 @pytest.mark.parametrize("share", [0.99, 0.8])
 def test_the_wanted_share_of_val_is_accepted(data: Path, tmp_path: Path, share: float) -> None:
     path = write_bundle(tmp_path)
-    add_references(path, read_photos(data), share)
+    with_doubts(path, read_manifest(path), read_photos(data), share)
     bundle = read_bundle(path)
     doubts = open_doubts(bundle, load_settings().doubt_limits)
     classifier = Classifier(bundle)
@@ -85,10 +91,10 @@ def test_again_replaces_the_file_and_the_card_has_one_section(data: Path, tmp_pa
     files = {name: record for name, record in manifest.files.items() if name != "CARD.md"}
     (path / "CARD.md").write_text("# Tiny\n\n## Figures\n\nSome.\n\n## Provenance\n\nNone.\n")
     write_manifest(path, manifest.model_copy(update={"files": files}))
-    reference_bundle(path, data, None, 0.99)
+    told(path, data, 0.99)
     first = read_manifest(path).familiarity
     (data / "item0").write_bytes((data / "val0.png").read_bytes())
-    reference_bundle(path, data, None, 0.9)
+    told(path, data, 0.9)
     second = read_manifest(path).familiarity
     assert first
     assert second
@@ -107,14 +113,16 @@ def test_data_that_lack_a_photo_of_the_bank_are_refused(data: Path, tmp_path: Pa
     (data / "item3").unlink()
     before = (path / "manifest.json").read_bytes()
     with pytest.raises(DataError, match="1 of 12 are missing, first item3"):
-        add_references(path, read_photos(data))
+        with_doubts(path, read_manifest(path), read_photos(data))
     assert (path / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize("share", [0.2, 1.0, float("nan")])
 def test_a_share_that_leaves_nothing_is_refused(data: Path, tmp_path: Path, share: float) -> None:
+    path = write_bundle(tmp_path)
+    manifest, photos = read_manifest(path), read_photos(data)
     with pytest.raises(ConfigError, match=r"expected a share of 0\.5 up to below 1"):
-        add_references(write_bundle(tmp_path), read_photos(data), share)
+        with_doubts(path, manifest, photos, share)
 
 
 def test_limits_lie_beyond_the_percentile_they_begin_at() -> None:
