@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 from service import __version__
 from service.access import Access
 from service.admission import Admission
+from service.bundle import Manifest
 from service.direct import DirectRoutes
 from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
@@ -40,6 +41,7 @@ from service.routes import (
 from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
+from service.sorting import Rules
 from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
@@ -118,9 +120,22 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     for source, name in named.items():
         try:
             if rules := rulebook.find(name):
-                rules.sorter(registry.default.manifest.superclasses)
+                _check_site(rules, registry.default.manifest)
         except SuperbinError as error:
             raise SettingsError(f"{source}: {error}") from error
+
+
+def _check_site(rules: Rules, manifest: Manifest) -> None:
+    """Whether a site fits a model; an item that the model does not know is no error, but it is odd.
+
+    Raises:
+        SiteUnfit: where a superclass has no bin.
+    """
+    rules.sorter(manifest.superclasses)
+    known = {item.subclass for item in manifest.bank.items}
+    unknown = sorted({*rules.site.items, *rules.site.hazards.items} - known)
+    if unknown:
+        log.warning("items that the model does not know", site=rules.site.site, items=unknown)
 
 
 @asynccontextmanager

@@ -48,8 +48,13 @@ class Sessions:
         return ",".join(sorted({worker.provider for worker in self.workers}))
 
 
-def open_sessions(settings: Settings, path: Path) -> Sessions:
+def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sessions:
     """Open a verified bundle's sessions, tried and warmed up.
+
+    Args:
+        settings: devices, threads and the largest batch.
+        path: of the bundle.
+        alone: whether a photo may come alone, and a session for that is worth its memory.
 
     Raises:
         BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
@@ -71,12 +76,12 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         return classifier
 
     devices = session_devices(settings.device)
-    alone = None
+    lone = None
     if settings.device == CPU:
         devices *= settings.threads
-        if settings.threads > 1:
-            alone = opened(CPU, settings.threads)
-            alone.time_batch(1)
+        if alone and settings.threads > 1:
+            lone = opened(CPU, settings.threads)
+            lone.time_batch(1)
         workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
     else:
         threads = max(1, settings.threads // len(devices))
@@ -85,7 +90,7 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
-    return Sessions(tuple(workers), alone, tuple(measured), min(largest), decode_workers)
+    return Sessions(tuple(workers), lone, tuple(measured), min(largest), decode_workers)
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:
