@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.review.records import Reason as Kept
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
