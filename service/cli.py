@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.schemas import BrokenModel, ModelInfo
 
 GROUP = "superbin.commands"
-OWN = frozenset({"serve", "classify", "models", "key", "review"})
+OWN = frozenset({"serve", "classify", "models", "key", "sites", "review"})
 
 app = typer.Typer(
     name="superbin",
@@ -65,6 +65,8 @@ def classify(
     model: ModelOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = None,
+    site: Annotated[str | None, typer.Option(help="Whose rules say which bin.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the bins' names, such as de.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Classify files without a server; the status is 1 where any photo was bad."""
@@ -74,8 +76,8 @@ def classify(
     from service.tables import show_results
 
     try:
-        settings = load_settings(model=model, models_dir=models_dir, device=device)
-        results = classify_files(photos, settings)
+        settings = load_settings(model=model, models_dir=models_dir, device=device, site=site)
+        results = classify_files(photos, settings, language)
     except SuperbinError as error:
         _fail(str(error))
     bad = 0
@@ -118,6 +120,39 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     else:
         print(f"No bundles in {settings.models_dir}", file=sys.stderr)
     raise typer.Exit(1 if any(_is_broken(one) for one in found) else 0)
+
+
+@app.command()
+def sites(
+    files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
+    sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the sites and check their files; the status is 1 where one cannot be used."""
+    from service.errors import SuperbinError
+    from service.settings import load_settings
+    from service.sites import SiteError, find_sites, read_site
+    from service.tables import show_sites
+
+    try:
+        folder = load_settings(sites_dir=sites_dir).sites_dir
+    except SuperbinError as error:
+        _fail(str(error))
+    if not files and not folder.is_dir():
+        _fail(f"expected a folder of site files, got {folder}")
+    found, errors = [], []
+    for file in files or find_sites(folder):
+        try:
+            found.append(read_site(file)[0])
+        except SiteError as error:
+            errors.append(str(error))
+    if json:
+        for one in found:
+            print(one.model_dump_json(by_alias=True))
+    show_sites([] if json else found, errors)
+    if not found and not errors:
+        print(f"No site files in {folder}", file=sys.stderr)
+    raise typer.Exit(1 if errors else 0)
 
 
 @app.command()

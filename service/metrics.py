@@ -137,6 +137,24 @@ class Metrics:
             registry=registry,
         )
         self._review = ReviewMetrics(registry)
+        self._sorted = Counter(
+            "superbin_sorted_total",
+            "Photos by site and bin; where a person has to look, the first reason why.",
+            ("site", "bin", "reason"),
+            registry=registry,
+        )
+        self._alerts = Counter(
+            "superbin_hazard_alerts_total",
+            "Photos on which there may be something hazardous.",
+            ("site",),
+            registry=registry,
+        )
+        self._site_loads = Counter(
+            "superbin_site_loads_total",
+            "Site files that were taken over, or refused, while serving.",
+            ("outcome",),
+            registry=registry,
+        )
         self._ready = Gauge(
             "superbin_ready",
             "1 from warm-up to shutdown, else 0.",
@@ -145,6 +163,7 @@ class Metrics:
         )
         for outcome in ("loaded", "refused"):
             self._loads.labels(outcome)
+            self._site_loads.labels(outcome)
         # Looked up once, since that costs more than to observe.
         self._predicted = cache(self._predictions.labels)
         self._confident = cache(self._confidence.labels)
@@ -179,6 +198,13 @@ class Metrics:
         """Count an answer."""
         self._predicted(result.superclass, result.decision).inc()
         self._confident(result.superclass).observe(result.confidence)
+        if (sorting := result.sorting) is not None:
+            self._into(sorting.site, sorting.bin, sorting.reasons[0] if sorting.reasons else "")
+            if sorting.alert:
+                self._alerts.labels(sorting.site).inc()
+
+    def _into(self, site: str, choice: str, reason: str) -> None:
+        self._sorted.labels(site, choice, reason).inc()
 
     def rejection(self, reason: str) -> None:
         """Count a refused photo or request."""
@@ -209,6 +235,14 @@ class Metrics:
     def load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a model that was loaded, or refused, while serving."""
         self._loads.labels(outcome).inc()
+
+    def site_load(self, outcome: Literal["loaded", "refused"]) -> None:
+        """Count a site file that was taken over, or refused, while serving."""
+        self._site_loads.labels(outcome).inc()
+
+    def site(self, name: str) -> None:
+        """Publish a site, so that its alerts count from 0."""
+        self._alerts.labels(name)
 
     def shadow(self, model: str, outcome: str, photos: int) -> None:
         """Count photos that a shadow saw, or had to skip."""

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
+from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
@@ -70,7 +71,18 @@ class Settings(BaseSettings):
     watch_s: float = Field(
         10.0,
         ge=0.0,
-        description="Seconds between looks for newer versions in the folder; 0 never looks.",
+        description="Seconds between looks for newer models and changed site files in the folders; "
+        "0 never looks.",
+    )
+    sites_dir: Path = Field(
+        SHIPPED_SITES,
+        description="Folder of site files, which say what goes into which bin; by default those "
+        "that Superbin brings.",
+    )
+    site: str | None = Field(
+        None,
+        description="Site whose rules hold where neither the request nor its key names one; "
+        "without one such photos get a superclass and no bin.",
     )
     variant: str | None = Field(
         None, description="Which of the bundle's graphs to run; by default the bundle's own choice."

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from training.policy_cli import app as policy
 from training.terminal import explained, tell_how_to_go_on, typed_command
 
 DataOption = Annotated[
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     app.command()(unseen)
     app.command()(reproduce)
     app.command()(download)
+    app.add_typer(policy, name="policy")
 
 
 def train(

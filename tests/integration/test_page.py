@@ -112,6 +112,22 @@ def test_several_photos_keep_their_order_and_a_bad_one_is_told_in_words(
     expect(cards).to_have_count(0)
 
 
+def test_a_site_that_is_chosen_gives_its_own_bins(page: Page) -> None:
+    chooser = page.get_by_label("Bins of")
+    expect(chooser).to_have_value("")
+    expect(page.locator("#bins")).to_contain_text("Recyclable")
+    chooser.select_option("German household")  # Chromium's language is English
+    expect(page.locator("#bins")).to_contain_text("Bottle bank")
+    page.locator("#choose").set_input_files(PHOTOS / "glass.jpg")
+    card = page.locator("#results > li")
+    names = ["Paper", "Packaging", "Bottle bank", "Organic", "Residual waste", "Not into a bin"]
+    expect(card.locator(".bin")).to_have_text(re.compile("|".join(names)))
+    expect(card.locator(".shares").first.locator("li")).to_have_count(len(names))
+    expect(page.get_by_role("status")).to_contain_text("glass.jpg:")
+    page.reload()
+    expect(chooser).to_have_value("german-household")
+
+
 def test_photos_can_be_dropped_and_pasted(page: Page) -> None:
     script = """
         async ([kind, data]) => {
