@@ -11,6 +11,7 @@ from service.review.records import Reason as ReviewReason
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
+DoubtReason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
 class _Answer(BaseModel):
@@ -45,6 +46,15 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Doubt(_Answer):
+    """Why a photo is no good ground for a decision, whatever the model says of it."""
+
+    reason: DoubtReason
+    detail: str = Field(description="What was measured and what is needed.")
+    measure: float = Field(description="What was measured.")
+    limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
+
+
 class Sorting(_Answer):
     """Which of a site's bins the thing goes into: where mistakes are expected to cost least."""
 
@@ -76,8 +86,11 @@ class Classification(_Answer):
     confidence: float = Field(description="Calibrated probability of `superclass`.")
     probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
     decision: Decision = Field(
-        description="`sort` where the confidence reaches the model's threshold, else `manual`; "
-        "with a site's rules: `manual` where they say so."
+        description="`sort` where the confidence reaches the model's threshold and nothing is "
+        "doubted, else `manual`; with a site's rules: `manual` where they say so."
+    )
+    doubts: list[Doubt] = Field(
+        default=[], description="What speaks against the photo; empty for a good one."
     )
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
