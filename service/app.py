@@ -122,7 +122,9 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
     quota = Quota(settings.rate_photos_s, burst)
     capture = await asyncio.to_thread(open_capture, settings, measures)
-    corrections = Quota(settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)))
+    corrections = Quota(
+        settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)), "corrections"
+    )
     return Serving(
         settings, measures, keys, quota, admission, registry, rulebook, corrections, capture
     )

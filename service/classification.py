@@ -11,6 +11,7 @@ import numpy as np
 
 from service.bundle import Manifest, resolve_bundle
 from service.classifier import Answers, Classifier
+from service.doubts import NONE, Doubts
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.languages import pick_language
 from service.preprocess import PhotoLimits, Pixels, decode
@@ -48,6 +49,7 @@ class Answering:
     manifest: Manifest
     limits: PhotoLimits
     by: Sorted | None = None
+    doubts: Doubts = NONE
 
     def read(self, photo: Path) -> Pixels:
         """A file as the model sees it.
@@ -66,13 +68,14 @@ class Answering:
             raise PhotoError(f"expected a file that can be read: {error.strerror}") from error
         return decode(data, self.manifest.preprocessing, self.limits)
 
-    def tell(self, answers: Answers, name: str) -> Classification:
-        """What a lone row of answers means.
+    def tell(self, pixels: Pixels, answers: Answers, name: str) -> Classification:
+        """What a lone row of answers means, about a photo [H, W, 3].
 
         Raises:
             InferenceError: where the graph gave something that is no number.
         """
-        return classification(self.manifest, answers, name, self.by)
+        doubts = self.doubts.of(pixels, answers.embedding)
+        return classification(self.manifest, answers, name, self.by, doubts)
 
 
 def classify_files(
@@ -92,11 +95,13 @@ def classify_files(
     path = resolve_bundle(settings.models_dir, settings.models[0])
     sessions = open_sessions(settings, path)
     classifier = sessions.alone or sessions.first
-    answering = answering_for(classifier.bundle.manifest, settings, by)
+    answering = answering_for(classifier.bundle.manifest, settings, by, sessions.doubts)
     return (_classify(classifier, photo, answering) for photo in photos)
 
 
-def answering_for(manifest: Manifest, settings: Settings, by: Sorted | None) -> Answering:
+def answering_for(
+    manifest: Manifest, settings: Settings, by: Sorted | None, doubts: Doubts = NONE
+) -> Answering:
     """How files are answered by this model.
 
     Raises:
@@ -104,7 +109,7 @@ def answering_for(manifest: Manifest, settings: Settings, by: Sorted | None) -> 
     """
     if by:
         by.rules.sorter(manifest.superclasses)
-    return Answering(manifest, settings.photo_limits, by)
+    return Answering(manifest, settings.photo_limits, by, doubts)
 
 
 def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
@@ -125,7 +130,8 @@ def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
 
 def _classify(classifier: Classifier, photo: Path, answering: Answering) -> FileResult:
     try:
-        answers = classifier.run(answering.read(photo)[np.newaxis])
-        return FileResult(str(photo), answer=answering.tell(answers, photo.name))
+        pixels = answering.read(photo)
+        answers = classifier.run(pixels[np.newaxis])
+        return FileResult(str(photo), answer=answering.tell(pixels, answers, photo.name))
     except SuperbinError as error:
         return FileResult(str(photo), error=str(error))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,7 +23,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from service.drift import Reading
 from service.drift_metrics import DriftGauges
 from service.review.records import Agreement, Counts
-from service.schemas import Classification
+from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -84,6 +84,14 @@ class Metrics:
             ("superclass", "decision"),
             registry=registry,
         )
+        self._doubts = Counter(
+            "superbin_doubts_total",
+            "Photos that were doubted and so left to a person, by each reason.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in get_args(DoubtReason):
+            self._doubts.labels(reason)
         self._confidence = Histogram(
             "superbin_confidence",
             "Calibrated confidence of the predicted superclass.",
@@ -203,6 +211,8 @@ class Metrics:
         """Count an answer."""
         self._predicted(result.superclass, result.decision).inc()
         self._confident(result.superclass).observe(result.confidence)
+        for doubt in result.doubts:
+            self._doubts.labels(doubt.reason).inc()
         if (sorting := result.sorting) is not None:
             self._into(sorting.site, sorting.bin, sorting.reasons[0] if sorting.reasons else "")
             if sorting.alert:

@@ -289,6 +289,7 @@ class Registry:
             max_delay_s=settings.max_delay_s,
             metrics=self._metrics,
             cost=CostModel(sessions.measured),
+            doubts=sessions.doubts,
         )
         return LoadedModel(sessions, scheduler, drift)
 

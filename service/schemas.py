@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.review.records import Reason as Kept
+from service.review.records import Reason as ReviewReason
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
+DoubtReason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
 class _Answer(BaseModel):
@@ -45,6 +46,15 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Doubt(_Answer):
+    """Why a photo is no good ground for a decision, whatever the model says of it."""
+
+    reason: DoubtReason
+    detail: str = Field(description="What was measured and what is needed.")
+    measure: float = Field(description="What was measured.")
+    limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
+
+
 class Sorting(_Answer):
     """Which of a site's bins the thing goes into: where mistakes are expected to cost least."""
 
@@ -76,13 +86,16 @@ class Classification(_Answer):
     confidence: float = Field(description="Calibrated probability of `superclass`.")
     probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
     decision: Decision = Field(
-        description="`sort` where the confidence reaches the model's threshold, else `manual`; "
-        "with a site's rules: `manual` where they say so."
+        description="`sort` where the confidence reaches the model's threshold and nothing is "
+        "doubted, else `manual`; with a site's rules: `manual` where they say so."
+    )
+    doubts: list[Doubt] = Field(
+        default=[], description="What speaks against the photo; empty for a good one."
     )
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
-    review: Kept | None = Field(
+    review: ReviewReason | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,
         description="Why a copy of the photo was put aside for a person to look at; left out where "
@@ -208,7 +221,7 @@ class ReviewTask(_Answer):
     id: int
     width: int
     height: int
-    reason: Kept
+    reason: ReviewReason
     kept_at: datetime
     site: str | None
     line: str | None

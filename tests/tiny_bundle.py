@@ -18,8 +18,11 @@ from service.bundle import (
     Bank,
     BankItem,
     Calibration,
+    FamiliarityLimit,
     Manifest,
     Provenance,
+    QualityLimits,
+    read_manifest,
     record_of,
     write_manifest,
 )
@@ -87,6 +90,27 @@ def write_bundle(
         ),
     )
     return path
+
+
+def add_limits(path: Path, items: npt.NDArray[np.float32], *, threshold: float = -2.0) -> None:
+    """Have a tiny bundle doubt photos: bank embeddings [ITEMS, WIDTH], and limits of quality."""
+    np.save(path / "known.npy", items.astype(np.float16))
+    manifest = read_manifest(path)
+    fitted = {"accepted_share": 0.99, "split": "none", "photos": 1}
+    limits = {
+        "quality": QualityLimits(
+            least_light=60.0, most_clipped=0.9, least_sharpness=5.0, least_contrast=10.0, **fitted
+        ),
+        "familiarity": FamiliarityLimit(
+            file="known.npy",
+            statistic="log_mean_exp_cosine",
+            temperature=0.1,
+            threshold=threshold,
+            **fitted,
+        ),
+        "files": manifest.files | {"known.npy": record_of(path / "known.npy")},
+    }
+    write_manifest(path, manifest.model_copy(update=limits))
 
 
 def tiny_reference(window: int = 20, bins: int = 4, words: tuple[str, ...] = ()) -> DriftReference:

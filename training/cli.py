@@ -150,13 +150,16 @@ def export(
 def reference(
     bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
     data: DataOption,
+    accept: Annotated[
+        float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
+    ] = 0.99,
     superclasses: MapOption = None,
 ) -> None:
-    """Add to a bundle what tells drift from usual photos; from val, best of your own cameras."""
+    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
     with explained():
         from training.reference import add_references
 
-        add_references(bundle, data, superclasses)
+        add_references(bundle, data, superclasses, accept)
 
 
 def bank_curve(

@@ -35,7 +35,7 @@ class Station:
         manifest = sessions.first.bundle.manifest
         self.schema = schema(manifest.superclasses)
         self._model = f"{manifest.name}/{manifest.version}"
-        answering = answering_for(manifest, settings, by)
+        answering = answering_for(manifest, settings, by, sessions.doubts)
         self._stream = Stream(sessions, answering, settings.max_batch)
 
     def tables(

@@ -21,7 +21,7 @@ from service.settings import Settings
 
 PLAN = "plan.json"
 INPUTS = "inputs"  # paths, each ended by a NUL
-ANSWERS_FOLLOW_FROM = ("max_photo_bytes", "max_photo_pixels", "device")
+ANSWERS_FOLLOW_FROM = ("max_photo_bytes", "max_photo_pixels", "device", "doubts")
 
 
 class Model(BaseModel):

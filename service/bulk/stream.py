@@ -87,7 +87,7 @@ class Stream:
     def _told(self, session: Classifier, photo: str, found: Pixels | Bad) -> FileResult:
         if isinstance(found, Bad):
             return FileResult(photo, error=found.error)
-        return self._answered(photo, _run(session, found[np.newaxis]))
+        return self._answered(photo, found, _run(session, found[np.newaxis]))
 
     def _together(
         self, group: Sequence[str], reading: Sequence[Future[Pixels | Bad]]
@@ -105,13 +105,13 @@ class Stream:
             if isinstance(one, Bad):
                 results.append(FileResult(photo, error=one.error))
             else:
-                results.append(self._answered(photo, answers[row : row + 1]))
+                results.append(self._answered(photo, one, answers[row : row + 1]))
                 row += 1
         return results
 
-    def _answered(self, photo: str, answers: Answers) -> FileResult:
+    def _answered(self, photo: str, pixels: Pixels, answers: Answers) -> FileResult:
         try:
-            return FileResult(photo, answer=self._answering.tell(answers, photo))
+            return FileResult(photo, answer=self._answering.tell(pixels, answers, photo))
         except SuperbinError as error:  # the model's answer is no number
             return FileResult(photo, error=str(error))
 
