@@ -21,6 +21,7 @@ from service.access import Access
 from service.admission import Admission
 from service.bundle import Manifest
 from service.direct import DirectRoutes
+from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
@@ -30,6 +31,7 @@ from service.registry import Registry
 from service.reviewing import open_capture
 from service.routes import (
     classify,
+    drift,
     feedback,
     health,
     inference_protocol,
@@ -48,7 +50,18 @@ from service.tracing import open_provider, telemetry
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (classify, feedback, review, models, sites, inference_protocol, health, metrics, page)
+FAMILIES = (
+    classify,
+    feedback,
+    review,
+    drift,
+    models,
+    sites,
+    inference_protocol,
+    health,
+    metrics,
+    page,
+)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -96,6 +109,7 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     keys = read_keys(settings.keys_file)
     registry = Registry(settings, measures)
     await registry.start()
+    measures.drift(registry.drift_readings)
     rulebook = Rulebook(settings.sites_dir, settings.site, measures)
     _check_sites(rulebook, keys, registry)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
@@ -153,7 +167,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     if watch_s:
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
-        background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
+        background.append(asyncio.create_task(_keep_fresh(serving)))
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(
@@ -178,10 +192,12 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-async def _keep_fresh(measures: Metrics) -> None:
-    """For scrapes that another worker answers."""
+async def _keep_fresh(serving: Serving) -> None:
+    """For scrapes and questions that another worker answers."""
     while True:
-        measures.refresh()
+        serving.metrics.refresh()
+        if serving.metrics.folder:
+            share_report(serving.registry, serving.metrics.folder)
         await asyncio.sleep(REFRESH_S)
 
 

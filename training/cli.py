@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command()(reference)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
@@ -144,6 +145,21 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
+    data: DataOption,
+    accept: Annotated[
+        float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
+    ] = 0.99,
+    superclasses: MapOption = None,
+) -> None:
+    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
+    with explained():
+        from training.reference import add_references
+
+        add_references(bundle, data, superclasses, accept)
 
 
 def bank_curve(

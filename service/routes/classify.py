@@ -77,9 +77,15 @@ async def embed(request: Request) -> Response:
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
     answer = classification(
-        photos.model.manifest, outcome.answers, upload.filename, _sorted(photos.admitted)
+        photos.model.manifest,
+        outcome.answers,
+        upload.filename,
+        _sorted(photos.admitted),
+        outcome.doubts,
     )
     photos.admitted.held.metrics.prediction(answer)
+    if photos.model.drift:
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return keep_for_review(photos, upload, outcome, answer)
 
 
