@@ -14,13 +14,14 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class Photo:
-    """One labelled photo; `path` is relative to the dataset's folder."""
+    """One labelled photo; `path` is relative to the dataset's folder, `file` where it is not."""
 
     path: str
     superclass: str
     subclass: str | None = None
     source: str | None = None
     split: str | None = None
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
