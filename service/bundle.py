@@ -114,6 +114,7 @@ class Correction(_Record):
     corrected_at: datetime
     added: int = Field(ge=0)
     removed: int = Field(ge=0)
+    weight: float | None = None  # that the added have, where it is not the method's own
     items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the list of what was added, removed
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.bundle import Manifest, Metric
+from service.bundle import Correction, Manifest, Metric
 
 CARD = "CARD.md"
+REVIEWED = "review"  # the source of items that a correction brought
 
 
 def write_card(
@@ -29,10 +30,31 @@ def write_card(
             "`superbin export --card`."
         )
     )
-    parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
-    pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
-    parts += [*pictures, _decision(manifest, reports), text, _origin(manifest)]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text(card_text(path.parent, manifest, reports, text), encoding="utf-8")
+
+
+def card_text(
+    folder: Path,
+    manifest: Manifest,
+    reports: dict[str, dict[str, Any]],
+    about: str,
+    changed: str | None = None,
+) -> str:
+    """The card's Markdown.
+
+    Args:
+        folder: of the bundle, whose pictures are shown.
+        about: as for `write_card`, the text itself.
+        changed: a section on what is different from the version before.
+    """
+    parts = [_head(manifest), *([changed] if changed else [])]
+    if manifest.metrics:
+        parts += [_overall(manifest), *map(_by_superclass, reports.values())]
+    own = {case.file for case in manifest.self_test}
+    files = [file for file in sorted(folder.glob("*.png")) if file.name not in own]
+    parts += [f"![{file.stem}]({file.name})" for file in files]
+    parts += [_decision(manifest, reports), about, _origin(manifest)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
@@ -47,9 +69,13 @@ def _head(manifest: Manifest) -> str:
 
 
 def _bank(manifest: Manifest) -> str:
-    photos = f"{len(manifest.bank.items):,} training photos"
+    reviewed = 0
+    if manifest.provenance.corrections:
+        reviewed = sum(item.source == REVIEWED for item in manifest.bank.items)
+    photos = f"{len(manifest.bank.items) - reviewed:,} training photos"
     rule = manifest.bank.selection
-    return f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    chosen = f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    return f"{chosen}, and {reviewed:,} reviewed ones" if reviewed else chosen
 
 
 def _overall(manifest: Manifest) -> str:
@@ -129,6 +155,14 @@ def _origin(manifest: Manifest) -> str:
         f"    {origin.command}\n\n"
         f"Commit {origin.git_commit or 'unknown'}, seed {origin.seed}, "
         f"{origin.trained_at:%Y-%m-%d}, {origin.hardware}; {packages}."
+        + "".join(map(_correction, origin.corrections))
+    )
+
+
+def _correction(one: Correction) -> str:
+    return (
+        f"\n\n    {one.command}\n\n{one.corrected_at:%Y-%m-%d}, from {one.parent} (manifest "
+        f"{one.parent_manifest_sha256[:12]}): {one.added} added, {one.removed} removed."
     )
 
 

@@ -7,7 +7,10 @@ by, and are never learned.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +42,49 @@ class Reviewed:
         """SHA-256 of the list of those to learn from: names, superclasses and bytes."""
         lines = [f"{p.path},{p.superclass},{p.subclass or ''},{_digest(p)}" for p in self.learned]
         return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+@contextmanager
+def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
+    """A folder of reviewed photos: the one that is named, or a store's, for as long as it is used.
+
+    Args:
+        reference: a folder with a `labels.csv`, or the URL of a review store's database.
+        photos: where the store keeps its photos.
+
+    Raises:
+        DataError: where it is neither.
+    """
+    if "://" not in reference:
+        if not (Path(reference) / LABELS).is_file():
+            raise DataError(
+                f"expected reviewed photos: a folder with a {LABELS} or the URL of a review "
+                f"store's database, got {reference!r}"
+            )
+        yield Path(reference)
+        return
+    if photos is None:
+        raise DataError(
+            f"{reference} is a store's database: expected --review-photos, or "
+            "SUPERBIN_REVIEW_PHOTOS, which says where its photos lie"
+        )
+    # No longer than it is needed: how long photos are kept is for the store to say.
+    with tempfile.TemporaryDirectory(prefix="superbin-review-") as folder:
+        _export(reference, photos, Path(folder))
+        yield Path(folder)
+
+
+def _export(url: str, photos: str, folder: Path) -> None:
+    try:
+        from service.review.export import export
+        from service.review.store import open_store
+    except ImportError as error:
+        raise DataError(
+            f"{url}: a review store needs packages that are not installed ({error}): pip install "
+            "-c constraints.txt -e '.[review]' in the repository"
+        ) from error
+    with open_store(url, photos) as store:
+        export(store, folder)
 
 
 def read_review(root: Path, superclasses: tuple[str, ...]) -> Reviewed:
@@ -120,3 +166,12 @@ def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> d
             if digest in digests:
                 found[digest] = photo.path
     return found
+
+
+@contextmanager
+def joined_photos(data: PhotoSet, reference: str, photos: str | None) -> Iterator[PhotoSet]:
+    """`join_train` of what `review_folder` gives, for as long as it is used."""
+    with review_folder(reference, photos) as folder:
+        joined = join_train(data, read_review(folder, data.superclasses))
+        print(f"reviewed photos in train: {joined.review}", flush=True)
+        yield joined

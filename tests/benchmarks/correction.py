@@ -1,0 +1,448 @@
+"""What corrections do, and what wrong ones do: figures, a table and a picture.
+
+    python -m tests.benchmarks.correction DATA OUT
+
+For each kind of `refuse` a model by matching is made that has no photo of it. Then k of its train
+photos, drawn at random, join the bank, and its test photos are asked for, beside those of every
+other kind. On frozen float32 features, as `superbin unseen` has them, with temperature and
+threshold of models/refuse/2; so a draw takes no time, and spread can be told from chance.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib import pyplot as plt
+
+from service.bundle import read_manifest
+from training.config import Config, load_config
+from training.data.folds import Folds, read_folds, read_photos_as
+from training.data.photos import PhotoSet, label_indices
+from training.data.store import open_store
+from training.figures import save_picture
+from training.methods.matching import Matching
+from training.methods.sclre import SCLRE
+from training.outcome import softmax
+from training.unseen import features_of, train_head
+
+Array = npt.NDArray[Any]
+COUNTS = (1, 2, 5, 10, 20, 50)
+WEIGHTS = (1.0, 3.0, 10.0, 30.0)
+WRONG = (1, 5)
+RIGHT_BESIDE = 20  # right corrections beside the wrong ones
+DRAWS, RETRAINED_DRAWS = 10, 2
+RETRAINED_COUNTS = (5, 20)
+RETRAINED_KINDS = ("battery", "beverage_carton", "cloth", "fluorescent_lamp")
+BUNDLE = Path("models/refuse/2")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Every photo: features [n, D], superclass [n], kind [n], split [n]."""
+
+    x: torch.Tensor
+    labels: Array
+    kinds: Array
+    splits: Array
+
+    def rows(self, split: str, kind: str, inside: bool) -> Array:
+        return np.flatnonzero((self.splits == split) & ((self.kinds == kind) == inside))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Photos of one split that are of the kind, or of every other."""
+
+    name: str
+    rows: Array
+
+
+class Corrected:
+    """A model by matching without one kind, and what it says once items have joined its bank."""
+
+    def __init__(self, photos: Photos, known: Array, config: Config, superclasses: int) -> None:
+        self.head = Matching(photos.x.shape[1], superclasses, config.matching).eval()
+        self.photos = photos
+        with torch.no_grad():
+            self.head.fill_bank(photos.x[known], torch.from_numpy(photos.labels[known]))
+            self.z = self.head.represent(photos.x).numpy()
+            self.sharpness = float(self.head.log_temperature.exp())
+        self._base: dict[bytes, Array] = {}
+
+    def logits(self, asked: Asked, added: Array, labels: Array, weight: float) -> Array:
+        """float64 [n, K]: the log of each superclass's share, as `Matching.answer_from` has it."""
+        key = asked.rows.tobytes()
+        if key not in self._base:
+            found = self.head.log_weights(self.photos.x[asked.rows])
+            self._base[key] = found.double().numpy()
+        total = self._base[key].copy()
+        scores = (self.z[asked.rows] @ self.z[added].T - 1.0) / self.sharpness + np.log(weight)
+        for k in np.unique(labels):
+            mine = np.logaddexp.reduce(scores[:, labels == k].astype(np.float64), axis=1)
+            total[:, k] = np.logaddexp(total[:, k], mine)
+        return total
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The calibrated temperature and threshold of the bundle."""
+
+    temperature: float
+    threshold: float
+
+    def figures(self, logits: Array, labels: Array) -> dict[str, float]:
+        probabilities = softmax(logits / self.temperature)
+        right = probabilities.argmax(axis=1) == labels
+        passed = probabilities.max(axis=1) >= self.threshold
+        return {
+            "accuracy": float(right.mean()),
+            "sorted": float(passed.mean()),
+            "sorted_wrong": float((passed & ~right).mean()),
+        }
+
+
+def main(root: Path, out: Path) -> None:
+    config = load_config("unseen-matching")
+    folds = read_folds("refuse")
+    data = read_photos_as(root, config)
+    out.mkdir(parents=True, exist_ok=True)
+    photos = gather(config, data, folds, out)
+    calibration = read_manifest(BUNDLE).calibration
+    decision = Decision(calibration.temperature, calibration.confidence_threshold)
+    known = np.flatnonzero(photos.splits == "train")
+    whole = Corrected(photos, known, config, len(data.superclasses))
+    rows = []
+    for kind in sorted(set(photos.kinds)):
+        rows += measure_kind(kind, photos, whole, config, data.superclasses, decision)
+        print(kind, flush=True)
+    rows += list(retrain(photos, data.superclasses, decision))
+    (out / "correction.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    table = write_table(rows, data.superclasses)
+    (out / "correction.md").write_text(table + "\n", encoding="utf-8")
+    save_picture(draw(rows), out / "correction.png")
+    print(table)
+
+
+def gather(config: Config, data: PhotoSet, folds: Folds, out: Path) -> Photos:
+    features, places = features_of(config, data, out, "cpu")
+    store = open_store(data.root, data.photos, config.data.served())
+    rows = torch.tensor([places[photo.path] for photo in store.photos])
+    return Photos(
+        features[rows],
+        label_indices(store.photos, data),
+        np.array([folds.kind(photo) for photo in store.photos]),
+        np.array([photo.split for photo in store.photos]),
+    )
+
+
+def measure_kind(
+    kind: str,
+    photos: Photos,
+    whole: Corrected,
+    config: Config,
+    superclasses: tuple[str, ...],
+    decision: Decision,
+) -> Iterator[dict[str, Any]]:
+    """Rows of one kind: no correction, right ones by count and weight, wrong ones."""
+    k = len(superclasses)
+    without = Corrected(photos, photos.rows("train", kind, False), config, k)
+    own = photos.rows("train", kind, True)
+    label = int(photos.labels[own[0]])
+    nothing = np.empty(0, dtype=np.int64)
+    asked = [
+        Asked(f"{split}_{place}", photos.rows(split, kind, place == "kind"))
+        for split in ("val", "test")
+        for place in ("kind", "others")
+    ]
+
+    def row(
+        model: Corrected,
+        name: str,
+        draw: int,
+        added: Array,
+        labels: Array,
+        weight: float = 1.0,
+        **more: Any,
+    ) -> dict[str, Any]:
+        found = {
+            "kind": kind,
+            "superclass": superclasses[label],
+            "what": name,
+            "draw": draw,
+            "weight": weight,
+            **more,
+        }
+        for one in asked:
+            logits = model.logits(one, added, labels, weight)
+            found[one.name] = decision.figures(logits, photos.labels[one.rows])
+            found[one.name]["photos"] = len(one.rows)
+        return found
+
+    yield row(without, "none", 0, nothing, nothing, count=0)
+    yield row(whole, "whole bank", 0, nothing, nothing, count=len(own))
+    # What most photos of the kind are taken for: the mistake that a reviewer may agree with.
+    taken = without.logits(Asked("train", own), nothing, nothing, 1.0)
+    taken[:, label] = -np.inf
+    wrong = int(np.bincount(taken.argmax(axis=1), minlength=k).argmax())
+    for draw in range(DRAWS):
+        drawn = np.random.default_rng((draw, 7)).permutation(own)
+        for count in COUNTS:
+            for weight in WEIGHTS:
+                added = drawn[:count]
+                yield row(
+                    without,
+                    "corrected",
+                    draw,
+                    added,
+                    np.full(len(added), label),
+                    weight,
+                    count=count,
+                )
+        if kind in RETRAINED_KINDS and draw < RETRAINED_DRAWS:
+            for count in RETRAINED_COUNTS:  # the same photos, and everything is made anew
+                known = np.concatenate([photos.rows("train", kind, False), drawn[:count]])
+                again = Corrected(photos, known, config, k)
+                yield row(again, "bank made anew", draw, nothing, nothing, count=count)
+        for bad in WRONG:
+            mistaken = drawn[-bad:]
+            labels = np.full(bad, wrong)
+            added = np.concatenate([drawn[:RIGHT_BESIDE], mistaken])
+            both = np.concatenate([np.full(RIGHT_BESIDE, label), labels])
+            for weight in WEIGHTS:
+                yield row(whole, "wrong, kind known", draw, mistaken, labels, weight, count=bad)
+                yield row(without, "wrong beside 20 right", draw, added, both, weight, count=bad)
+
+
+def retrain(
+    photos: Photos, superclasses: tuple[str, ...], decision: Decision
+) -> Iterator[dict[str, Any]]:
+    """Heads that are learned: with the corrections, and SCLRE's bank with the items added."""
+    for kind in RETRAINED_KINDS:
+        own, known = photos.rows("train", kind, True), photos.rows("train", kind, False)
+        for name in ("unseen-cross-entropy", "unseen-sclre"):
+            config = load_config(name)
+            for draw in range(RETRAINED_DRAWS if name == "unseen-cross-entropy" else 1):
+                drawn = np.random.default_rng((draw, 7)).permutation(own)
+                before = None
+                for count in (0, *RETRAINED_COUNTS):
+                    started = time.perf_counter()
+                    train = np.concatenate([known, drawn[:count]])
+                    model = _learn(config, photos, train, len(superclasses), draw)
+                    seconds = time.perf_counter() - started
+                    before = before or model
+                    yield _learned_row(
+                        f"{config.method} learned anew",
+                        kind,
+                        draw,
+                        count,
+                        seconds,
+                        model,
+                        photos,
+                        decision,
+                    )
+                    if count and isinstance(before.head, SCLRE):
+                        more = _with_items(before, photos.x[drawn[:count]])
+                        yield _learned_row(
+                            "sclre, items added", kind, draw, count, 0.0, more, photos, decision
+                        )
+
+
+class _Learned:
+    """A head over standardised features."""
+
+    def __init__(self, head: Any, mean: torch.Tensor, deviation: torch.Tensor) -> None:
+        self.head, self.mean, self.deviation = head, mean, deviation
+
+    def standard(self, x: torch.Tensor) -> torch.Tensor:
+        return (x - self.mean) / self.deviation
+
+    def logits(self, x: torch.Tensor) -> Array:
+        with torch.no_grad():
+            return self.head.answer(self.standard(x), "bank").logits.double().numpy()
+
+
+def _learn(config: Config, photos: Photos, train: Array, k: int, seed: int) -> _Learned:
+    x = photos.x[train]
+    mean, deviation = x.mean(dim=0), x.std(dim=0) + 1e-3
+    model = train_head(config, (x - mean) / deviation, photos.labels[train], k, seed)
+    return _Learned(model.head, mean, deviation)
+
+
+def _with_items(model: _Learned, x: torch.Tensor) -> _Learned:
+    head = copy.deepcopy(model.head)
+    with torch.no_grad():
+        keys, values = head.attention.remember(head.projection(model.standard(x)))
+    head.bank_keys = torch.cat([head.bank_keys, keys])
+    head.bank_values = torch.cat([head.bank_values, values])
+    return _Learned(head, model.mean, model.deviation)
+
+
+def _learned_row(
+    name: str,
+    kind: str,
+    draw: int,
+    count: int,
+    seconds: float,
+    model: _Learned,
+    photos: Photos,
+    decision: Decision,
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "kind": kind,
+        "what": name,
+        "draw": draw,
+        "count": count,
+        "weight": 1.0,
+        "seconds": seconds,
+    }
+    for inside, place in ((True, "kind"), (False, "others")):
+        asked = photos.rows("test", kind, inside)
+        found[f"test_{place}"] = decision.figures(
+            model.logits(photos.x[asked]), photos.labels[asked]
+        )
+    return found
+
+
+def mean_of(
+    rows: list[dict[str, Any]], place: str, figure: str, **wanted: Any
+) -> tuple[float, float]:
+    """Mean over kinds, and the standard deviation of that mean over draws."""
+    mine = [row for row in rows if all(row.get(key) == value for key, value in wanted.items())]
+    draws = sorted({row["draw"] for row in mine})
+    means = [np.mean([r[place][figure] for r in mine if r["draw"] == d]) for d in draws]
+    return float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
+
+
+def write_table(rows: list[dict[str, Any]], superclasses: tuple[str, ...]) -> str:
+    lines = [
+        "## By weight, on val (mean over kinds)",
+        "",
+        "| corrections | " + " | ".join(f"weight {w:g}: kind; others" for w in WEIGHTS) + " |",
+        "|---" * (len(WEIGHTS) + 1) + "|",
+    ]
+    for count in COUNTS:
+        cells = [
+            f"{100 * mean_of(rows, 'val_kind', 'accuracy', what='corrected', count=count, weight=w)[0]:.1f}; "
+            f"{100 * mean_of(rows, 'val_others', 'accuracy', what='corrected', count=count, weight=w)[0]:.2f}"
+            for w in WEIGHTS
+        ]
+        lines.append(f"| {count} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "## Test, weight 1 (mean over kinds ± standard deviation over draws)",
+        "",
+        "| what | corrections | kind | kind, sorted | kind, sorted and wrong | everything else | its sorted and wrong |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for what in dict.fromkeys(row["what"] for row in rows):
+        counts = sorted({row["count"] for row in rows if row["what"] == what})
+        for count in counts if what != "whole bank" else [None]:
+            wanted = {"what": what, "weight": 1.0} | ({} if count is None else {"count": count})
+            cells = []
+            for place, figure in (
+                ("test_kind", "accuracy"),
+                ("test_kind", "sorted"),
+                ("test_kind", "sorted_wrong"),
+                ("test_others", "accuracy"),
+                ("test_others", "sorted_wrong"),
+            ):
+                mean, spread = mean_of(rows, place, figure, **wanted)
+                digits = 2 if place == "test_others" else 1
+                cells.append(
+                    f"{100 * mean:.{digits}f}" + (f" ± {100 * spread:.{digits}f}" if spread else "")
+                )
+            lines.append(
+                f"| {what} | {'all' if count is None else count} | " + " | ".join(cells) + " |"
+            )
+    lines += [
+        "",
+        "## By kind, test, weight 1 (mean ± standard deviation over draws)",
+        "",
+        "| kind | superclass | photos | none | "
+        + " | ".join(map(str, COUNTS))
+        + " | whole bank | others: none, 20 |",
+        "|---" * (len(COUNTS) + 6) + "|",
+    ]
+    for kind in sorted({row["kind"] for row in rows}):
+        mine = [row for row in rows if row["kind"] == kind]
+        first = mine[0]
+        none = mean_of(mine, "test_kind", "accuracy", what="none")[0]
+        cells = []
+        for count in COUNTS:
+            mean, spread = mean_of(
+                mine, "test_kind", "accuracy", what="corrected", count=count, weight=1.0
+            )
+            cells.append(f"{100 * mean:.0f} ± {100 * spread:.0f}")
+        whole = mean_of(mine, "test_kind", "accuracy", what="whole bank")[0]
+        others = [
+            mean_of(mine, "test_others", "accuracy", what="none")[0],
+            mean_of(mine, "test_others", "accuracy", what="corrected", count=20, weight=1.0)[0],
+        ]
+        lines.append(
+            f"| {kind} | {first['superclass']} | {first['test_kind']['photos']} | {100 * none:.0f} | "
+            + " | ".join(cells)
+            + f" | {100 * whole:.0f} | {100 * others[0]:.2f}, {100 * others[1]:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]]) -> Any:
+    """Accuracy on the corrected kind and on everything else against the number of corrections."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5))
+    places = np.arange(len(COUNTS) + 1)
+    names = ["0", *map(str, COUNTS)]
+    for kind in RETRAINED_KINDS:
+        mine = [row for row in rows if row["kind"] == kind]
+        points = [mean_of(mine, "test_kind", "accuracy", what="none")]
+        points += [
+            mean_of(mine, "test_kind", "accuracy", what="corrected", count=c, weight=1.0)
+            for c in COUNTS
+        ]
+        left.errorbar(
+            places,
+            [p[0] for p in points],
+            [p[1] for p in points],
+            marker="o",
+            capsize=3,
+            label=kind,
+        )
+    for place, label in (("test_kind", "the corrected kind"), ("test_others", "everything else")):
+        points = [mean_of(rows, place, "accuracy", what="none", count=0)]
+        points += [
+            mean_of(rows, place, "accuracy", what="corrected", count=c, weight=1.0) for c in COUNTS
+        ]
+        right.errorbar(
+            places,
+            [p[0] for p in points],
+            [p[1] for p in points],
+            marker="o",
+            capsize=3,
+            label=label,
+        )
+        whole = mean_of(rows, place, "accuracy", what="whole bank")[0]
+        right.axhline(whole, color="grey", linestyle=":")
+    left.set(title="Four kinds (bars: standard deviation over draws)")
+    right.set(title="Mean over all 24 kinds (dotted: the whole bank)")
+    for axes in (left, right):
+        axes.set_xticks(places, names)
+        axes.set(
+            xlabel="photos of the kind that joined the bank",
+            ylabel="accuracy, test",
+            ylim=(0, 1.02),
+        )
+        axes.legend(loc="lower right")
+    return figure
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
