@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from training import versions_cli
-from training.terminal import explained, tell_how_to_go_on, typed_command
+from training.terminal import explained, kept_command, tell_how_to_go_on, typed_command
 from training.versions_cli import ReviewOption, ReviewPhotosOption
 
 DataOption = Annotated[
@@ -73,7 +73,7 @@ def train(
                 photos = read_photos_as(data, record, superclasses)
                 if from_review is not None:
                     photos = held.enter_context(joined_photos(photos, from_review, review_photos))
-            opened = partial(checkpoint.open_folder, out, record, typed_command(), chosen, photos)
+            opened = partial(checkpoint.open_folder, out, record, kept_command(), chosen, photos)
             distributed.from_first(partial(opened, resume=resume))
             try:
                 fit(record, photos, out, device=chosen, resume=resume)

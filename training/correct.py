@@ -35,6 +35,7 @@ from training.correction_card import write_corrected_card
 from training.data.photos import PhotoSet
 from training.data.review import Reviewed, read_review, without_measured
 from training.errors import ConfigError
+from training.export import portable
 from training.recheck import read_photos_of, recheck
 from training.self_test import with_self_test
 from training.served_bank import served_bank
@@ -141,7 +142,7 @@ def _begin(
     correction = Correction(
         parent=parent.id,
         parent_manifest_sha256=sha256_of(parent.path / MANIFEST),
-        command=command,
+        command=portable(command),
         corrected_at=datetime.now(UTC).replace(microsecond=0),
         added=len(change.added),
         removed=len(change.removed),

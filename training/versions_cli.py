@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from training.terminal import explained, typed_command
+from training.terminal import explained, kept_command
 
 ReviewOption = Annotated[
     str | None,
@@ -38,6 +38,7 @@ MapOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(correct)
+    app.command()(promote)
 
 
 def correct(
@@ -94,4 +95,46 @@ def correct(
                 superclass_map=superclasses,
                 recalibrate=recalibrate,
             )
-            correct_bundle(order, typed_command())
+            correct_bundle(order, kept_command())
+
+
+def promote(
+    candidate: Annotated[Path, typer.Argument(help="The new model, a bundle folder.")],
+    over: Annotated[
+        Path, typer.Option("--over", help="The version that it is to follow, a bundle folder.")
+    ],
+    data: Annotated[
+        Path, typer.Option("--data", help="Labelled photos; the test split is measured.")
+    ],
+    from_review: ReviewOption = None,
+    review_photos: ReviewPhotosOption = None,
+    margin: Annotated[
+        float, typer.Option(help="Loss in a superclass's recall that is let pass; 0.01: a point.")
+    ] = 0.01,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for the report, whatever comes of it.")
+    ] = None,
+    superclasses: MapOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compare, and write nothing.")] = False,
+) -> None:
+    """Make a model the next version, unless it is worse; then the status is 1."""
+    with explained():
+        from training.data.review import review_folder
+        from training.promote import Contest
+        from training.promote import promote as compare_and_write
+
+        reviewed = review_folder(from_review, review_photos) if from_review else nullcontext()
+        with reviewed as folder:
+            contest = Contest(
+                candidate=candidate,
+                over=over,
+                data=data,
+                superclass_map=superclasses,
+                review=folder,
+                margin=margin,
+                report=report,
+                dry=dry_run,
+            )
+            passed = compare_and_write(contest, kept_command())
+        if not passed:
+            raise typer.Exit(1)

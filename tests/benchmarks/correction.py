@@ -25,6 +25,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from service.bundle import read_manifest
+from training.bank_keys import WEIGHT
 from training.config import Config, load_config
 from training.data.folds import Folds, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
@@ -42,6 +43,7 @@ WRONG = (1, 5)
 RIGHT_BESIDE = 20  # right corrections beside the wrong ones
 DRAWS, RETRAINED_DRAWS = 10, 2
 RETRAINED_COUNTS = (5, 20)
+DRAWN_KINDS = ("battery", "ceramic_bowl", "cloth", "trash")
 RETRAINED_KINDS = ("battery", "beverage_carton", "cloth", "fluorescent_lamp")
 BUNDLE = Path("models/refuse/2")
 
@@ -112,25 +114,31 @@ class Decision:
 
 
 def main(root: Path, out: Path) -> None:
-    config = load_config("unseen-matching")
-    folds = read_folds("refuse")
-    data = read_photos_as(root, config)
     out.mkdir(parents=True, exist_ok=True)
+    file = out / "correction.json"
+    if not file.is_file():  # else only the table and the picture are made again
+        rows = list(measure(root, out))
+        file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    table = write_table(rows)
+    (out / "correction.md").write_text(table + "\n", encoding="utf-8")
+    save_picture(draw(rows), out / "correction.png")
+    print(table)
+
+
+def measure(root: Path, out: Path) -> Iterator[dict[str, Any]]:
+    """A row for each kind, way, draw, number and weight."""
+    config, folds = load_config("unseen-matching"), read_folds("refuse")
+    data = read_photos_as(root, config)
     photos = gather(config, data, folds, out)
     calibration = read_manifest(BUNDLE).calibration
     decision = Decision(calibration.temperature, calibration.confidence_threshold)
     known = np.flatnonzero(photos.splits == "train")
     whole = Corrected(photos, known, config, len(data.superclasses))
-    rows = []
     for kind in sorted(set(photos.kinds)):
-        rows += measure_kind(kind, photos, whole, config, data.superclasses, decision)
+        yield from measure_kind(kind, photos, whole, config, data.superclasses, decision)
         print(kind, flush=True)
-    rows += list(retrain(photos, data.superclasses, decision))
-    (out / "correction.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    table = write_table(rows, data.superclasses)
-    (out / "correction.md").write_text(table + "\n", encoding="utf-8")
-    save_picture(draw(rows), out / "correction.png")
-    print(table)
+    yield from retrain(photos, data.superclasses, decision)
 
 
 def gather(config: Config, data: PhotoSet, folds: Folds, out: Path) -> Photos:
@@ -323,125 +331,126 @@ def mean_of(
     return float(np.mean(means)), float(np.std(means, ddof=1)) if len(means) > 1 else 0.0
 
 
-def write_table(rows: list[dict[str, Any]], superclasses: tuple[str, ...]) -> str:
-    lines = [
-        "## By weight, on val (mean over kinds)",
-        "",
-        "| corrections | " + " | ".join(f"weight {w:g}: kind; others" for w in WEIGHTS) + " |",
-        "|---" * (len(WEIGHTS) + 1) + "|",
-    ]
+def write_table(rows: list[dict[str, Any]]) -> str:
+    return "\n\n".join([_by_weight(rows), _by_count(rows), _beside_training(rows), _by_kind(rows)])
+
+
+def _cell(rows: list[dict[str, Any]], place: str, figure: str, **wanted: Any) -> str:
+    mean, spread = mean_of(rows, place, figure, **wanted)
+    digits = 2 if place.endswith("others") else 1
+    told = f" ± {100 * spread:.{digits}f}" if spread else ""
+    return f"{100 * mean:.{digits}f}{told}"
+
+
+def _table(head: list[str], lines: list[list[Any]]) -> str:
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
+
+
+def _by_weight(rows: list[dict[str, Any]]) -> str:
+    head = ["corrections", *(f"weight {w:g}: the kind; everything else" for w in WEIGHTS)]
+    places = ("val_kind", "val_others")
+    lines = []
     for count in COUNTS:
+        wanted = {"what": "corrected", "count": count}
         cells = [
-            f"{100 * mean_of(rows, 'val_kind', 'accuracy', what='corrected', count=count, weight=w)[0]:.1f}; "
-            f"{100 * mean_of(rows, 'val_others', 'accuracy', what='corrected', count=count, weight=w)[0]:.2f}"
+            "; ".join(_cell(rows, place, "accuracy", weight=w, **wanted) for place in places)
             for w in WEIGHTS
         ]
-        lines.append(f"| {count} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "## Test, weight 1 (mean over kinds ± standard deviation over draws)",
-        "",
-        "| what | corrections | kind | kind, sorted | kind, sorted and wrong | everything else | its sorted and wrong |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for what in dict.fromkeys(row["what"] for row in rows):
-        counts = sorted({row["count"] for row in rows if row["what"] == what})
-        for count in counts if what != "whole bank" else [None]:
-            wanted = {"what": what, "weight": 1.0} | ({} if count is None else {"count": count})
-            cells = []
-            for place, figure in (
-                ("test_kind", "accuracy"),
-                ("test_kind", "sorted"),
-                ("test_kind", "sorted_wrong"),
-                ("test_others", "accuracy"),
-                ("test_others", "sorted_wrong"),
-            ):
-                mean, spread = mean_of(rows, place, figure, **wanted)
-                digits = 2 if place == "test_others" else 1
-                cells.append(
-                    f"{100 * mean:.{digits}f}" + (f" ± {100 * spread:.{digits}f}" if spread else "")
-                )
-            lines.append(
-                f"| {what} | {'all' if count is None else count} | " + " | ".join(cells) + " |"
-            )
-    lines += [
-        "",
-        "## By kind, test, weight 1 (mean ± standard deviation over draws)",
-        "",
-        "| kind | superclass | photos | none | "
-        + " | ".join(map(str, COUNTS))
-        + " | whole bank | others: none, 20 |",
-        "|---" * (len(COUNTS) + 6) + "|",
-    ]
+        lines.append([count, *cells])
+    return "## By weight, accuracy on val (mean over kinds)\n\n" + _table(head, lines)
+
+
+SHOWN = (
+    ("test_kind", "accuracy", "the kind"),
+    ("test_kind", "sorted", "sorted"),
+    ("test_kind", "sorted_wrong", "sorted and wrong"),
+    ("test_others", "accuracy", "everything else"),
+    ("test_others", "sorted_wrong", "sorted and wrong"),
+)
+
+
+def _by_count(rows: list[dict[str, Any]]) -> str:
+    ways = [("none", 0, 1.0), *(("corrected", n, w) for w in (WEIGHT, 1.0) for n in COUNTS)]
+    ways += [("whole bank", None, 1.0)]
+    names = ("wrong, kind known", "wrong beside 20 right")
+    ways += [(name, n, w) for name in names for w in (WEIGHT, 1.0) for n in WRONG]
+    lines = []
+    for what, count, weight in ways:
+        wanted = {"what": what, "weight": weight} | ({} if count is None else {"count": count})
+        cells = [_cell(rows, place, figure, **wanted) for place, figure, _ in SHOWN]
+        lines.append([what, "all" if count is None else count, f"{weight:g}", *cells])
+    head = ["what", "photos", "weight", *(name for _, _, name in SHOWN)]
+    title = "## Test (mean over 24 kinds, ± standard deviation over draws)"
+    return f"{title}\n\n{_table(head, lines)}"
+
+
+def _beside_training(rows: list[dict[str, Any]]) -> str:
+    mine = [row for row in rows if row["kind"] in RETRAINED_KINDS]
+    lines = []
+    for what in dict.fromkeys(row["what"] for row in mine):
+        for count in (0, *RETRAINED_COUNTS):
+            for weight in (WEIGHT, 1.0) if what == "corrected" else (1.0,):
+                wanted = {"what": what, "count": count, "weight": weight}
+                found = [r for r in mine if all(r.get(k) == v for k, v in wanted.items())]
+                if not found or "wrong" in what:
+                    continue
+                cells = [_cell(mine, place, "accuracy", **wanted) for place in PLACES]
+                seconds = [row["seconds"] for row in found if row.get("seconds")]
+                time_s = f"{np.median(seconds):.0f}" if seconds else ""
+                lines.append([what, count, f"{weight:g}", *cells, time_s])
+    head = ["what", "photos", "weight", "the kind", "everything else", "seconds for the head"]
+    title = f"## Beside training (test, mean over {', '.join(RETRAINED_KINDS)})"
+    return f"{title}\n\n{_table(head, lines)}"
+
+
+PLACES = ("test_kind", "test_others")
+
+
+def _by_kind(rows: list[dict[str, Any]]) -> str:
+    lines = []
     for kind in sorted({row["kind"] for row in rows}):
         mine = [row for row in rows if row["kind"] == kind]
-        first = mine[0]
-        none = mean_of(mine, "test_kind", "accuracy", what="none")[0]
-        cells = []
-        for count in COUNTS:
-            mean, spread = mean_of(
-                mine, "test_kind", "accuracy", what="corrected", count=count, weight=1.0
-            )
-            cells.append(f"{100 * mean:.0f} ± {100 * spread:.0f}")
-        whole = mean_of(mine, "test_kind", "accuracy", what="whole bank")[0]
-        others = [
-            mean_of(mine, "test_others", "accuracy", what="none")[0],
-            mean_of(mine, "test_others", "accuracy", what="corrected", count=20, weight=1.0)[0],
-        ]
+        wanted = {"what": "corrected", "weight": WEIGHT}
+        cells = [_cell(mine, "test_kind", "accuracy", count=n, **wanted) for n in COUNTS]
+        none = [_cell(mine, place, "accuracy", what="none") for place in PLACES]
+        whole = _cell(mine, "test_kind", "accuracy", what="whole bank")
+        others = _cell(mine, "test_others", "accuracy", count=20, **wanted)
+        photos = mine[0]["test_kind"]["photos"]
         lines.append(
-            f"| {kind} | {first['superclass']} | {first['test_kind']['photos']} | {100 * none:.0f} | "
-            + " | ".join(cells)
-            + f" | {100 * whole:.0f} | {100 * others[0]:.2f}, {100 * others[1]:.2f} |"
+            [kind, mine[0]["superclass"], photos, none[0], *cells, whole, f"{none[1]}, {others}"]
         )
-    return "\n".join(lines)
+    counts = map(str, COUNTS)
+    head = ["kind", "superclass", "photos", "0", *counts, "whole bank", "everything else: 0, 20"]
+    title = f"## By kind, weight {WEIGHT:g} (test, ± standard deviation over draws)"
+    return f"{title}\n\n{_table(head, lines)}"
 
 
 def draw(rows: list[dict[str, Any]]) -> Any:
     """Accuracy on the corrected kind and on everything else against the number of corrections."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5))
-    places = np.arange(len(COUNTS) + 1)
-    names = ["0", *map(str, COUNTS)]
-    for kind in RETRAINED_KINDS:
+    for kind in DRAWN_KINDS:
         mine = [row for row in rows if row["kind"] == kind]
-        points = [mean_of(mine, "test_kind", "accuracy", what="none")]
-        points += [
-            mean_of(mine, "test_kind", "accuracy", what="corrected", count=c, weight=1.0)
-            for c in COUNTS
-        ]
-        left.errorbar(
-            places,
-            [p[0] for p in points],
-            [p[1] for p in points],
-            marker="o",
-            capsize=3,
-            label=kind,
-        )
-    for place, label in (("test_kind", "the corrected kind"), ("test_others", "everything else")):
-        points = [mean_of(rows, place, "accuracy", what="none", count=0)]
-        points += [
-            mean_of(rows, place, "accuracy", what="corrected", count=c, weight=1.0) for c in COUNTS
-        ]
-        right.errorbar(
-            places,
-            [p[0] for p in points],
-            [p[1] for p in points],
-            marker="o",
-            capsize=3,
-            label=label,
-        )
-        whole = mean_of(rows, place, "accuracy", what="whole bank")[0]
-        right.axhline(whole, color="grey", linestyle=":")
-    left.set(title="Four kinds (bars: standard deviation over draws)")
-    right.set(title="Mean over all 24 kinds (dotted: the whole bank)")
+        _curve(left, mine, "test_kind", WEIGHT, kind)
+    _curve(right, rows, "test_kind", WEIGHT, f"the corrected kind, weight {WEIGHT:g}")
+    _curve(right, rows, "test_kind", 1.0, "the corrected kind, weight 1")
+    _curve(right, rows, "test_others", WEIGHT, f"everything else, weight {WEIGHT:g}")
+    left.set(title=f"Four kinds, weight {WEIGHT:g} (bars: standard deviation over draws)")
+    right.set(title="Mean over all 24 kinds")
     for axes in (left, right):
-        axes.set_xticks(places, names)
-        axes.set(
-            xlabel="photos of the kind that joined the bank",
-            ylabel="accuracy, test",
-            ylim=(0, 1.02),
-        )
+        axes.set_xticks(range(len(COUNTS) + 1), ["0", *map(str, COUNTS)])
+        axes.set(xlabel="photos of the kind that joined the bank", ylabel="accuracy, test")
+        axes.set(ylim=(0, 1.03))
         axes.legend(loc="lower right")
     return figure
+
+
+def _curve(axes: Any, rows: list[dict[str, Any]], place: str, weight: float, label: str) -> None:
+    points = [mean_of(rows, place, "accuracy", what="none")]
+    wanted = {"what": "corrected", "weight": weight}
+    points += [mean_of(rows, place, "accuracy", count=count, **wanted) for count in COUNTS]
+    means, spreads = zip(*points, strict=True)
+    axes.errorbar(range(len(points)), means, spreads, marker="o", capsize=3, label=label)
 
 
 if __name__ == "__main__":
