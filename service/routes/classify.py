@@ -20,6 +20,7 @@ from service.errors import SuperbinError
 from service.intake import Intake, intake, results_unless_gone
 from service.problems import problem_of
 from service.results import InferenceError, classification, embedding
+from service.reviewing import keep_for_review
 from service.routes.classify_docs import (
     CLASSIFY_DESCRIPTION,
     CLASSIFY_RESPONSES,
@@ -74,7 +75,7 @@ async def embed(request: Request) -> Response:
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
     answer = classification(photos.model.manifest, outcome.answers, upload.filename)
     photos.admitted.held.metrics.prediction(answer)
-    return answer
+    return keep_for_review(photos, upload, outcome, answer)
 
 
 def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
