@@ -29,7 +29,7 @@ from service.bundle import (
     write_manifest,
 )
 from service.preprocess import Pixels, Preprocessing, decode
-from tests.tiny_bundle import REFERENCES, SIZE, WIDTH
+from tests.tiny_bundle import REFERENCES, SIZE
 
 SUPERCLASSES = ("hazardous", "organic", "recyclable", "residual")
 KINDS = {  # subclass: superclass, colour
@@ -38,10 +38,11 @@ KINDS = {  # subclass: superclass, colour
     "peel": ("organic", (60, 160, 50)),
     "can": ("recyclable", (40, 80, 210)),
     "paper": ("recyclable", (230, 230, 220)),
-    "mug": ("residual", (150, 120, 40)),
+    "mug": ("residual", (210, 150, 60)),
 }
 SPLITS = {"train": 8, "val": 3, "test": 4}
 TEMPERATURE = 0.03
+WIDTH = 32  # of keys and embeddings
 SPEC = Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": "squash"})
 
 
@@ -49,7 +50,7 @@ def photo_of(kind: str, number: int) -> bytes:
     """A PNG in the kind's colour, another for each number."""
     random = np.random.default_rng((list(KINDS).index(kind), number))
     colour = np.array(KINDS[kind][1]) + random.normal(0.0, 12.0, 3)
-    pixels = np.clip(colour + random.normal(0.0, 25.0, (8, 8, 3)), 0, 255).astype(np.uint8)
+    pixels = np.clip(colour + random.normal(0.0, 28.0, (4, 4, 3)), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC).save(file, "PNG")
     return file.getvalue()
