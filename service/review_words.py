@@ -75,6 +75,7 @@ class TakeBody(_Words):
 
     limit: int = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
     skipped: bool = Field(False, description="Those that this reviewer skipped, too.")
+    after: int = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
     since: float = Field(
         0.0, ge=0.0, le=1e11, description="When today began, in seconds since 1970."
     )

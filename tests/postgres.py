@@ -66,7 +66,7 @@ class Postgres:
 @contextmanager
 def postgres(pg_ctl: Path) -> Iterator[Postgres]:
     """A server with an empty database `postgres`."""
-    # Not under pytest's folder: a socket's path may have 107 characters, and it may be root's alone.
+    # Not under pytest's folder: a socket's path is short, and that folder may be root's alone.
     folder = Path(tempfile.mkdtemp(prefix="superbin-pg-"))
     server = Postgres(pg_ctl, folder)
     try:

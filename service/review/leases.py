@@ -43,15 +43,17 @@ def free(reviewer: str, now: float) -> sa.ColumnElement[bool]:
 
 
 def take(
-    connection: Connection, reviewer: str, limit: int, skipped: bool, now: float, until: float
+    connection: Connection,
+    reviewer: str,
+    which: sa.ColumnElement[bool],
+    limit: int,
+    now: float,
+    until: float,
 ) -> list[Row[Any]]:
-    """The oldest that are free, as many as `limit`; they are this reviewer's until `until`."""
+    """The oldest of `which` that are free, at most `limit`: this reviewer's until `until`."""
     found = list(
         connection.execute(
-            sa.select(_photos)
-            .where(for_reviewer(reviewer, skipped), free(reviewer, now))
-            .order_by(_photos.c.id)
-            .limit(limit)
+            sa.select(_photos).where(which, free(reviewer, now)).order_by(_photos.c.id).limit(limit)
         )
     )
     for row in found:

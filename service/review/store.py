@@ -130,19 +130,23 @@ class Store:
 
     # Review.
 
-    def take(self, reviewer: str, limit: int = 1, *, skipped: bool = False) -> list[KeptPhoto]:
+    def take(
+        self, reviewer: str, limit: int = 1, *, skipped: bool = False, after: int = 0
+    ) -> list[KeptPhoto]:
         """The next photos for a reviewer, who alone has them until the lease runs out.
 
         Args:
             limit: of photos that they hold at once.
             skipped: those that they skipped before, too.
+            after: only photos whose id is greater.
 
         Raises:
             StoreUnavailable: where the database is away.
         """
         with self._database.write() as connection:
-            until = self._now() + self.rules.lease_s
-            found = leases.take(connection, reviewer, limit, skipped, self._now(), until)
+            which = leases.for_reviewer(reviewer, skipped) & (_photos.c.id > after)
+            now = self._now()
+            found = leases.take(connection, reviewer, which, limit, now, now + self.rules.lease_s)
         return [rows.kept_photo(row, self._files.read) for row in found]
 
     def release(self, reviewer: str) -> None:

@@ -76,7 +76,7 @@ async def queue(request: Request, reviewer: ReviewerHeader) -> ReviewQueue:
     body = read_words(TakeBody, await read_json(request, MAX_BODY_BYTES, held.settings))
 
     def take() -> ReviewQueue:
-        photos = capture.store.take(reviewer, body.limit, skipped=body.skipped)
+        photos = capture.store.take(reviewer, body.limit, skipped=body.skipped, after=body.after)
         return ReviewQueue(
             tasks=[_task(photo) for photo in photos],
             choices=review_choices(held),
