@@ -59,7 +59,9 @@ def correct(
     weight: Annotated[
         float | None,
         typer.Option(
-            min=0.1, max=1000.0, help="Original items that a reviewed one counts as (matching: 10)."
+            min=0.1,
+            max=1000.0,
+            help="Original items that a reviewed one counts as (matching; default: 1 to 10).",
         ),
     ] = None,
     most: Annotated[

@@ -1,11 +1,12 @@
 """What corrections do, and what wrong ones do: figures, a table and a picture.
 
-    python -m tests.benchmarks.correction DATA OUT
+    python -m tests.benchmarks.correction DATA OUT [SHARE]
 
 For each kind of `refuse` a model by matching is made that has no photo of it. Then k of its train
 photos, drawn at random, join the bank, and its test photos are asked for, beside those of every
 other kind. On frozen float32 features, as `superbin unseen` has them, with temperature and
-threshold of models/refuse/2; so a draw takes no time, and spread can be told from chance.
+threshold of models/refuse/2; so a draw takes no time, and spread can be told from chance. With a
+SHARE below 1 the bank has only so many of its photos to begin with, and nothing is trained beside.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import torch
 from matplotlib import pyplot as plt
 
 from service.bundle import read_manifest
-from training.bank_keys import WEIGHT
+from training.bank_keys import MOST_WEIGHT as WEIGHT
 from training.config import Config, load_config
 from training.data.folds import Folds, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
@@ -113,11 +114,11 @@ class Decision:
         }
 
 
-def main(root: Path, out: Path) -> None:
+def main(root: Path, out: Path, share: float) -> None:
     out.mkdir(parents=True, exist_ok=True)
     file = out / "correction.json"
     if not file.is_file():  # else only the table and the picture are made again
-        rows = list(measure(root, out))
+        rows = list(measure(root, out, share))
         file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     rows = json.loads(file.read_text(encoding="utf-8"))
     table = write_table(rows)
@@ -126,11 +127,11 @@ def main(root: Path, out: Path) -> None:
     print(table)
 
 
-def measure(root: Path, out: Path) -> Iterator[dict[str, Any]]:
+def measure(root: Path, out: Path, share: float) -> Iterator[dict[str, Any]]:
     """A row for each kind, way, draw, number and weight."""
     config, folds = load_config("unseen-matching"), read_folds("refuse")
     data = read_photos_as(root, config)
-    photos = gather(config, data, folds, out)
+    photos = thinned(gather(config, data, folds, out), share)
     calibration = read_manifest(BUNDLE).calibration
     decision = Decision(calibration.temperature, calibration.confidence_threshold)
     known = np.flatnonzero(photos.splits == "train")
@@ -138,7 +139,16 @@ def measure(root: Path, out: Path) -> Iterator[dict[str, Any]]:
     for kind in sorted(set(photos.kinds)):
         yield from measure_kind(kind, photos, whole, config, data.superclasses, decision)
         print(kind, flush=True)
-    yield from retrain(photos, data.superclasses, decision)
+    if share == 1.0:
+        yield from retrain(photos, data.superclasses, decision)
+
+
+def thinned(photos: Photos, share: float) -> Photos:
+    """With a share of the train photos; the others may still be drawn as corrections."""
+    train = np.random.default_rng(3).permutation(np.flatnonzero(photos.splits == "train"))
+    splits = photos.splits.astype(object)
+    splits[train[round(share * len(train)) :]] = "drawn"
+    return replace(photos, splits=splits)
 
 
 def gather(config: Config, data: PhotoSet, folds: Folds, out: Path) -> Photos:
@@ -164,7 +174,8 @@ def measure_kind(
     """Rows of one kind: no correction, right ones by count and weight, wrong ones."""
     k = len(superclasses)
     without = Corrected(photos, photos.rows("train", kind, False), config, k)
-    own = photos.rows("train", kind, True)
+    mine = [photos.rows(split, kind, True) for split in ("train", "drawn")]
+    own = np.concatenate(mine)
     label = int(photos.labels[own[0]])
     nothing = np.empty(0, dtype=np.int64)
     asked = [
@@ -454,4 +465,4 @@ def _curve(axes: Any, rows: list[dict[str, Any]], place: str, weight: float, lab
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float((sys.argv[3:] or ["1"])[0]))

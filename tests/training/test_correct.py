@@ -19,7 +19,7 @@ from service.self_test import check_answers
 from tests.tiny_matching import KINDS, SPEC, SUPERCLASSES, photo_of, write_bundle, write_photos
 from tests.training_runs import ConfigMaker, DatasetMaker
 from tests.training_runs import run as train_run
-from training.bank_keys import WEIGHT
+from training.bank_keys import usual_weight
 from training.calibrate import calibrate_run
 from training.correct import Order, correct_bundle
 from training.data.photos import read_photos
@@ -194,11 +194,16 @@ def test_held_out_photos_never_join(order: Order) -> None:
 def test_an_item_weighs_what_is_asked_for(order: Order) -> None:
     correct_bundle(order, COMMAND)
     correct_bundle(replace(order, out=order.out.parent / "3", weight=2.0), COMMAND)
-    for path, weight in ((order.out, WEIGHT), (order.out.parent / "3", 2.0)):
+    for path, weight in ((order.out, 1.0), (order.out.parent / "3", 2.0)):
         values = served_bank(read_bundle(path)).values
         assert values[:40].max() == 1.0
         assert set(values[40:].max(axis=1)) == {weight}
     assert read_manifest(order.out.parent / "3").provenance.corrections[0].weight == 2.0
+
+
+def test_by_default_an_item_weighs_more_in_a_dense_bank(order: Order) -> None:
+    bank = served_bank(read_bundle(order.bundle))
+    assert [usual_weight(replace(bank, items=bank.items * n)) for n in (1, 50, 500)] == [1, 4, 10]
 
 
 def test_items_and_kinds_leave(order: Order) -> None:

@@ -23,6 +23,10 @@ class Photo:
     split: str | None = None
     file: Path | None = None
 
+    def label(self) -> dict[str, str | None]:
+        """All that is known of it but where it lies, as plain values."""
+        return {key: value for key, value in vars(self).items() if key != "file"}
+
 
 @dataclass(frozen=True)
 class LeftOut:
