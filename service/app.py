@@ -19,9 +19,11 @@ from starlette.routing import Match, Route
 from service import __version__
 from service.access import Access
 from service.admission import Admission
+from service.bundle import Manifest
 from service.direct import DirectRoutes
+from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
-from service.keys import KeyRefused, read_keys
+from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
@@ -29,6 +31,7 @@ from service.registry import Registry
 from service.reviewing import open_capture
 from service.routes import (
     classify,
+    drift,
     feedback,
     health,
     inference_protocol,
@@ -36,15 +39,29 @@ from service.routes import (
     models,
     page,
     review,
+    sites,
 )
+from service.rulebook import Rulebook
 from service.serving import Serving
-from service.settings import Settings
+from service.settings import Settings, SettingsError
+from service.sorting import Rules
 from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (classify, feedback, review, models, inference_protocol, health, metrics, page)
+FAMILIES = (
+    classify,
+    feedback,
+    review,
+    drift,
+    models,
+    sites,
+    inference_protocol,
+    health,
+    metrics,
+    page,
+)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -92,6 +109,9 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     keys = read_keys(settings.keys_file)
     registry = Registry(settings, measures)
     await registry.start()
+    measures.drift(registry.drift_readings)
+    rulebook = Rulebook(settings.sites_dir, settings.site, measures)
+    _check_sites(rulebook, keys, registry)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
         max_photos=settings.max_queue,
@@ -102,17 +122,52 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
     quota = Quota(settings.rate_photos_s, burst)
     capture = await asyncio.to_thread(open_capture, settings, measures)
-    corrections = Quota(settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)))
-    return Serving(settings, measures, keys, quota, admission, registry, corrections, capture)
+    corrections = Quota(
+        settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)), "corrections"
+    )
+    return Serving(
+        settings, measures, keys, quota, admission, registry, rulebook, corrections, capture
+    )
+
+
+def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
+    """What the settings and the keys name has to be there and to fit, before anybody asks.
+
+    Raises:
+        SettingsError: where it does not.
+    """
+    named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
+    for source, name in named.items():
+        try:
+            if rules := rulebook.find(name):
+                _check_site(rules, registry.default.manifest)
+        except SuperbinError as error:
+            raise SettingsError(f"{source}: {error}") from error
+
+
+def _check_site(rules: Rules, manifest: Manifest) -> None:
+    """Whether a site fits a model; an item that the model does not know is no error, but it is odd.
+
+    Raises:
+        SiteUnfit: where a superclass has no bin.
+    """
+    rules.sorter(manifest.superclasses)
+    known = {item.subclass for item in manifest.bank.items}
+    unknown = sorted({*rules.site.items, *rules.site.hazards.items} - known)
+    if unknown:
+        log.warning("items that the model does not know", site=rules.site.site, items=unknown)
 
 
 @asynccontextmanager
 async def _serving(serving: Serving) -> AsyncIterator[None]:
     """Welcome requests; at the end answer what waits and let go."""
     registry = serving.registry
-    background = [asyncio.create_task(registry.watch())] if serving.settings.watch_s else []
+    watch_s = serving.settings.watch_s
+    background = [asyncio.create_task(registry.watch())] if watch_s else []
+    if watch_s:
+        background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
-        background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
+        background.append(asyncio.create_task(_keep_fresh(serving)))
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(
@@ -137,10 +192,12 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-async def _keep_fresh(measures: Metrics) -> None:
-    """For scrapes that another worker answers."""
+async def _keep_fresh(serving: Serving) -> None:
+    """For scrapes and questions that another worker answers."""
     while True:
-        measures.refresh()
+        serving.metrics.refresh()
+        if serving.metrics.folder:
+            share_report(serving.registry, serving.metrics.folder)
         await asyncio.sleep(REFRESH_S)
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from service.bulk.run import BulkConfig
     from service.schemas import BrokenModel, ModelInfo
+    from service.settings import Settings
 
 GROUP = "superbin.commands"
-OWN = frozenset({"serve", "classify", "models", "key", "review"})
+OWN = frozenset({"serve", "classify", "models", "key", "sites", "review"})
 
 app = typer.Typer(
     name="superbin",
@@ -61,23 +63,59 @@ def serve(
 
 @app.command()
 def classify(
-    photos: Annotated[list[Path], typer.Argument(help="Photos to classify.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(help="Photos; with --out folders, lists of paths and - (a list) too."),
+    ],
     model: ModelOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = None,
+    site: Annotated[str | None, typer.Option(help="Whose rules say which bin.")] = None,
+    language: Annotated[str | None, typer.Option(help="Of the bins' names, such as de.")] = None,
     json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet file to write, for any number of photos.")
+    ] = None,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, help="With --out: photos in each part that is kept.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="With --out: forget what was done before.")
+    ] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="With --out: address of a Ray cluster, or local.")
+    ] = None,
 ) -> None:
-    """Classify files without a server; the status is 1 where any photo was bad."""
-    from service.classification import classify_files
+    """Classify files without a server.
+
+    The status is 1 where any photo was bad. With --out it is 0 once the file is whole, bad photos
+    being rows of it, and 130 where the run was stopped; the same command then goes on.
+    """
     from service.errors import SuperbinError
     from service.settings import load_settings
-    from service.tables import show_results
 
     try:
-        settings = load_settings(model=model, models_dir=models_dir, device=device)
-        results = classify_files(photos, settings)
+        settings = load_settings(model=model, models_dir=models_dir, device=device, site=site)
+        if out is None:
+            _classify_few(photos, settings, language, json)
+        from service.bulk.run import CHUNK, BulkConfig
+
+        config = BulkConfig(tuple(photos), out, chunk or CHUNK, restart, ray, language)
+        _classify_many(config, settings, json)
     except SuperbinError as error:
         _fail(str(error))
+
+
+def _classify_few(
+    photos: list[str], settings: Settings, language: str | None, json: bool
+) -> NoReturn:
+    from service.classification import classify_files
+    from service.tables import show_results
+
+    for photo in photos:
+        if photo == "-" or Path(photo).is_dir():
+            _fail(f"expected photos, got {photo}: folders and lists need --out results.parquet")
+    results = classify_files([Path(photo) for photo in photos], settings, language)
     bad = 0
     if json:
         for result in results:
@@ -88,6 +126,18 @@ def classify(
         bad = sum(result.error is not None for result in everything)
         show_results(everything)
     raise typer.Exit(1 if bad else 0)
+
+
+def _classify_many(config: BulkConfig, settings: Settings, json: bool) -> None:
+    from service.bulk.run import Stopped, classify_in_bulk
+    from service.bulk.summary import show_summary
+
+    try:
+        summary = classify_in_bulk(config, settings)
+    except Stopped as stopped:
+        print(f"superbin: stopped; {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+    show_summary(summary, json)
 
 
 @app.command()
@@ -118,6 +168,39 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     else:
         print(f"No bundles in {settings.models_dir}", file=sys.stderr)
     raise typer.Exit(1 if any(_is_broken(one) for one in found) else 0)
+
+
+@app.command()
+def sites(
+    files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
+    sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the sites and check their files; the status is 1 where one cannot be used."""
+    from service.errors import SuperbinError
+    from service.settings import load_settings
+    from service.sites import SiteError, find_sites, read_site
+    from service.tables import show_sites
+
+    try:
+        folder = load_settings(sites_dir=sites_dir).sites_dir
+    except SuperbinError as error:
+        _fail(str(error))
+    if not files and not folder.is_dir():
+        _fail(f"expected a folder of site files, got {folder}")
+    found, errors = [], []
+    for file in files or find_sites(folder):
+        try:
+            found.append(read_site(file)[0])
+        except SiteError as error:
+            errors.append(str(error))
+    if json:
+        for one in found:
+            print(one.model_dump_json(by_alias=True))
+    show_sites([] if json else found, errors)
+    if not found and not errors:
+        print(f"No site files in {folder}", file=sys.stderr)
+    raise typer.Exit(1 if errors else 0)
 
 
 @app.command()

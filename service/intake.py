@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
@@ -18,6 +18,8 @@ from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.settings import Settings
+from service.sorting import Rules
+from service.tags import UNTOLD, Tags, read_tags
 from service.uploads import Announced, Upload, announce, receive
 
 UNWATCHED_S = 0.02
@@ -34,6 +36,16 @@ class Admitted:
     model: LoadedModel
     place: Place
     announced: Announced
+    tags: Tags
+
+    @property
+    def rules(self) -> Rules | None:
+        """Of the photos' site.
+
+        Raises:
+            SiteUnknown: where they are gone in the meantime.
+        """
+        return self.held.rulebook.find(self.tags.site)
 
     def settle(self, photos: int, nbytes: int) -> None:
         """Say what really came.
@@ -66,11 +78,13 @@ def admitted(
         announce: reads what the headers tell of the body.
 
     Raises:
-        SuperbinError: of `service.keys`, `.quota`, `.registry` and `.admission`, or of `announce`.
+        SuperbinError: of `service.keys`, `.quota`, `.tags`, `.rulebook`, `.registry` and
+            `.admission`, or of `announce`.
     """
     held = serving(request)
     client = identify(request)
     held.quota.check(client)
+    tags = _tags(request, held, client)
     announced = announce(request, held.settings)
     with (
         held.registry.find(model).lease() as chosen,
@@ -78,7 +92,21 @@ def admitted(
             chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
         ) as place,
     ):
-        yield Admitted(held, request, client, chosen, place, announced)
+        yield Admitted(held, request, client, chosen, place, announced, tags)
+
+
+def _tags(request: Request, held: Serving, client: str) -> Tags:
+    """What the request tells; of the site otherwise what its key or the settings tell.
+
+    Raises:
+        TagMalformed, SiteUnknown: where that cannot be.
+    """
+    told = read_tags(request.query_params) if request.scope["query_string"] else UNTOLD
+    site = told.site or held.keys.sites.get(client) or held.rulebook.default
+    if site is None:
+        return told
+    held.rulebook.find(site)
+    return replace(told, site=site)
 
 
 @dataclass(frozen=True)

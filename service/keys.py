@@ -2,6 +2,7 @@
 
     clients."line-4" = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     admins."ops" = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
+    sites."line-4" = "single-stream-line"
 
 Keys are 256 random bits, so that a plain hash keeps them: there is nothing to guess.
 """
@@ -13,9 +14,16 @@ import hmac
 import secrets
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from service.errors import SuperbinError
 from service.settings import SettingsError
@@ -44,12 +52,20 @@ class AdminOnly(SuperbinError):
 
 
 class Keys(BaseModel):
-    """SHA-256 of each key, by the name of its holder."""
+    """SHA-256 of each key, by the name of its holder; and whose photos are of which site."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clients: dict[Name, Digest] = Field(default_factory=dict)
     admins: dict[Name, Digest] = Field(default_factory=dict)
+    sites: dict[Name, Name] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        strays = set(self.sites) - set(self.clients) - set(self.admins)
+        if strays:
+            raise ValueError(f"sites: expected holders of a key, got {sorted(strays)}")
+        return self
 
     def client(self, key: str | None) -> str | None:
         """The name of a key's holder; None where no key is asked for. An admin's key will do.
@@ -121,5 +137,5 @@ def read_keys(file: Path | None) -> Keys:
         where = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise SettingsError(
             f"SUPERBIN_KEYS_FILE: {file}: expected lines clients.NAME or "
-            f'admins.NAME = "SHA-256 of the key", got {where}'
+            f'admins.NAME = "SHA-256 of the key", or sites.NAME = "SITE", got {where}'
         ) from error

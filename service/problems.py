@@ -23,7 +23,9 @@ from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
 from service.review.records import PhotoGone, StoreUnavailable
 from service.review_words import ReviewMalformed, ReviewNeedsKeys, ReviewOff, SuperclassUnknown
+from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
+from service.sorting import SiteUnfit
 from service.tags import TagMalformed
 from service.tensors import TensorMalformed
 from service.uploads import (
@@ -61,12 +63,14 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
     ModelUnknown: (HTTPStatus.NOT_FOUND, "No such model is served"),
+    SiteUnknown: (HTTPStatus.NOT_FOUND, "No such site has rules here"),
+    SiteUnfit: (HTTPStatus.CONFLICT, "The site's rules do not fit the model"),
     ModelRefused: (HTTPStatus.CONFLICT, "The model is refused"),
     SeveralWorkers: (HTTPStatus.CONFLICT, "There are several workers"),
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
     AdminOnly: (HTTPStatus.FORBIDDEN, "An admin's key is needed"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
-    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many at once"),
     ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
     ReviewNeedsKeys: (HTTPStatus.FORBIDDEN, "Review needs keys"),
     ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),

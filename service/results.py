@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
-from service.schemas import Classification, Decision, Embedding, Reference
+from service.schemas import Classification, Decision, Doubt, Embedding, Reference, Sorting
+from service.sites import MANUAL
+from service.sorting import Rules
 
 DIGITS = 6  # what float32 holds; more would be noise
 
@@ -20,13 +24,29 @@ class InferenceError(SuperbinError):
     reason = "inference"
 
 
-def classification(manifest: Manifest, answers: Answers, filename: str | None) -> Classification:
+@dataclass(frozen=True)
+class Sorted:
+    """How answers are to be sorted: by which rules, and told in which language."""
+
+    rules: Rules
+    language: str
+
+
+def classification(
+    manifest: Manifest,
+    answers: Answers,
+    filename: str | None,
+    by: Sorted | None = None,
+    doubts: Sequence[Doubt] = (),
+) -> Classification:
     """Say what a lone row of answers means.
 
     Args:
         manifest: of the bundle that answered.
         answers: of exactly one photo, N = 1.
         filename: echoed.
+        by: a site's rules, whose decision then holds.
+        doubts: of `service.doubts`; with any a person has to look.
 
     Raises:
         InferenceError: where the graph gave something that is no number.
@@ -41,13 +61,22 @@ def classification(manifest: Manifest, answers: Answers, filename: str | None) -
     superclass = manifest.superclasses[row.index(max(row))]
     # Decided on the figure that the client sees, so that both always agree.
     confidence = probabilities[superclass]
+    references = _references(manifest, answers)
+    decision: Decision = "manual" if doubts else _decision(manifest, confidence)
+    sorting = None
+    if by:
+        sorting = _sorting(by, manifest, probabilities, references, doubted=bool(doubts))
+    if sorting:
+        decision = "manual" if sorting.bin == MANUAL else "sort"
     return Classification.model_construct(  # not validated again: all of it is ours
         filename=filename,
         superclass=superclass,
         confidence=confidence,
         probabilities=probabilities,
-        decision=_decision(manifest, confidence),
-        references=_references(manifest, answers),
+        decision=decision,
+        doubts=list(doubts),
+        sorting=sorting,
+        references=references,
         self_weight=_round(answers.self_weight[0]),
     )
 
@@ -62,6 +91,39 @@ def embedding(answers: Answers, filename: str | None) -> Embedding:
     if not np.isfinite(values).all():
         raise InferenceError("expected a finite embedding, and the model gave another")
     return Embedding(filename=filename, embedding=[_round(value) for value in values])
+
+
+def _sorting(
+    by: Sorted,
+    manifest: Manifest,
+    probabilities: dict[str, float],
+    references: list[Reference],
+    *,
+    doubted: bool,
+) -> Sorting:
+    site = by.rules.site
+    made = by.rules.sorter(manifest.superclasses).choose(
+        list(probabilities.values()), references, doubted=doubted
+    )
+    place = site.place(made.choice)
+    return Sorting.model_construct(  # not validated again: all of it is ours
+        site=site.site,
+        version=site.version,
+        digest=by.rules.digest,
+        bin=made.choice,
+        colour=place.colour,
+        language=by.language,
+        name=place.name[by.language],
+        text=place.text[by.language],
+        best=made.best,
+        probability=round(made.probabilities[made.best], DIGITS),
+        probabilities={name: round(value, DIGITS) for name, value in made.probabilities.items()},
+        expected_cost=round(made.expected_cost, DIGITS),
+        reasons=list(made.reasons),
+        alert=made.alert,
+        hazard=round(made.hazard, DIGITS),
+        covering=None if made.covering is None else list(made.covering),
+    )
 
 
 def _decision(manifest: Manifest, confidence: float) -> Decision:

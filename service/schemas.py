@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.review.records import Reason
+from service.review.records import Reason as ReviewReason
+from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
+DoubtReason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
 class _Answer(BaseModel):
@@ -44,6 +46,38 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Doubt(_Answer):
+    """Why a photo is no good ground for a decision, whatever the model says of it."""
+
+    reason: DoubtReason
+    detail: str = Field(description="What was measured and what is needed.")
+    measure: float = Field(description="What was measured.")
+    limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
+
+
+class Sorting(_Answer):
+    """Which of a site's bins the thing goes into: where mistakes are expected to cost least."""
+
+    site: str
+    version: str = Field(description="Of the site's rules.")
+    digest: str = Field(description="Of the site's file: tells rules of the same version apart.")
+    bin: str = Field(description="A bin of the site, or `manual`: a person has to look.")
+    colour: str = Field(description="Of the bin, as #rrggbb.")
+    language: str = Field(description="Of `name` and `text`: what Accept-Language likes best.")
+    name: str
+    text: str = Field(description="What a person needs to know who throws it in.")
+    best: str = Field(description="The bin of least expected cost, whether it was chosen or not.")
+    probability: float = Field(description="That the thing belongs into `best`.")
+    probabilities: dict[str, float] = Field(description="Of each bin, and of `manual`.")
+    expected_cost: float = Field(description="Of `bin`, in units of one ordinary mistake.")
+    reasons: list[Reason] = Field(description="Why a person has to look; empty where none has to.")
+    alert: bool = Field(description="Whether something hazardous may be there.")
+    hazard: float = Field(description="The probability of that.")
+    covering: list[str] | None = Field(
+        description="Bins of which one is right with the probability that the site guarantees."
+    )
+
+
 class Classification(_Answer):
     """The answer for one photo."""
 
@@ -52,11 +86,16 @@ class Classification(_Answer):
     confidence: float = Field(description="Calibrated probability of `superclass`.")
     probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
     decision: Decision = Field(
-        description="`sort` where the confidence reaches the model's threshold, else `manual`."
+        description="`sort` where the confidence reaches the model's threshold and nothing is "
+        "doubted, else `manual`; with a site's rules: `manual` where they say so."
     )
+    doubts: list[Doubt] = Field(
+        default=[], description="What speaks against the photo; empty for a good one."
+    )
+    sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
-    review: Reason | None = Field(
+    review: ReviewReason | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,
         description="Why a copy of the photo was put aside for a person to look at; left out where "
@@ -182,7 +221,7 @@ class ReviewTask(_Answer):
     id: int
     width: int
     height: int
-    reason: Reason
+    reason: ReviewReason
     kept_at: datetime
     site: str | None
     line: str | None
@@ -217,6 +256,76 @@ class ModelsAnswer(_Answer):
     """Every bundle that was found when the service started."""
 
     models: list[ModelInfo | BrokenModel]
+
+
+class DriftPart(_Answer):
+    """One of the things that are watched, and what has become of it."""
+
+    part: Literal["embedding", "confidence", "likeness"]
+    score: float = Field(description="1 is the alarm's threshold.")
+    words: str = Field(description="What it does, in plain words.")
+
+
+class DriftPlace(_Answer):
+    """How the photos of one combination of tags look to the model."""
+
+    site: str | None
+    line: str | None
+    camera: str | None
+    score: float = Field(description="The highest of its parts; 1 is the alarm's threshold.")
+    alarm: bool
+    photos: int = Field(description="That came since then.")
+    enough: bool = Field(description="Whether there are photos enough for a score, else it is 0.")
+    since: datetime
+    moved: list[DriftPart] = Field(description="What moved most comes first.")
+    confidence_shift: dict[str, float] = Field(
+        description="Mean confidence less the usual one, by predicted superclass."
+    )
+
+
+class DriftModel(_Answer):
+    """What is watched of one model."""
+
+    model: ModelId
+    watched: bool = Field(description="False where the bundle has no reference, or it is off.")
+    window: int | None = Field(description="Photos that a score looks back on.")
+    places: list[DriftPlace] = Field(description="The highest score first.")
+
+
+class DriftAnswer(_Answer):
+    """Drift by model, site, line and camera."""
+
+    workers: int = Field(description="Processes that serve, each with its share of the photos.")
+    models: list[DriftModel]
+
+
+class Choice(_Answer):
+    """Where a thing may go: a bin, or `manual`; texts by language."""
+
+    choice: str
+    colour: str
+    name: dict[str, str]
+    text: dict[str, str]
+
+
+class SiteInfo(_Answer):
+    """A site whose rules are in force."""
+
+    site: str
+    version: str
+    digest: str
+    languages: list[str]
+    name: dict[str, str]
+    choices: list[Choice]
+    superclasses: dict[str, str] = Field(description="Where what is of no known item belongs.")
+    items: dict[str, str] = Field(description="Where the context bank's subclasses belong.")
+
+
+class SitesAnswer(_Answer):
+    """Every site, and the one whose rules hold where none is named."""
+
+    default: str | None
+    sites: list[SiteInfo]
 
 
 class Health(_Answer):

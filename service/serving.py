@@ -12,6 +12,7 @@ from service.keys import Keys
 from service.metrics import Metrics
 from service.quota import Quota
 from service.registry import Registry
+from service.rulebook import Rulebook
 from service.settings import Settings
 from service.shadow import Shadow
 
@@ -26,6 +27,7 @@ class Serving:
     quota: Quota
     admission: Admission
     registry: Registry
+    rulebook: Rulebook
     feedback_quota: Quota
     capture: Capture | None = None  # where photos are kept for review
     shadow: Shadow | None = None

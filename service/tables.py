@@ -10,6 +10,7 @@ from rich.text import Text
 
 from service.classification import FileResult
 from service.schemas import BrokenModel, ModelInfo
+from service.sites import Site
 
 SHOWN_REFERENCES = 3
 
@@ -25,7 +26,8 @@ def show_results(results: Sequence[FileResult]) -> None:
             for item in answer.references[:SHOWN_REFERENCES]
         )
         confidence = f"{answer.confidence:.1%}"
-        rows.append((one.photo, answer.superclass, confidence, answer.decision, seen))
+        into = answer.sorting.name if answer.sorting else answer.decision
+        rows.append((one.photo, answer.superclass, confidence, into, seen))
     _show(("photo", "superclass", "confidence", "decision", "looked at"), rows)
     _complain([f"{one.photo}: {one.error}" for one in results if one.error is not None])
 
@@ -45,6 +47,16 @@ def show_models(models: Sequence[ModelInfo | BrokenModel]) -> None:
         threshold = f"{one.confidence_threshold:.3f}"
         rows.append((title, "verified", superclasses, size, threshold, str(one.bank_items)))
     _show(("bundle", "status", "superclasses", "input", "threshold", "bank"), rows)
+    _complain(errors)
+
+
+def show_sites(sites: Sequence[Site], errors: Sequence[str]) -> None:
+    """A row for each site, and a line for each file that is none."""
+    rows = [
+        (one.site, one.version, ", ".join(one.bins), ", ".join(one.languages), str(len(one.items)))
+        for one in sites
+    ]
+    _show(("site", "version", "bins", "languages", "items"), rows)
     _complain(errors)
 
 

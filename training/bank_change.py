@@ -150,7 +150,10 @@ def check_change(change: Change, parent: Bundle, most: int) -> None:
     if not change.added and not change.removed:
         why = f"; {len(change.known)} reviewed photos are in it already" if change.known else ""
         bad = f"; {len(change.bad)} cannot be used: {some(change.bad)}" if change.bad else ""
-        raise ConfigError(f"the bank of {parent.id} would not change{why}{bad}")
+        raise ConfigError(
+            f"the bank of {parent.id} would not change{why}{bad}; reviewed photos that are held "
+            "out never join"
+        )
     reviewed = sum(item.source == REVIEW for item in change.bank.items)
     if reviewed > most:
         raise ConfigError(

@@ -9,6 +9,13 @@ from service.bundle import Correction, Manifest, Metric
 
 CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
+DOUBTS = "## Doubts"
+_DRIFT = """## Drift
+
+The bundle knows how its answers to the photos of val are spread (`drift.npz`), and the service
+tells by site, line and camera when they no longer are (`GET /v1/drift`). That is against the photos
+that it was made from: another camera may look like drift from its first day, until `superbin
+reference` is run on photos of theirs."""
 
 
 def write_card(
@@ -53,8 +60,10 @@ def card_text(
     own = {case.file for case in manifest.self_test}
     files = [file for file in sorted(folder.glob("*.png")) if file.name not in own]
     parts += [f"![{file.stem}]({file.name})" for file in files]
-    parts += [_decision(manifest, reports), about, _origin(manifest)]
-    return "\n\n".join(parts) + "\n"
+    drift = _DRIFT if manifest.drift else ""
+    parts += [_decision(manifest, reports), about, doubts_section(manifest), drift]
+    parts.append(_origin(manifest))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
@@ -145,6 +154,42 @@ def _decision(manifest: Manifest, reports: dict[str, dict[str, Any]]) -> str:
         ece = f"{report['ece_after_calibration']:.4f}"
         lines.append(f"On {split}, {decided}; the calibration error (ECE) was {ece}.")
     return "\n".join(lines)
+
+
+def doubts_section(manifest: Manifest) -> str:
+    """What is doubted whatever the model says, where the bundle has limits."""
+    quality, familiar = manifest.quality, manifest.familiarity
+    if quality is None or familiar is None:
+        return ""
+    return (
+        f"{DOUBTS}\n\n"
+        "Left to a person whatever the model says, by measures of the pixels that it sees: a photo "
+        f"whose bright parts (95th percentile of luminance) are below {quality.least_light:.0f} of "
+        f"255; one with more than {quality.most_clipped:.1%} of its pixels overexposed; one whose "
+        f"edges are weaker than {quality.least_sharpness:.1f} grey levels in some direction; one "
+        f"whose parts differ by less than {quality.least_contrast:.1f} (empty). And one that is "
+        f"like nothing in the bank: a density of the bank's embeddings (`{familiar.statistic}`, "
+        f"T = {familiar.temperature}) below {familiar.threshold:.4f}, which "
+        f"{familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} reach. "
+        f"`{familiar.file}` holds those embeddings. What is no refuse and yet like it, such as a "
+        "page of text or a thing that is still of use, is not told apart."
+    )
+
+
+def put_section(bundle: Path, section: str) -> None:
+    """Give a bundle's card a section in place of its own of that heading, else before its last."""
+    file = bundle / CARD
+    heading = section.split("\n", 1)[0]
+    text = file.read_text(encoding="utf-8")
+    if f"{heading}\n" in text:
+        before, _, rest = text.partition(f"{heading}\n")
+        _, mark, after = rest.partition("\n## ")
+    else:
+        before, mark, after = text.rpartition("\n## ")
+        before += "\n"
+    part = file.with_suffix(".part")
+    part.write_text(f"{before}{section}\n{mark}{after}", encoding="utf-8")
+    part.replace(file)
 
 
 def _origin(manifest: Manifest) -> str:

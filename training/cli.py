@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from training import versions_cli
+from training.policy_cli import app as policy
 from training.terminal import explained, kept_command, tell_how_to_go_on, typed_command
 from training.versions_cli import ReviewOption, ReviewPhotosOption
 
@@ -34,12 +35,14 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command()(reference)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
     app.command()(reproduce)
     app.command()(download)
     versions_cli.register(app)
+    app.add_typer(policy, name="policy")
 
 
 def train(
@@ -151,6 +154,21 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
+    data: DataOption,
+    accept: Annotated[
+        float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
+    ] = 0.99,
+    superclasses: MapOption = None,
+) -> None:
+    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
+    with explained():
+        from training.reference import add_references
+
+        add_references(bundle, data, superclasses, accept)
 
 
 def bank_curve(

@@ -35,6 +35,8 @@ from training.data.folds import read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_store
 from training.device import pick_device
+from training.doubt_reference import with_doubts
+from training.drift_reference import LEAST_PHOTOS, with_drift_reference
 from training.errors import ConfigError, RunError
 from training.evaluate import summarise
 from training.figures import draw_report
@@ -136,6 +138,11 @@ def _fill(
     names = {v: MODEL if v == default else f"{v}.onnx" for v in (FP32, INT8)}
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
+    manifest = with_doubts(part, manifest, data)
+    if len(data.split("val")) >= LEAST_PHOTOS:
+        manifest = with_drift_reference(part, manifest, data)
+    else:
+        print(f"no drift reference: val has fewer than {LEAST_PHOTOS} photos")
     reports = {split: summarise(measured[default, split]) for split in outcomes}
     shown = SPLITS[-1] if SPLITS[-1] in outcomes else SPLITS[0]
     draw_report(measured[default, shown], part)

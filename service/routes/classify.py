@@ -17,9 +17,10 @@ from starlette.types import Receive, Scope, Send
 
 from service.batching import Outcome, result_of
 from service.errors import SuperbinError
-from service.intake import Intake, intake, results_unless_gone
+from service.intake import Admitted, Intake, intake, results_unless_gone
+from service.languages import pick_language
 from service.problems import problem_of
-from service.results import InferenceError, classification, embedding
+from service.results import InferenceError, Sorted, classification, embedding
 from service.reviewing import keep_for_review
 from service.routes.classify_docs import (
     CLASSIFY_DESCRIPTION,
@@ -29,6 +30,7 @@ from service.routes.classify_docs import (
     NDJSON,
     REQUEST,
 )
+from service.rulebook import SiteUnknown
 from service.schemas import (
     Classification,
     ClassifyAnswer,
@@ -38,6 +40,7 @@ from service.schemas import (
     ModelId,
     Refusal,
 )
+from service.sorting import SiteUnfit
 from service.uploads import Upload
 
 NOT_STORED = {"Cache-Control": "no-store"}
@@ -73,9 +76,30 @@ async def embed(request: Request) -> Response:
 
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
-    answer = classification(photos.model.manifest, outcome.answers, upload.filename)
+    answer = classification(
+        photos.model.manifest,
+        outcome.answers,
+        upload.filename,
+        _sorted(photos.admitted),
+        outcome.doubts,
+    )
     photos.admitted.held.metrics.prediction(answer)
+    if photos.model.drift:
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return keep_for_review(photos, upload, outcome, answer)
+
+
+def _sorted(admitted: Admitted) -> Sorted | None:
+    """By which rules, and in which of their languages.
+
+    Raises:
+        SiteUnknown: where the site is gone since the request was let in.
+    """
+    rules = admitted.rules
+    if rules is None:
+        return None
+    accepted = admitted.request.headers.get("accept-language")
+    return Sorted(rules, pick_language(accepted, rules.site.languages))
 
 
 def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
@@ -161,7 +185,7 @@ def _result(
         return found
     try:
         return tell(photos, upload, found)
-    except InferenceError as error:
+    except (InferenceError, SiteUnknown, SiteUnfit) as error:
         return error
 
 

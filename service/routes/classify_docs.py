@@ -16,7 +16,10 @@ from service.errors import (
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
 from service.registry import ModelUnknown
+from service.rulebook import SiteUnknown
 from service.schemas import Line
+from service.sorting import SiteUnfit
+from service.tags import TAG, TagMalformed
 from service.uploads import FIELD, MULTIPART, SHORTEST_TIMEOUT_S, TIMEOUT, RequestSlow
 
 NDJSON = "application/x-ndjson"
@@ -48,6 +51,7 @@ _REQUEST_BODY: dict[str, Any] = {
     },
 }
 
+_TAG = {"type": "string", "pattern": f"^{TAG.pattern}$"}
 # Described here and read from the request: FastAPI's own way costs a tenth of a millisecond.
 _PARAMETERS: list[dict[str, Any]] = [
     {
@@ -55,6 +59,31 @@ _PARAMETERS: list[dict[str, Any]] = [
         "in": "query",
         "description": "`name` or `name/version`; by default the first one served.",
         "schema": {"type": "string"},
+    },
+    {
+        "name": "site",
+        "in": "query",
+        "description": "Whose rules say which bin a thing goes into, see `GET /v1/sites`; by "
+        "default the key's site, or else the service's.",
+        "schema": _TAG,
+    },
+    {
+        "name": "line",
+        "in": "query",
+        "description": "Where at the site the photo was taken, for statistics.",
+        "schema": _TAG,
+    },
+    {
+        "name": "camera",
+        "in": "query",
+        "description": "What took the photo, for statistics.",
+        "schema": _TAG,
+    },
+    {
+        "name": "Accept-Language",
+        "in": "header",
+        "description": "Languages of the bins' names and texts.",
+        "schema": {"type": "string", "example": "de, en;q=0.5"},
     },
     {
         "name": TIMEOUT,
@@ -75,6 +104,8 @@ _ANSWER: dict[str, Any] = {
             "confidence": 0.971204,
             "probabilities": {"recyclable": 0.971204, "residual": 0.028796},
             "decision": "sort",
+            "doubts": [],
+            "sorting": None,
             "references": [
                 {
                     "id": "trashnet/plastic/plastic101.jpg",
@@ -116,7 +147,7 @@ def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
 def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The answer in both forms, and what all of these routes may refuse."""
     content = {"application/json": {"example": example}, NDJSON: {"schema": schema_of(Line)}}
-    shared = refusals(*KEY_REFUSALS, ModelUnknown)
+    shared = refusals(*KEY_REFUSALS, ModelUnknown, SiteUnknown, SiteUnfit, TagMalformed)
     return (
         {200: {"description": "One result per photo", "content": content}}
         | shared

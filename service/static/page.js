@@ -1,6 +1,6 @@
 // Takes photos in by choosing, camera, drop and paste, and asks the service about each.
 
-import { binTag, learnBins, showAnswer, showProblem } from "./result.js";
+import { binTag, learnBins, learnSites, placeTag, showAnswer, showProblem } from "./result.js";
 
 const AT_ONCE = 3; // requests in flight; one photo each, so that answers appear as they come
 const RETRIES = 3; // while the queue is full
@@ -84,12 +84,14 @@ async function post(photo) {
   for (let attempt = 0; ; attempt += 1) {
     const form = new FormData();
     form.append("file", photo, photo.name || "photo");
-    const response = await fetch("v1/classify", { method: "POST", body: form, headers: withKey() });
+    const response = await fetch(`v1/classify${bySite()}`, { method: "POST", body: form, headers: withKey() });
     if (response.status !== 503 || attempt === RETRIES) return response;
     const seconds = Number(response.headers.get("Retry-After")) || 1;
     await new Promise((resume) => setTimeout(resume, 1000 * seconds));
   }
 }
+
+const bySite = () => (find("site").value ? `?site=${encodeURIComponent(find("site").value)}` : "");
 
 const withKey = () => (key ? { "X-API-Key": key } : {});
 
@@ -158,8 +160,46 @@ async function introduce() {
   const model = models.find((one) => one.default && !one.error);
   if (!model) return;
   learnBins(model);
-  find("bins").replaceChildren("Sorts into ", ...model.superclasses.map(binTag));
-  find("bins").hidden = false;
   find("footer").textContent = `Model ${model.name}, version ${model.version}`;
+  await introduceSites(model);
+  tellBins(model);
+}
+
+// Whose bins: those of a site whose rules fit the model, or the model's superclasses as they are.
+async function introduceSites(model) {
+  const response = await fetch("v1/sites", { headers: withKey() }).catch(() => null);
+  if (!response?.ok) return;
+  const answer = await response.json();
+  const fitting = answer.sites.filter((one) => model.superclasses.every((name) => name in one.superclasses));
+  if (!fitting.length) return;
+  learnSites(fitting);
+  const select = find("site");
+  const options = fitting.map((one) => new Option(inLanguage(one.name, one.languages), one.site));
+  if (!answer.default) options.unshift(new Option("nowhere in particular", ""));
+  select.replaceChildren(...options);
+  const wanted = sessionStorage.getItem("site") ?? answer.default ?? "";
+  select.value = options.some((one) => one.value === wanted) ? wanted : options[0].value;
+  select.onchange = () => {
+    sessionStorage.setItem("site", select.value);
+    tellBins(model);
+  };
+  find("sites").hidden = false;
+  sites = fitting;
+}
+
+let sites = [];
+function tellBins(model) {
+  const site = sites.find((one) => one.site === find("site").value);
+  const tags = site
+    ? site.choices.filter((one) => one.choice !== "manual").map((one) => placeTag(one.colour, inLanguage(one.name, site.languages)))
+    : model.superclasses.map(binTag);
+  find("bins").replaceChildren("Sorts into ", ...tags);
+  find("bins").hidden = false;
+}
+
+// As the service does by Accept-Language.
+function inLanguage(texts, languages) {
+  const spoken = navigator.languages.map((one) => one.split("-")[0]);
+  return texts[spoken.find((one) => languages.includes(one)) ?? languages[0]];
 }
 introduce();

@@ -23,6 +23,13 @@ const IN_WORDS = {
   stopping: "The service is restarting. Try again in a moment.",
   unreachable: "The service cannot be reached. Are you online?",
 };
+const DOUBTED = {
+  too_dark: "It is too dark: take it again with more light.",
+  too_bright: "Much of it is overexposed: take it again with less light.",
+  blurred: "It is blurred: hold still and take it again.",
+  empty: "There seems to be nothing on it.",
+  unfamiliar: "It is like nothing that the model knows, and may be no refuse.",
+};
 const PASSING = new Set([
   "queue_full", "too_slow", "deadline", "rate_limited", "stopping", "unreachable", "inference",
   "internal_server_error",
@@ -31,6 +38,14 @@ const PASSING = new Set([
 const bins = new Map(); // superclass -> colour index
 let threshold = null;
 let bankItems = null;
+
+const places = new Map(); // site and choice -> its colour and what it is called, by language
+
+export function learnSites(sites) {
+  for (const { site, choices } of sites) {
+    for (const { choice, colour, name } of choices) places.set(`${site} ${choice}`, { colour, name });
+  }
+}
 
 export function learnBins(model) {
   model.superclasses.forEach(colourOf);
@@ -70,6 +85,12 @@ export function binTag(superclass) {
   return element("span", "tag", dot, title(superclass));
 }
 
+export function placeTag(colour, name) {
+  const dot = element("span", "dot");
+  dot.style.setProperty("--bin", colour);
+  return element("span", "tag", dot, name);
+}
+
 function binIcon() {
   const box = document.createElement("template");
   box.innerHTML =
@@ -93,11 +114,34 @@ function shareRow(label, share, width, colour) {
   return row;
 }
 
+const WHY_MANUAL = {
+  hazard: "There may be something hazardous here.",
+  expected_cost: "Not sure enough: a mistake would cost more than a look.",
+  threshold: "Not sure enough for any bin.",
+};
+
+// By the rules of a site: what the thing goes into, and what to know about it.
+function sortedInto({ site, bin, name, colour, language, text, best, probability, reasons }) {
+  const sure = percent(probability);
+  if (bin !== "manual") return { bin: name, colour, sure: `${sure} sure`, sentence: text };
+  const guess = places.get(`${site} ${best}`)?.name[language];
+  const why = reasons.map((reason) => WHY_MANUAL[reason]).find(Boolean) ?? "";
+  return {
+    bin: name,
+    colour,
+    sure: guess && !reasons.includes("rule") ? `perhaps “${guess}”, ${sure} sure` : "",
+    sentence: `${why} ${text}`.trim(),
+  };
+}
+
 export function showAnswer(body, result, name) {
-  const bin = title(result.superclass);
   const sort = result.decision === "sort";
-  const chip = element("span", "chip", binIcon());
-  chip.style.setProperty("--bin", colourOf(result.superclass));
+  const doubted = result.doubts.map((doubt) => DOUBTED[doubt.reason] ?? `${doubt.detail}.`);
+  const told = result.sorting ? sortedInto(result.sorting) : null;
+  const bin = told?.bin ?? title(result.superclass);
+  const sure = told?.sure ?? `${percent(result.confidence)} sure${doubted.length ? ", if the photo were good" : ""}`;
+  const chip = element("span", told ? "chip of-site" : "chip", binIcon());
+  chip.style.setProperty("--bin", told?.colour ?? colourOf(result.superclass));
   const verdict = element(
     "div",
     "verdict",
@@ -106,21 +150,27 @@ export function showAnswer(body, result, name) {
       "div",
       "",
       element("p", "bin", bin),
-      element("p", "sure", `${percent(result.confidence)} sure`),
+      element("p", "sure", sure),
     ),
   );
   const needed = threshold === null ? "" : ` It takes ${percent(threshold)} to sort without asking.`;
-  const sentence = sort
+  const sentence = told ? [...doubted, told.sentence].join(" ") : sort
     ? `Sure enough to sort: put it in “${bin}”.`
-    : `Not sure enough to sort: let a person look at it first.${needed}`;
-  const ranked = Object.entries(result.probabilities).sort((a, b) => b[1] - a[1]);
-  const shares = ranked.map(([superclass, share]) =>
-    shareRow(element("span", "", title(superclass)), share, share, colourOf(superclass)),
-  );
+    : doubted.length
+      ? `${doubted.join(" ")} Or let a person look at it.`
+      : `Not sure enough to sort: let a person look at it first.${needed}`;
+  const asked = result.sorting;
+  const ranked = Object.entries((asked ?? result).probabilities).sort((a, b) => b[1] - a[1]);
+  const shares = ranked.map(([choice, share]) => {
+    const place = asked && places.get(`${asked.site} ${choice}`);
+    const called = place?.name[asked.language] ?? title(choice);
+    const colour = place?.colour ?? colourOf(choice);
+    return shareRow(element("span", "", called), share, share, colour);
+  });
   const list = element("ul", "shares", ...shares);
   list.setAttribute("aria-label", "How sure, bin by bin");
   body.replaceChildren(verdict, element("p", `note ${result.decision}`, sentence), list, why(result));
-  return `${name}: ${bin}, ${percent(result.confidence)} sure. ${sentence}`;
+  return `${name}: ${[bin, sure].filter(Boolean).join(", ")}. ${sentence}`;
 }
 
 function why(result) {

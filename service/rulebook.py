@@ -1,0 +1,99 @@
+"""The site files of a folder, read anew when one changes; a bad one leaves its old rules."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from service.errors import SuperbinError
+from service.metrics import Metrics
+from service.sites import SiteError, find_sites
+from service.sorting import Rules, read_rules
+
+log = structlog.get_logger()
+
+
+class SiteUnknown(SuperbinError):
+    """No site of this name has rules here."""
+
+    reason = "unknown_site"
+
+
+class Rulebook:
+    """Every site's rules, by name; and those that hold where a request names no site."""
+
+    def __init__(self, folder: Path, default: str | None, metrics: Metrics) -> None:
+        """Read all site files; one that cannot be used is refused and hurts no other."""
+        self._folder = folder
+        self._metrics = metrics
+        self._seen: dict[Path, tuple[int, int]] = {}
+        self._rules: dict[str, Rules] = {}
+        self._refused: dict[str, str] = {}
+        self.default = default
+        self.look()
+
+    @property
+    def all(self) -> list[Rules]:
+        """By name."""
+        return [self._rules[name] for name in sorted(self._rules)]
+
+    def names(self) -> str:
+        """Which sites there are, in words."""
+        return ", ".join(sorted(self._rules)) or f"none, for {self._folder} holds no site file"
+
+    def find(self, name: str | None) -> Rules | None:
+        """A site's rules; where none is named those of the default one, if there is one.
+
+        Raises:
+            SiteUnknown: with those that there are.
+        """
+        name = name or self.default
+        if name is None:
+            return None
+        if name not in self._rules:
+            why = self._refused.get(name)
+            told = f", whose file is refused: {why}" if why else ""
+            raise SiteUnknown(f"expected a site of {self.names()}, got {name!r}{told}")
+        return self._rules[name]
+
+    async def watch(self, every_s: float) -> None:
+        """Read what has changed in the folder; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            self.look()
+
+    def look(self) -> None:
+        """Take over the files that are new or changed, and let go of those that are gone."""
+        for file in self._changed():
+            try:
+                self._read(file)
+            except SiteError as error:
+                self._refused[file.stem] = str(error).replace(f"{file.parent}/", "")
+                self._metrics.site_load("refused")
+                log.error("site refused", file=file.name, error=str(error))
+            else:
+                self._refused.pop(file.stem, None)
+                self._metrics.site_load("loaded")
+                log.info("site loaded", site=file.stem, version=self._rules[file.stem].site.version)
+        for name in set(self._rules) - {file.stem for file in self._seen}:
+            if name == self.default or not self._folder.is_dir():
+                log.error("site file gone, and its rules stay in force", site=name)
+                continue
+            log.warning("site removed", site=name)
+            del self._rules[name]
+
+    def _changed(self) -> list[Path]:
+        before, self._seen = self._seen, {}
+        for file in find_sites(self._folder):
+            try:
+                stat = file.stat()
+            except OSError:  # it is being replaced
+                continue
+            self._seen[file] = (stat.st_mtime_ns, stat.st_size)
+        return [file for file, mark in self._seen.items() if before.get(file) != mark]
+
+    def _read(self, file: Path) -> None:
+        self._rules[file.stem] = read_rules(file)
+        self._metrics.site(file.stem)

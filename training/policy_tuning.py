@@ -1,0 +1,96 @@
+"""`superbin policy tune`, put together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.sites import SHIPPED, SUFFIX, find_sites
+from service.sorting import read_rules
+from training.data.photos import read_photos
+from training.errors import ConfigError
+from training.export import portable
+from training.policy import fit_coverage, fit_thresholds, gather
+from training.policy_report import DIGITS, draw, report, tell, write_report, write_site
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the rules are to keep to, and on which photos that is found and reported."""
+
+    error_rate: float
+    coverage: float | None
+    split: str
+    reported: tuple[str, ...]
+
+
+def tune_site(
+    site: str,
+    bundle: Path,
+    data: Path,
+    out: Path,
+    wish: Wish,
+    version: str | None,
+    command: str,
+) -> str:
+    """Write the tuned site file `out`, and beside it a folder with pictures and figures.
+
+    Returns:
+        The report as text.
+
+    Raises:
+        ConfigError, SiteError, SiteUnfit, BundleError, DataError: where they do not fit together.
+    """
+    if out.suffix != SUFFIX:
+        raise ConfigError(f"--out: expected a site file such as mine{SUFFIX}, got {out}")
+    if wish.coverage is not None and not 0.0 < wish.coverage < 1.0:
+        raise ConfigError(f"--coverage: expected a share between 0 and 1, got {wish.coverage}")
+    source = site_file(site)
+    rules = read_rules(source)
+    photos = read_photos(data)
+    evidence = {
+        split: gather(bundle, rules, photos, split)
+        for split in dict.fromkeys((wish.split, *wish.reported))
+    }
+    fitting = evidence[wish.split]
+    thresholds = round_up(fit_thresholds(fitting, wish.error_rate))
+    values: dict[str, Any] = {
+        f"bins.{name}.threshold": float(value)
+        for name, value in zip(rules.site.bins, thresholds, strict=True)
+    }
+    values["version"] = version or f"{rules.site.version}+{fitting.split}-{wish.error_rate:g}"
+    least = None
+    if wish.coverage is not None:
+        least = float(np.floor(fit_coverage(fitting, wish.coverage) * 10**DIGITS) / 10**DIGITS)
+        cover = {"level": wish.coverage, "least": least, "split": wish.split}
+        values["coverage"] = cover | {"photos": len(fitting)}
+    tuned = write_site(source, out, values)
+    folder = out.with_suffix("")
+    folder.mkdir(exist_ok=True)
+    figures = report(evidence, thresholds, least)
+    draw(evidence, thresholds, folder)
+    write_report(folder, {"command": portable(command), "site": source.stem, "figures": figures})
+    return f"{tell(figures, tuned)}\nwritten: {out}, and pictures in {folder}"
+
+
+def site_file(site: str) -> Path:
+    """A file as it is, or a shipped one by name.
+
+    Raises:
+        ConfigError: where there is none, with those that are shipped.
+    """
+    file = Path(site)
+    if not file.is_file():
+        file = SHIPPED / f"{site}{SUFFIX}"
+    if not file.is_file():
+        known = ", ".join(one.stem for one in find_sites(SHIPPED))
+        raise ConfigError(f"expected a site file, or one of {known}, got {site}")
+    return file
+
+
+def round_up(thresholds: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """To digits that a person can read; never down, which would let more pass."""
+    return np.minimum(1.0, np.ceil(thresholds * 10**DIGITS) / 10**DIGITS)
