@@ -136,6 +136,7 @@ def write_bundle(
             variants={"int8": contract.MODEL, "fp32": "fp32.onnx"},
             files={name: record_of(path / name) for name in files},
             provenance=_provenance(method),
+            drift="drift.npz",
             self_test=(
                 SelfTest(file="self-test-can.png", probabilities=tuple(map(float, answer[0]))),
             ),

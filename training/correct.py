@@ -29,8 +29,14 @@ from service.bundle import (
 from service.classifier import Classifier
 from service.preprocess import Pixels
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
-from training.bank_keys import key_maker
-from training.card import CARD
+from training.bank_keys import MATCHING, key_maker
+from training.carried import (
+    KEPT,
+    dropped_parts,
+    optional_parts,
+    with_carried_familiarity,
+    with_new_drift,
+)
 from training.correction_card import write_corrected_card
 from training.data.photos import PhotoSet
 from training.data.review import Reviewed, read_review, without_measured
@@ -92,14 +98,18 @@ def correct_bundle(order: Order, command: str) -> None:
     reviewed = _read(order, parent.manifest, data)
     change, learned = _change(order, parent, reviewed)
     with in_place(order.out) as part:
-        manifest, dropped = _begin(part, order, parent, change, command)
+        manifest = _begin(part, order, parent, change, command)
+        if parent.manifest.provenance.config.get("method") == MATCHING:
+            manifest = with_carried_familiarity(part, parent, manifest, change.bank)
         manifest = with_self_test(part, manifest, [case.file for case in manifest.self_test])
         checked = None
         if data is not None:
             checked = recheck(parent, part, data, recalibrate=order.recalibrate)
             manifest = checked.onto(manifest)
             write_manifest(part, manifest)
+            manifest = with_new_drift(part, parent, manifest, data)
         told = _tell(parent, part, manifest, change, learned, reviewed)
+        dropped = dropped_parts(parent, manifest)
         told += [_of_dropped(order, dropped)] if dropped else []
         write_corrected_card(part, parent, manifest, told, checked)
         read_bundle(part)  # what the service will do
@@ -130,10 +140,8 @@ def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Ch
     return change, seen
 
 
-def _begin(
-    part: Path, order: Order, parent: Bundle, change: Change, command: str
-) -> tuple[Manifest, list[str]]:
-    """Files and manifest before anything is measured, and what the parent has and this has not."""
+def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: str) -> Manifest:
+    """Files and manifest before anything is measured."""
     old = parent.manifest
     kept = {*old.variants.values(), *(case.file for case in old.self_test)}
     for name in kept:
@@ -149,8 +157,7 @@ def _begin(
         items_sha256=change.digest(),
         weight=order.weight,
     )
-    # Optional parts, such as references for drift, were made of the old bank's answers.
-    parts = {name for name, field in Manifest.model_fields.items() if field.default is None}
+    parts = optional_parts() - KEPT  # made of the old bank's items and answers
     corrections = (*old.provenance.corrections, correction)
     fields = (
         old.model_dump()
@@ -169,14 +176,14 @@ def _begin(
     )
     manifest = Manifest.model_validate(fields)
     write_manifest(part, manifest)
-    return manifest, sorted(old.files.keys() - manifest.files.keys() - {CARD})
+    return manifest
 
 
 def _of_dropped(order: Order, dropped: list[str]) -> str:
     data = order.data.name if order.data else "DIR"
     return (
         f"not carried over, since made of the old bank's answers: {', '.join(dropped)}; superbin "
-        f"reference {order.out} --data {data} makes such files anew"
+        f"reference {order.out} --data {data} makes that anew"
     )
 
 

@@ -11,6 +11,9 @@ from training.figures import draw_report
 from training.recheck import Recheck
 
 ABOUT = re.compile(r"^## Confidence\n.*?(?=^## )(?P<about>.*?)(?=^## Provenance$)", re.S | re.M)
+OWN = re.compile(
+    r"^## (Doubts|Drift)\n.*?(?=^## |\Z)", re.S | re.M
+)  # written anew for each version
 WRITTEN = "*What follows was written for "
 
 
@@ -54,7 +57,7 @@ def _about(parent: Bundle) -> str:
     """What a person wrote of the parent, marked as that."""
     file = parent.path / CARD
     found = ABOUT.search(file.read_text(encoding="utf-8")) if file.is_file() else None
-    about = found["about"].strip() if found else ""
+    about = OWN.sub("", found["about"]).strip() if found else ""
     if not about:
         return f"## Data, licences, use\n\nAs for {parent.id}."
     if about.startswith(WRITTEN):

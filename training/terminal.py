@@ -49,7 +49,7 @@ def tell_how_to_go_on(state: str) -> NoReturn:
 
 
 def kept_command() -> str:
-    """What was typed, to be kept with its result; of a URL, which may hold a password, the scheme."""
+    """What was typed, to be kept with its result; of URLs, which may hold passwords, the scheme."""
     words = (word.partition("://") for word in sys.argv[1:])
     return shlex.join(["superbin", *(f"{a}://..." if mark else a for a, mark, _ in words)])
 

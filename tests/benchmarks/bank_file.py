@@ -1,6 +1,6 @@
 """What a bank in a file of its own costs a photo: the same bundle with and without, in turns.
 
-    python -m tests.benchmarks.bank_file models/refuse/2
+python -m tests.benchmarks.bank_file models/refuse/2
 """
 
 from __future__ import annotations

@@ -114,8 +114,8 @@ def test_what_depends_on_the_bank_is_dropped_aloud(
     assert not (order.out / "drift.npz").exists()
     assert "drift.npz" not in read_manifest(order.out).files
     told = capsys.readouterr().out
-    assert f"drift.npz; superbin reference {order.out} --data DIR makes such files anew" in told
-    assert "drift.npz" in (order.out / "CARD.md").read_text()
+    assert f"drift; superbin reference {order.out} --data DIR makes that anew" in told
+    assert "old bank's answers: drift" in (order.out / "CARD.md").read_text()
 
 
 def test_the_card_says_what_changed_and_keeps_what_was_written(order: Order) -> None:
