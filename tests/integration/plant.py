@@ -43,6 +43,7 @@ def plant(folder: Path) -> Iterator[tuple[Server, httpx.Client]]:
         "review_photos": folder / "photos",
         "review_random_share": 1.0,
         "review_double_share": 1.0,
+        "review_queue_photos": 8,  # few to write when it ends
     }
     with (
         running(folder / "models", **settings) as server,
