@@ -86,7 +86,7 @@ def _collect(node: Any, found: Needs, labels: frozenset[str] = frozenset()) -> N
     """Walk down; `labels` are asked of every metric beneath."""
     match node:
         case promql.VectorSelector():
-            found[node.name] |= labels | {one.name for one in node.matchers.matchers}
+            found[node.name or ""] |= labels | {one.name for one in node.matchers.matchers}
         case promql.MatrixSelector():
             _collect(node.vector_selector, found, labels)
         case promql.AggregateExpr():
