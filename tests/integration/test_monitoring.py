@@ -1,14 +1,10 @@
-"""The dashboards, the alerts and the scrape, held against real servers and a real Prometheus."""
+"""The panels, the alerts and the scrape, held against real servers and a real Prometheus."""
 
 from __future__ import annotations
 
-import math
 import re
-import shutil
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +27,19 @@ from tests.integration.dashboards import (
     queries,
 )
 from tests.integration.plant import plant, prepare, review, work
-from tests.integration.server import ROOT, Server, running, until
+from tests.integration.server import ROOT, running, until
+from tests.integration.watching import (
+    PROMETHEUS,
+    ask,
+    instance_of,
+    prometheus,
+    shown,
+    tool,
+    until_none,
+)
 from tests.tiny_bundle import write_bundle
 
 DOCKER = ROOT / "docker"
-PROMETHEUS = DOCKER / "prometheus"
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 GPU_COMPOSE = yaml.safe_load((DOCKER / "compose.gpu.yml").read_text())
 QUERIES = queries()
 ALERTS = [
@@ -88,89 +91,8 @@ WITHOUT_A_PLANT = {
         "Put aside, photos a minute": "no review store",
     },
 }
-# Metrics that are on no panel.
-NOT_SHOWN: dict[str, str] = {}
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not installed; on Debian: apt-get install prometheus")
-    return found
-
-
-# --- The dashboards by themselves
-
-
-def test_what_a_query_needs_is_found() -> None:
-    query = 'sum by (le) (rate(a_bucket{x="y z"}[5m])) / on (w) group_left () (b > 1) or vector(0)'
-    assert needs(query) == {"a_bucket": {"le", "x", "w"}, "b": {"w"}}
-    assert needs("max without (q) (a) * ignoring (z) histogram_quantile(0.9, c)") == {
-        "a": set(),
-        "c": set(),
-    }
-    assert labels_in("{{site}}: {{ bin }}") == {"site", "bin"}
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_panels_share_one_page_without_overlap(name: str) -> None:
-    board = BOARDS[name]
-    for panels in (board["panels"], *(one.get("panels", []) for one in board["panels"])):
-        cells: list[tuple[int, int]] = []
-        for panel in panels:
-            at = panel["gridPos"]
-            assert at["x"] + at["w"] <= 24
-            cells += [(at["x"] + i, at["y"] + j) for i in range(at["w"]) for j in range(at["h"])]
-        assert len(cells) == len(set(cells))
-    ids = [panel["id"] for panel in board["panels"] + panels_of(board)]
-    titles = [panel["title"] for panel in panels_of(board)]
-    rows = [panel for panel in board["panels"] if panel["type"] == "row"]
-    assert len(set(ids)) == len(rows) + len(titles)
-    assert len(set(titles)) == len(titles)  # alerts name them
-
-
-@pytest.mark.parametrize("name", BOARDS)
-def test_panels_say_what_they_show_and_in_which_unit(name: str) -> None:
-    for panel in panels_of(BOARDS[name]):
-        defaults = panel["fieldConfig"]["defaults"]
-        assert panel["description"].endswith("."), panel["title"]
-        assert defaults["unit"], panel["title"]
-        assert defaults["noValue"], panel["title"]
-        assert len({one["refId"] for one in panel["targets"]}) == len(panel["targets"])
-        steps = defaults.get("thresholds", {"steps": [{"value": None}]})["steps"]
-        values = [-math.inf if one["value"] is None else one["value"] for one in steps]
-        assert values == sorted(set(values)), panel["title"]
-        assert steps[0]["value"] is None, panel["title"]
-
-
-def test_the_dashboards_lead_to_each_other_and_open_alike() -> None:
-    assert set(BOARDS) == {"operator", "engineer"}
-    for name, board in BOARDS.items():
-        (other,) = set(BOARDS) - {name}
-        (link,) = board["links"]
-        assert link["url"] == f"/d/{BOARDS[other]['uid']}"
-        assert (link["keepTime"], link["includeVars"]) == (True, True)
-        assert (board["refresh"], board["time"]) == ("10s", {"from": "now-6h", "to": "now"})
-
-
-def test_the_dashboards_are_provisioned_with_their_source() -> None:
-    provisioning = DOCKER / "grafana/provisioning"
-    sources = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())
-    dashboards = yaml.safe_load((provisioning / "dashboards/superbin.yml").read_text())
-    (source,) = sources["datasources"]
-    used = {
-        one["datasource"]["uid"]
-        for board in BOARDS.values()
-        for panel in panels_of(board)
-        for one in (panel, *panel["targets"], *board["templating"]["list"])
-    }
-    assert used == {source["uid"]}
-    assert source["url"] == "http://prometheus:9090"
-    (provider,) = dashboards["providers"]
-    mounts = dict(v.split(":")[:2] for v in COMPOSE["services"]["grafana"]["volumes"])
-    assert mounts["./docker/grafana/dashboards"] == provider["options"]["path"]
-    home = f"{provider['options']['path']}/operator.json"
-    assert f"default_home_dashboard_path = {home}" in (DOCKER / "grafana/grafana.ini").read_text()
+# Metrics that are on no panel: none.
+NOT_SHOWN: dict[str, str] = {}  # a reason for each
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
@@ -179,9 +101,6 @@ def test_every_alert_names_a_panel_that_there_is(rule: dict[str, Any]) -> None:
     (seen,) = re.findall(r'See "([^"]+)" on the dashboard "([^"]+)"', description)
     shown = {(p["title"], b["title"]) for b in BOARDS.values() for p in panels_of(b)}
     assert seen in shown
-
-
-# --- Prometheus itself
 
 
 def test_promtool_accepts_the_configuration() -> None:
@@ -232,7 +151,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         prometheus([at_work, plain], tmp_path_factory.mktemp("prometheus")) as api,
     ):
         prepare(asking)
-        found = Watched(api, _instance(at_work), _instance(plain), asking, beside)
+        found = Watched(api, instance_of(at_work), instance_of(plain), asking, beside)
         found.work()
         review(asking)
         until(lambda: len(ask(api, "superbin_ready")) == 2, "the first scrapes")
@@ -307,8 +226,7 @@ def test_every_metric_is_on_a_panel(watched: Watched) -> None:
     scrape = httpx.get(f"http://{watched.plant}/metrics").text
     families = list(text_string_to_metric_families(scrape))
     assert len(families) > 30
-    unseen = [one.name for one in families if not asked & _series_of(one)]
-    assert [name for name in unseen if not name.endswith(tuple(NOT_SHOWN))] == []
+    assert {one.name for one in families if not asked & _series_of(one)} == set(NOT_SHOWN)
 
 
 def _series_of(family: Metric) -> set[str]:
@@ -340,69 +258,5 @@ def test_prometheus_scrapes_and_judges(watched: Watched) -> None:
     }
 
 
-def _instance(server: Server) -> str:
-    return server.url.split("//")[1]
-
-
 def _exactly(instance: str) -> str:
     return re.escape(instance).replace("\\", "\\\\")
-
-
-def until_none(names: Callable[[], set[str]]) -> None:
-    """Poll until there is none left, and name those that are where it takes too long."""
-    last: set[str] = set()
-
-    def none() -> bool:
-        last.clear()
-        last.update(names())
-        return not last
-
-    try:
-        until(none, "the panels")
-    except AssertionError as error:
-        raise AssertionError(f"{error}: {sorted(last)}") from error
-
-
-@contextmanager
-def prometheus(servers: list[Server], folder: Path) -> Iterator[httpx.Client]:
-    """The shipped configuration with these servers as its targets, scraped every second."""
-    shutil.copytree(PROMETHEUS, folder, dirs_exist_ok=True)
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    targets = [_instance(server) for server in servers]
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = targets
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        tool("prometheus"),
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={address}",
-    ]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            with httpx.Client(base_url=f"http://{address}", timeout=10) as api:
-                until(lambda: _ready(api), "Prometheus")
-                yield api
-        finally:
-            process.terminate()
-
-
-def _ready(api: httpx.Client) -> bool:
-    try:
-        return api.get("/-/ready").is_success
-    except httpx.TransportError:
-        return False
-
-
-def ask(api: httpx.Client, query: str) -> list[dict[str, Any]]:
-    answer = api.get("/api/v1/query", params={"query": query}).json()
-    assert answer["status"] == "success", answer
-    result: list[dict[str, Any]] = answer["data"]["result"]
-    return result
-
-
-def shown(api: httpx.Client, query: str) -> list[dict[str, Any]]:
-    """Of the answer what a panel can draw: numbers."""
-    return [one for one in ask(api, query) if not math.isnan(float(one["value"][1]))]
