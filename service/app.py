@@ -26,7 +26,18 @@ from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
-from service.routes import classify, health, inference_protocol, metrics, models, page, sites
+from service.reviewing import open_capture
+from service.routes import (
+    classify,
+    feedback,
+    health,
+    inference_protocol,
+    metrics,
+    models,
+    page,
+    review,
+    sites,
+)
 from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
@@ -35,7 +46,17 @@ from service.tracing import open_provider, telemetry
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (classify, models, sites, inference_protocol, health, metrics, page)
+FAMILIES = (
+    classify,
+    feedback,
+    review,
+    models,
+    sites,
+    inference_protocol,
+    health,
+    metrics,
+    page,
+)
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -94,7 +115,11 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     )
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
     quota = Quota(settings.rate_photos_s, burst)
-    return Serving(settings, measures, keys, quota, admission, registry, rulebook)
+    capture = await asyncio.to_thread(open_capture, settings, measures)
+    corrections = Quota(settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)))
+    return Serving(
+        settings, measures, keys, quota, admission, registry, rulebook, corrections, capture
+    )
 
 
 def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
@@ -141,6 +166,8 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         await serving.set_shadow(None)
         await registry.close()
+        if serving.capture:
+            await asyncio.to_thread(serving.capture.close)
         log.info("stopped")
 
 

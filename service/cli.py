@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from service.schemas import BrokenModel, ModelInfo
 
 GROUP = "superbin.commands"
-OWN = frozenset({"serve", "classify", "models", "key", "sites"})
+OWN = frozenset({"serve", "classify", "models", "key", "sites", "review"})
 
 app = typer.Typer(
     name="superbin",
@@ -169,6 +169,38 @@ def key(
     section = "admins" if admin else "clients"
     print(f"{holder}'s key, which is stored nowhere:\n  {made}", file=sys.stderr)
     print(f'{section}."{holder}" = "{digest_of(made)}"')  # a line that can be appended
+
+
+review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)
+app.add_typer(review, name="review")
+
+
+@review.command()
+def export(
+    store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
+    out: Annotated[Path, typer.Option(help="Folder for the photos and labels.csv.")],
+    photos: Annotated[
+        str, typer.Option(envvar="SUPERBIN_REVIEW_PHOTOS", help="Where the store's photos lie.")
+    ],
+    val_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Of those to learn from, kept for val.")
+    ] = 0.0,
+) -> None:
+    """Write reviewed photos as a folder that training reads; held-out ones are its test split."""
+    from service.errors import SuperbinError
+
+    try:
+        from service.review.export import export as write
+        from service.review.store import open_store
+
+        with open_store(store, photos) as opened:
+            splits = write(opened, out, val_share)
+    except ImportError as error:
+        _fail(f"this needs packages that are not installed ({error}): pip install superbin[review]")
+    except (SuperbinError, OSError) as error:
+        _fail(str(error))
+    told = ", ".join(f"{count} {split}" for split, count in splits.items())
+    print(f"{sum(splits.values())} photos ({told}) in {out}")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

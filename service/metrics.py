@@ -20,6 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.review.records import Agreement, Counts
 from service.schemas import Classification
 from service.sessions import Sessions
 
@@ -27,6 +28,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 PHOTOS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+MODE: Literal["mostrecent"] = "mostrecent"
 STAGES = ("decode", "queue", "infer")
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus-client knows that there are workers
 
@@ -152,6 +154,7 @@ class Metrics:
             ("outcome",),
             registry=registry,
         )
+        self._review = ReviewMetrics(registry)
         self._ready = Gauge(
             "superbin_ready",
             "1 from warm-up to shutdown, else 0.",
@@ -245,6 +248,18 @@ class Metrics:
         """Count photos that a shadow saw, or had to skip."""
         self._shadow.labels(model, outcome).inc(photos)
 
+    def review_photo(self, outcome: str) -> None:
+        """Count a photo that was to be kept for review, by what became of it."""
+        self._review.photos.labels(outcome).inc()
+
+    def review_feedback(self, outcome: str) -> None:
+        """Count feedback, by whether its photo is kept."""
+        self._review.feedback.labels(outcome).inc()
+
+    def review_store(self, counts: Counts, agreement: Agreement) -> None:
+        """Publish how much the review store has."""
+        self._review.store(counts, agreement)
+
     def forget(self, sessions: Sessions) -> None:
         """A model answers no more."""
         if self.shared:  # its file cannot forget
@@ -259,6 +274,51 @@ class Metrics:
         for superclass in manifest.superclasses:
             for decision in ("sort", "manual"):
                 self._predictions.labels(superclass, decision)
+
+
+class ReviewMetrics:
+    """Those of the review store, which all workers share: the latest figure is everybody's."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.photos = Counter(
+            "superbin_review_photos_total",
+            "Photos that were to be kept for review, by what became of them.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.feedback = Counter(
+            "superbin_feedback_total",
+            "Feedback by clients, by whether its photo is kept for review.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._gauges = {
+            name: Gauge(f"superbin_review_{name}", what, registry=registry, multiprocess_mode=MODE)
+            for name, what in (
+                ("stored_photos", "Photos in the review store."),
+                ("stored_bytes", "Bytes of photos in the review store."),
+                ("queue_photos", "Photos that wait for a person."),
+                ("reviewed_photos", "Photos in the store that people have settled."),
+                ("unsettled_photos", "Photos that several people saw and do not agree on."),
+                ("agreement", "Share of double reviews in which both reviewers agree."),
+                ("kappa", "Cohen's kappa of double reviews."),
+            )
+        }
+
+    def store(self, counts: Counts, agreement: Agreement) -> None:
+        """Set the gauges; agreement that is not known yet is no number."""
+        nan = float("nan")
+        values = {
+            "stored_photos": counts.photos,
+            "stored_bytes": counts.nbytes,
+            "queue_photos": counts.queue,
+            "reviewed_photos": counts.reviewed,
+            "unsettled_photos": counts.unsettled,
+            "agreement": agreement.agreed / agreement.photos if agreement.photos else nan,
+            "kappa": nan if agreement.kappa is None else agreement.kappa,
+        }
+        for name, value in values.items():
+            self._gauges[name].set(value)
 
 
 def _model_labels(sessions: Sessions) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from service.errors import SuperbinError
 from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.problems import MEANINGS, PROBLEM_CONTENT, V2, V2_CONTENT
 from service.quota import RateLimited
+from service.review_words import FeedbackBody, TakeBody, VerdictBody
 from service.schemas import Line, Problem, ProtocolProblem
 from service.tensors import InferRequest
 
@@ -24,7 +25,15 @@ _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
 }
 _REF = "#/components/schemas/{model}"
-_MODELS: tuple[type[BaseModel], ...] = (Line, Problem, ProtocolProblem, InferRequest)
+_MODELS: tuple[type[BaseModel], ...] = (
+    Line,
+    Problem,
+    ProtocolProblem,
+    InferRequest,
+    FeedbackBody,
+    TakeBody,
+    VerdictBody,
+)
 _FASTAPIS = ("HTTPValidationError", "ValidationError")
 _INVALID = "A parameter does not fit"
 
@@ -32,6 +41,12 @@ _INVALID = "A parameter does not fit"
 def schema_of(model: type[BaseModel]) -> dict[str, str]:
     """A reference to one of the document's schemas."""
     return {"$ref": _REF.format(model=model.__name__)}
+
+
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """A request's body, of one of the document's schemas."""
+    content = {"application/json": {"schema": schema_of(model)}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def refusals(*kinds: type[SuperbinError], v2: bool = False) -> dict[int | str, dict[str, Any]]:

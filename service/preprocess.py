@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from service.avif import AvifAnimated, AvifMalformed, coded_pixels
 from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
 
 Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"]
 try:  # HEIC is an optional extra: its decoder bundles libraries under other licences.
@@ -90,6 +92,23 @@ def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) 
         PhotoEmpty, PhotoTooLarge, PhotoUnsupported, PhotoBroken: with what was expected and
             what came.
     """
+    return _decoded(data, limits, lambda image: _pixels(image, spec))
+
+
+def upright(data: bytes, long_side_px: int, limits: PhotoLimits | None = None) -> Image.Image:
+    """Decode one photo for people: RGB, upright by its EXIF orientation, in its own shape.
+
+    Args:
+        data: as `decode`.
+        long_side_px: of the result at most; smaller photos keep their size.
+
+    Raises:
+        PhotoEmpty, PhotoTooLarge, PhotoUnsupported, PhotoBroken: as `decode`.
+    """
+    return _decoded(data, limits, lambda image: _shrunk(image, long_side_px))
+
+
+def _decoded(data: bytes, limits: PhotoLimits | None, use: Callable[[Image.Image], T]) -> T:
     limits = limits or PhotoLimits()
     if not data:
         raise PhotoEmpty("expected an encoded photo, got 0 bytes")
@@ -99,7 +118,7 @@ def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) 
         )
     image = _open(data, limits)
     try:
-        return _pixels(image, spec)
+        return use(image)
     except (PhotoTooLarge, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -168,12 +187,27 @@ def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:
     """Decode, turn upright, flatten to RGB and resize."""
     if image.format == "JPEG":
         _draft(image, spec)
-    image.load()
-    turn = UPRIGHT_BY.get(_orientation(image))
-    rgb = _rgb(image if turn is None else image.transpose(turn))
+    rgb = _turned(image)
     resample = Image.Resampling[spec.resample.upper()]
     resized = rgb.resize((spec.width, spec.height), resample, box=_box(rgb.size, spec))
     return np.asarray(resized, dtype=np.uint8)
+
+
+def _shrunk(image: Image.Image, long_side_px: int) -> Image.Image:
+    if image.format == "JPEG":
+        image.draft(None, (long_side_px, long_side_px))
+    rgb = _turned(image)
+    scale = long_side_px / max(rgb.size)
+    if scale >= 1:
+        return rgb
+    size = tuple(max(1, round(side * scale)) for side in rgb.size)
+    return rgb.resize(size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    image.load()
+    turn = UPRIGHT_BY.get(_orientation(image))
+    return _rgb(image if turn is None else image.transpose(turn))
 
 
 def _draft(image: Image.Image, spec: Preprocessing) -> None:

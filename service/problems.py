@@ -21,6 +21,8 @@ from service.keys import AdminOff, AdminOnly, KeyRefused
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
+from service.review.records import PhotoGone, StoreUnavailable
+from service.review_words import ReviewMalformed, ReviewNeedsKeys, ReviewOff, SuperclassUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
 from service.sorting import SiteUnfit
@@ -69,6 +71,12 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     AdminOnly: (HTTPStatus.FORBIDDEN, "An admin's key is needed"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
     RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
+    ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
+    ReviewNeedsKeys: (HTTPStatus.FORBIDDEN, "Review needs keys"),
+    ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),
+    SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
+    PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),
+    StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }
 

@@ -103,6 +103,11 @@ class Registry:
         """What answers where no model is named."""
         return self._slots[0].model
 
+    @property
+    def served(self) -> list[LoadedModel]:
+        """Every model that answers, the default one first."""
+        return [slot.model for slot in self._slots]
+
     def find(self, reference: str | None) -> LoadedModel:
         """The model of `name` or `name/version`, or the default one.
 

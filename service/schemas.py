@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.review.records import Reason as ReviewReason
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
@@ -80,6 +82,12 @@ class Classification(_Answer):
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
+    review: ReviewReason | None = Field(
+        default=None,
+        exclude_if=lambda reason: reason is None,
+        description="Why a copy of the photo was put aside for a person to look at; left out where "
+        "none was.",
+    )
 
 
 class Embedding(_Answer):
@@ -152,6 +160,83 @@ class BrokenModel(_Answer):
     version: str
     default: bool = False
     error: str
+
+
+class FeedbackAnswer(_Answer):
+    """What came of feedback."""
+
+    request_id: str = Field(description="Of the request that was corrected.")
+    photo: int
+    superclass: str
+    recorded: bool = Field(description="Always true: else there is a problem instead.")
+    kept: bool = Field(
+        description="Whether the photo itself is kept, so that people and training can see it."
+    )
+
+
+class ReviewChoice(_Answer):
+    """What a reviewer can say of a photo."""
+
+    superclass: str | None = Field(description="Null: the photo is of no use.")
+    label: str
+    key: str = Field(description="On a keyboard.")
+
+
+class ReviewReference(_Answer):
+    """An item of the context bank that the model compared the photo with."""
+
+    id: str
+    superclass: str
+    subclass: str | None
+    weight: float
+
+
+class ReviewGuess(_Answer):
+    """What the model said."""
+
+    model: str
+    superclass: str
+    confidence: float
+    decision: str
+    probabilities: dict[str, float]
+    references: list[ReviewReference]
+
+
+class ReviewTask(_Answer):
+    """A photo before a reviewer, who alone has it for a while."""
+
+    id: int
+    width: int
+    height: int
+    reason: Reason
+    kept_at: datetime
+    site: str | None
+    line: str | None
+    camera: str | None
+    guess: ReviewGuess
+
+
+class ReviewProgress(_Answer):
+    """How far it has come."""
+
+    left: int = Field(description="Photos that wait for this reviewer.")
+    skipped: int = Field(description="Photos that this reviewer left for later.")
+    done: int = Field(description="By this reviewer.")
+    today: int = Field(description="Of those, since `since`.")
+    photos: int = Field(description="In the store.")
+    reviewed: int = Field(description="Photos that people have settled.")
+    unsettled: int = Field(description="Photos that several people saw and do not agree on.")
+    double: int = Field(description="Pairs of reviews of one photo by two people.")
+    agreed: int = Field(description="Of those, in how many both say the same.")
+    kappa: float | None = Field(description="Cohen's, over those pairs; null where not known.")
+
+
+class ReviewQueue(_Answer):
+    """The next photos, and how far it has come."""
+
+    tasks: list[ReviewTask]
+    choices: list[ReviewChoice]
+    progress: ReviewProgress
 
 
 class ModelsAnswer(_Answer):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from service.admission import Admission
+from service.capture import Capture
 from service.keys import Keys
 from service.metrics import Metrics
 from service.quota import Quota
@@ -27,6 +28,8 @@ class Serving:
     admission: Admission
     registry: Registry
     rulebook: Rulebook
+    feedback_quota: Quota
+    capture: Capture | None = None  # where photos are kept for review
     shadow: Shadow | None = None
     ready: bool = False
 

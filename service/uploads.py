@@ -19,6 +19,7 @@ from service.settings import Settings
 
 FIELD = "file"
 MULTIPART = "multipart/form-data"
+JSON = "application/json"
 TIMEOUT = "X-Request-Timeout"
 SHORTEST_TIMEOUT_S = 0.001
 EXPECTED = (
@@ -141,6 +142,20 @@ async def read_body(request: Request, settings: Settings) -> bytes:
         RequestTooLarge, RequestSlow: with what was expected and what came.
     """
     return await _body(request, settings.max_request_bytes, settings)
+
+
+async def read_json(request: Request, max_bytes: int, settings: Settings) -> bytes:
+    """All of a small body of JSON.
+
+    Raises:
+        RequestTooLarge, RequestSlow, RequestUnsupported: with what was expected and what came.
+    """
+    _check_coding(request)
+    content_type = request.headers.get("content-type", "")
+    if content_type.partition(";")[0].strip().lower() != JSON:
+        raise RequestUnsupported(f"expected a body of type {JSON}, got {content_type[:80]!r}")
+    _announced_bytes(request, max_bytes)
+    return await _body(request, max_bytes, settings)
 
 
 def _check_coding(request: Request) -> None:

@@ -21,6 +21,7 @@ from service.intake import Admitted, Intake, intake, results_unless_gone
 from service.languages import pick_language
 from service.problems import problem_of
 from service.results import InferenceError, Sorted, classification, embedding
+from service.reviewing import keep_for_review
 from service.routes.classify_docs import (
     CLASSIFY_DESCRIPTION,
     CLASSIFY_RESPONSES,
@@ -79,7 +80,7 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
         photos.model.manifest, outcome.answers, upload.filename, _sorted(photos.admitted)
     )
     photos.admitted.held.metrics.prediction(answer)
-    return answer
+    return keep_for_review(photos, upload, outcome, answer)
 
 
 def _sorted(admitted: Admitted) -> Sorted | None:

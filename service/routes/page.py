@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.responses import FileResponse, HTMLResponse
 
 from service.openapi import describe
+from service.reviewing import capture_of
+from service.serving import serving
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 FRESH = {"Cache-Control": "no-cache"}  # small files: revalidated, so never of two versions
@@ -16,11 +18,27 @@ FRESH = {"Cache-Control": "no-cache"}  # small files: revalidated, so never of t
 router = APIRouter(include_in_schema=False)
 
 
+FORGOTTEN = "They are looked at and forgotten: nothing is kept."
+SOME_KEPT = "Some are kept, without place and time, for people to check the answers."
+LINK = '<a href="review">Review</a> '
+
+
 @router.head("/")
 @router.get("/")
-async def page() -> FileResponse:
-    """Drop, choose or photograph an image."""
-    return FileResponse(STATIC / "index.html", headers=FRESH)
+async def page(request: Request) -> Response:
+    """Drop, choose or photograph an image; the page does not promise more than is kept."""
+    if serving(request).capture is None:
+        return FileResponse(STATIC / "index.html", headers=FRESH)
+    text = (STATIC / "index.html").read_text(encoding="utf-8")
+    told = text.replace(FORGOTTEN, SOME_KEPT).replace("<!--review-->", LINK)
+    return HTMLResponse(told, headers=FRESH)
+
+
+@router.get("/review")
+async def review(request: Request) -> FileResponse:
+    """For the people who look at what was kept; the photos themselves need a key."""
+    capture_of(serving(request))
+    return FileResponse(STATIC / "review.html", headers=FRESH)
 
 
 @router.get("/docs")

@@ -46,7 +46,7 @@ export function learnBins(model) {
   bankItems = model.bank_items;
 }
 
-function colourOf(superclass) {
+export function colourOf(superclass) {
   if (!bins.has(superclass)) {
     const taken = new Set(bins.values());
     let colour = USUAL.find(([words]) => words.test(superclass.toLowerCase()))?.[1] ?? bins.size;
@@ -57,7 +57,7 @@ function colourOf(superclass) {
 }
 
 const words = (name) => name.replace(/[_-]+/g, " ");
-const title = (name) => words(name).replace(/^./, (first) => first.toUpperCase());
+export const title = (name) => words(name).replace(/^./, (first) => first.toUpperCase());
 
 export function percent(share) {
   if (share > 0.995 && share < 1) return "over 99%";

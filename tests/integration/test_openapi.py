@@ -25,7 +25,11 @@ def test_the_service_does_as_its_document_says(tmp_path: Path, key: str | None) 
     write_bundle(tmp_path / "models", version="2", seed=1)
     keys = f'[clients]\nline = "{digest_of("line")}"\n[admins]\nops = "{digest_of("ops")}"\n'
     (tmp_path / "keys.toml").write_text(keys)
-    settings = {"keys_file": tmp_path / "keys.toml"} if key else {}
+    settings: dict[str, object] = {}
+    if key:
+        settings = {"keys_file": tmp_path / "keys.toml", "feedback_rate_s": 0}
+        settings["review_url"] = f"sqlite:///{tmp_path}/review.db"
+        settings["review_photos"] = tmp_path / "photos"
     with running(tmp_path / "models", **settings) as server:
         run = subprocess.run(
             [

@@ -1,0 +1,49 @@
+"""How much is in the store, and how far a reviewer has come."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.review import leases, schema
+from service.review.records import Counts, Progress
+
+_photos, _votes = schema.photos, schema.votes
+
+
+def counts(connection: Connection) -> Counts:
+    """Of the whole store."""
+    asked = ~leases.waiting()
+    row = connection.execute(
+        sa.select(
+            sa.func.count().label("photos"),
+            sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0).label("nbytes"),
+            _how_many(leases.waiting()).label("queue"),
+            _how_many(_photos.c.settled).label("reviewed"),
+            _how_many(_photos.c.settled & _photos.c.held_out).label("held_out"),
+            _how_many(asked & ~_photos.c.settled).label("unsettled"),
+        ).select_from(_photos)
+    ).one()
+    feedback = connection.scalar(sa.select(sa.func.count()).select_from(schema.feedback))
+    return Counts(
+        **{name: int(value) for name, value in row._mapping.items()}, feedback=feedback or 0
+    )
+
+
+def progress(connection: Connection, reviewer: str, since: float, now: float) -> Progress:
+    """Of one reviewer; what others have before them is not left."""
+    free = leases.free(reviewer, now)
+    left = leases.for_reviewer(reviewer, skipped=False) & free
+    skipped = leases.for_reviewer(reviewer, skipped=True) & leases.skipped_by(reviewer) & free
+    mine = (_votes.c.reviewer == reviewer) & _votes.c.undone_at.is_(None)
+    left_n, skipped_n = connection.execute(
+        sa.select(_how_many(left), _how_many(skipped)).select_from(_photos)
+    ).one()
+    done, today = connection.execute(
+        sa.select(sa.func.count(), _how_many(_votes.c.at >= since)).select_from(_votes).where(mine)
+    ).one()
+    return Progress(int(left_n), int(skipped_n), int(done), int(today))
+
+
+def _how_many(which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(sa.case((which, 1), else_=0)), 0)

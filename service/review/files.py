@@ -1,0 +1,168 @@
+"""The photos' files, each under the hash of its content: a folder, or whatever fsspec reaches."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+from service.review.records import PhotoGone, StoreError, StoreUnavailable
+
+SUFFIX = ".jpg"
+PART = ".part"
+PART_S = 3600.0  # after which nobody is still writing it
+T = TypeVar("T")
+
+
+class PhotoFiles:
+    """Write once, read, remove; a name is there with all of its bytes or not at all."""
+
+    def __init__(self, url: str) -> None:
+        """Make the folder where there is none.
+
+        Raises:
+            StoreError: where it cannot be used.
+        """
+        self.url = url
+        try:
+            options = {} if _is_local(url) else {"use_listings_cache": False}
+            self._fs, self._root = fsspec.core.url_to_fs(url, **options)
+            if _is_local(url):
+                Path(self._root).mkdir(parents=True, exist_ok=True)
+            self._fs.ls(self._root, detail=False)
+        except ImportError as error:
+            raise StoreError(
+                f"SUPERBIN_REVIEW_PHOTOS: {url} needs a package that is not installed ({error}): "
+                "for s3:// pip install 'superbin[s3]'"
+            ) from error
+        except FileNotFoundError as error:
+            if not _bucket_exists(self._fs, self._root):
+                raise _unusable(url, error) from error
+        except Exception as error:  # every file system has errors of its own
+            raise _unusable(url, error) from error
+
+    def write(self, sha256: str, data: bytes) -> None:
+        """Put a photo there, for good when this returns.
+
+        Raises:
+            StoreUnavailable: where that cannot be done now.
+        """
+        path = self._path(sha256)
+        if _is_local(self.url):
+            _attempt(lambda: _write_durably(Path(path), data))
+        else:  # an object store shows an object once it has all of it
+            _attempt(lambda: self._fs.pipe_file(path, data))
+
+    def read(self, sha256: str) -> bytes:
+        """A photo's bytes.
+
+        Raises:
+            PhotoGone, StoreUnavailable: where it is not there, or that is not to be known.
+        """
+        try:
+            data: bytes = _attempt(lambda: self._fs.cat_file(self._path(sha256)))
+        except FileNotFoundError as error:
+            raise PhotoGone(f"expected a photo that is kept, got {sha256[:12]}") from error
+        return data
+
+    def exists(self, sha256: str) -> bool:
+        """Whether it is there.
+
+        Raises:
+            StoreUnavailable: where that is not to be known.
+        """
+        return _attempt(lambda: bool(self._fs.isfile(self._path(sha256))))
+
+    def remove(self, sha256: str) -> None:
+        """Let it be gone.
+
+        Raises:
+            StoreUnavailable: where that cannot be done now.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            _attempt(lambda: self._fs.rm_file(self._path(sha256)))
+
+    def listed(self) -> Iterator[str]:
+        """The hash of every photo that is there.
+
+        Raises:
+            StoreUnavailable: where that is not to be known.
+        """
+        for path in _attempt(lambda: self._fs.find(self._root)):
+            name = path.rsplit("/", 1)[-1]
+            if name.endswith(SUFFIX):
+                yield name.removesuffix(SUFFIX)
+
+    def sweep_parts(self) -> None:
+        """Remove what was begun and never finished, long ago; others may be writing right now."""
+        if not _is_local(self.url):
+            return
+        for part in Path(self._root).rglob(f"*{PART}"):
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > PART_S:
+                    part.unlink()
+
+    def _path(self, sha256: str) -> str:
+        return f"{self._root}/{sha256[:2]}/{sha256}{SUFFIX}"
+
+
+def _is_local(url: str) -> bool:
+    return "://" not in url or url.startswith("file://")
+
+
+def _bucket_exists(fs: Any, root: str) -> bool:
+    """A folder of an object store need not exist; its bucket must."""
+    try:
+        fs.ls(root.split("/", 1)[0], detail=False)
+    except Exception:
+        return False
+    return True
+
+
+def _unusable(url: str, error: Exception) -> StoreError:
+    return StoreError(
+        "expected SUPERBIN_REVIEW_PHOTOS as a folder or a URL such as s3://bucket/photos, and "
+        f"{url} cannot be used: {type(error).__name__}: {error}"
+    )
+
+
+def _attempt(act: Callable[[], T]) -> T:
+    try:
+        return act()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # every file system has errors of its own
+        raise StoreUnavailable(
+            f"the review photos cannot be reached: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    """Into a part file that is on the disk before it gets its name, and then the name too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART}")
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    for folder in (path.parent, path.parent.parent):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

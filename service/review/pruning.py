@@ -1,0 +1,72 @@
+"""What has to go: by age, and where the store is full the oldest that nobody reviewed."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.review import schema
+from service.review.records import DAY_S, Rules
+
+SIGHTINGS_PER_PHOTO = 4  # of which the oldest are forgotten
+_photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
+
+
+def prune(connection: Connection, rules: Rules, now: float) -> int:
+    """Remove rows that are too old; how many photos went. Their files are for `Store.sweep`."""
+    old = now - DAY_S * rules.retention_days
+    gone = connection.execute(
+        _photos.delete().where(_unreviewed(), _photos.c.kept_at < old)
+    ).rowcount
+    if rules.reviewed_retention_days:
+        aged = now - DAY_S * rules.reviewed_retention_days
+        last_vote = sa.select(sa.func.max(schema.votes.c.at)).where(
+            schema.votes.c.photo_id == _photos.c.id
+        )
+        gone += connection.execute(
+            _photos.delete().where(~_unreviewed(), last_vote.scalar_subquery() < aged)
+        ).rowcount
+    connection.execute(_feedback.delete().where(_feedback.c.at < old))
+    _keep_newest(connection, _feedback, rules.max_photos)
+    _keep_newest(connection, _sightings, SIGHTINGS_PER_PHOTO * rules.max_photos)
+    return gone
+
+
+def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> bool:
+    """Remove the oldest rows that nobody reviewed until one more photo fits; whether it does."""
+    photos, total = connection.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0)).select_from(
+            _photos
+        )
+    ).one()
+    surplus, excess = photos + 1 - rules.max_photos, int(total) + nbytes - rules.max_bytes
+    if surplus <= 0 and excess <= 0:
+        return True
+    unheld = _photos.c.leased_until.is_(None) | (_photos.c.leased_until <= now)
+    oldest = connection.execute(
+        sa.select(_photos.c.id, _photos.c.nbytes)
+        .where(_unreviewed(), unheld)
+        .order_by(_photos.c.id)
+    )
+    leaving = []
+    for row in oldest:
+        if surplus <= 0 and excess <= 0:
+            break
+        leaving.append(row.id)
+        surplus, excess = surplus - 1, excess - row.nbytes
+    oldest.close()
+    if surplus > 0 or excess > 0:
+        return False
+    connection.execute(_photos.delete().where(_photos.c.id.in_(leaving)))
+    return True
+
+
+def _unreviewed() -> sa.ColumnElement[bool]:
+    return _photos.c.votes == 0
+
+
+def _keep_newest(connection: Connection, table: sa.Table, most: int) -> None:
+    newest = sa.select(table.c.id).order_by(table.c.id.desc()).offset(most).limit(1)
+    last = connection.scalar(newest)
+    if last is not None:
+        connection.execute(table.delete().where(table.c.id <= last))

@@ -1,0 +1,255 @@
+"""What goes into the review store and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from service.errors import SuperbinError
+from service.preprocess import PhotoLimits
+
+Reason = Literal["uncertain", "contested", "random"]
+Kind = Literal["review", "feedback"]
+DAY_S = 86_400.0
+
+
+class StoreError(SuperbinError):
+    """The store cannot be opened as asked."""
+
+
+class StoreUnavailable(SuperbinError):
+    """The database or the photos cannot be reached right now."""
+
+    reason = "review_unavailable"
+
+
+class StoreFull(SuperbinError):
+    """Reviewed photos alone fill the store."""
+
+    reason = "review_full"
+
+
+class PhotoGone(SuperbinError):
+    """There is no such photo, or no more."""
+
+    reason = "photo_gone"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How photos are kept, for how long and how many.
+
+    Attributes:
+        long_side_px, jpeg_quality: of the copy that is kept.
+        limits: of what comes in.
+        max_photos, max_bytes: of the whole store; the oldest that nobody reviewed go first.
+        retention_days: of photos that nobody reviewed.
+        reviewed_retention_days: of the others, from the review on; 0 is for ever.
+        held_out_share: of the photos, by their hash, that are for measuring only.
+        double_share: of the photos, by their hash, that two people are asked about.
+        lease_s: for how long a photo is one reviewer's.
+    """
+
+    long_side_px: int = 1024
+    jpeg_quality: int = 90
+    limits: PhotoLimits = field(default_factory=PhotoLimits)
+    max_photos: int = 20_000
+    max_bytes: int = 2_000_000_000
+    retention_days: float = 30.0
+    reviewed_retention_days: float = 365.0
+    held_out_share: float = 0.2
+    double_share: float = 0.1
+    lease_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An item of the context bank, as the answer named it."""
+
+    id: str
+    superclass: str
+    subclass: str | None
+    weight: float
+
+
+@dataclass(frozen=True)
+class NewPhoto:
+    """A photo as it came, and what was said of it.
+
+    Attributes:
+        data: the encoded photo; the store keeps a clean copy.
+        position: in its request, from 0.
+        model: `name/version`.
+        probabilities: by superclass.
+        embedding: float32 bytes, little-endian, unit length; None where not known.
+    """
+
+    data: bytes
+    request_id: str
+    position: int
+    reason: Reason
+    model: str
+    superclass: str
+    confidence: float
+    decision: str
+    probabilities: Mapping[str, float]
+    references: Sequence[Reference] = ()
+    embedding: bytes | None = None
+    site: str | None = None
+    line: str | None = None
+    camera: str | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of `Store.add`: the photo's id, and whether it was there already."""
+
+    id: int
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a person says that a photo shows.
+
+    Attributes:
+        superclass: None where the photo is of no use: nobody can tell, or there is nothing on it.
+        subclass, item: free words, such as `can` and `cola can, crushed`.
+    """
+
+    superclass: str | None
+    subclass: str | None = None
+    item: str | None = None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """A verdict, who gave it and when."""
+
+    reviewer: str
+    verdict: Verdict
+    kind: Kind
+    at: datetime
+
+
+@dataclass(frozen=True)
+class KeptPhoto:
+    """A photo in the store. Times are UTC.
+
+    Attributes:
+        sha256: of the bytes that are kept, and so of their file's name.
+        superclass, confidence, decision, probabilities: the model's answer.
+        held_out: whether it is for measuring only, and must never be learned from.
+        load: reads the JPEG. Raises StoreUnavailable, PhotoGone.
+    """
+
+    id: int
+    sha256: str
+    nbytes: int
+    width: int
+    height: int
+    request_id: str
+    position: int
+    reason: Reason
+    model: str
+    superclass: str
+    confidence: float
+    decision: str
+    probabilities: dict[str, float]
+    references: tuple[Reference, ...]
+    embedding: bytes | None
+    site: str | None
+    line: str | None
+    camera: str | None
+    kept_at: datetime
+    held_out: bool
+    load: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class ReviewedPhoto:
+    """A photo whose superclass people have settled.
+
+    Attributes:
+        superclass, subclass, item: what they said; never None for the superclass.
+        votes: all that stand, oldest first.
+    """
+
+    photo: KeptPhoto
+    superclass: str
+    subclass: str | None
+    item: str | None
+    votes: tuple[Vote, ...]
+    reviewed_at: datetime
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it is for measuring only."""
+        return self.photo.held_out
+
+    def load(self) -> bytes:
+        """The JPEG."""
+        return self.photo.load()
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What came of feedback: the photo's id, or None where it is not kept."""
+
+    photo_id: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How much there is.
+
+    Attributes:
+        queue: photos that wait for a person.
+        reviewed: settled, with a superclass or as of no use.
+        unsettled: enough people were asked, and they disagree.
+        feedback: verdicts by clients on photos that were not kept.
+    """
+
+    photos: int
+    nbytes: int
+    queue: int
+    reviewed: int
+    held_out: int
+    unsettled: int
+    feedback: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One reviewer's: what is left for them, what they did, and what of it since a moment."""
+
+    left: int
+    skipped: int
+    done: int
+    today: int
+
+
+@dataclass(frozen=True)
+class PairAgreement:
+    """Two reviewers on the photos that both reviewed.
+
+    Attributes:
+        kappa: Cohen's; None where chance alone would agree always.
+    """
+
+    reviewers: tuple[str, str]
+    photos: int
+    agreed: int
+    kappa: float | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """All pairs of reviewers; `kappa` is the pairs' mean, weighted by their photos."""
+
+    photos: int
+    agreed: int
+    kappa: float | None
+    pairs: tuple[PairAgreement, ...]

@@ -1,0 +1,351 @@
+"""The review store: photos that a person is to look at, and what people said of them.
+
+A photo's file is written under the hash of its bytes, then its row in a transaction; files are
+removed after their rows are gone. A process that is killed between any two steps leaves at most a
+file without a row, which the next start removes. Processes and threads may share a store.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.review import agreement, counting, leases, pruning, rows, schema
+from service.review.cleaning import clean
+from service.review.database import Database
+from service.review.files import PhotoFiles
+from service.review.records import (
+    Added,
+    Agreement,
+    Counts,
+    Feedback,
+    KeptPhoto,
+    NewPhoto,
+    PhotoGone,
+    Progress,
+    ReviewedPhoto,
+    Rules,
+    StoreFull,
+    Verdict,
+)
+from service.review.votes import cast_vote, standing, take_back
+
+PAGE = 500
+_photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
+
+
+class Store:
+    """An open store; every method may be called from any thread, and blocks."""
+
+    def __init__(
+        self,
+        database: Database,
+        files: PhotoFiles,
+        rules: Rules,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.rules = rules
+        self._database = database
+        self._files = files
+        self._now = now
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Photos in.
+
+    def add(self, photo: NewPhoto) -> Added:
+        """Keep a clean copy of a photo; once this returns it outlives a crash.
+
+        The same bytes are kept once, whoever sends them. Feedback that came before its photo is
+        counted as a vote now.
+
+        Raises:
+            PhotoError: where it does not decode.
+            StoreFull: where reviewed photos fill the store.
+            StoreUnavailable: where it cannot be kept now.
+        """
+        copy = clean(photo.data, self.rules)
+        self._files.write(copy.sha256, copy.data)
+        now = self._now()
+        with self._database.write() as connection:
+            # Nobody removes files while this transaction runs, and somebody may have before it.
+            if not self._files.exists(copy.sha256):
+                self._files.write(copy.sha256, copy.data)
+            known = connection.scalar(
+                sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256)
+            )
+            if known is None:
+                self._make_room(connection, len(copy.data))
+                values = rows.photo_values(photo, copy, self.rules, now)
+                inserted = connection.execute(_photos.insert().values(**values))
+                photo_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+            else:
+                photo_id = known
+            connection.execute(
+                _sightings.insert().values(
+                    photo_id=photo_id,
+                    request_id=photo.request_id,
+                    position=photo.position,
+                    at=now,
+                )
+            )
+            self._apply_early_feedback(connection, photo_id, photo)
+        return Added(photo_id, duplicate=known is not None)
+
+    def _make_room(self, connection: Connection, nbytes: int) -> None:
+        """Not by removing files: that is for afterwards."""
+        if not pruning.make_room(connection, nbytes, self.rules, self._now()):
+            raise StoreFull(
+                f"expected fewer than {self.rules.max_photos:,} photos and "
+                f"{self.rules.max_bytes:,} bytes that were reviewed, and they fill the review store"
+            )
+
+    def _apply_early_feedback(self, connection: Connection, photo_id: int, photo: NewPhoto) -> None:
+        mine = (_feedback.c.request_id == photo.request_id) & (
+            _feedback.c.position == photo.position
+        )
+        for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
+            verdict = Verdict(early.superclass, early.subclass, early.item)
+            cast_vote(connection, photo_id, early.reviewer, verdict, "feedback", early.at)
+        connection.execute(_feedback.delete().where(mine))
+
+    # Review.
+
+    def take(
+        self, reviewer: str, limit: int = 1, *, skipped: bool = False, after: int = 0
+    ) -> list[KeptPhoto]:
+        """The next photos for a reviewer, who alone has them until the lease runs out.
+
+        Args:
+            limit: of photos that they hold at once.
+            skipped: those that they skipped before, too.
+            after: only photos whose id is greater.
+
+        Raises:
+            StoreUnavailable: where the database is away.
+        """
+        with self._database.write() as connection:
+            which = leases.for_reviewer(reviewer, skipped) & (_photos.c.id > after)
+            now = self._now()
+            found = leases.take(connection, reviewer, which, limit, now, now + self.rules.lease_s)
+        return [rows.kept_photo(row, self._files.read) for row in found]
+
+    def release(self, reviewer: str) -> None:
+        """Let others have what a reviewer holds."""
+        with self._database.write() as connection:
+            leases.release(connection, reviewer)
+
+    def skip(self, photo_id: int, reviewer: str) -> None:
+        """Leave a photo to others, and to this reviewer for later.
+
+        Raises:
+            PhotoGone, StoreUnavailable: where it is not there, or that is not to be known.
+        """
+        with self._database.write() as connection:
+            self._find(connection, photo_id)
+            leases.skip(connection, photo_id, reviewer)
+
+    def review(self, photo_id: int, reviewer: str, verdict: Verdict) -> None:
+        """Record what a reviewer says; the same again changes nothing, another replaces it.
+
+        Raises:
+            PhotoGone, StoreUnavailable: where it is not there, or cannot be recorded now.
+        """
+        with self._database.write() as connection:
+            cast_vote(connection, photo_id, reviewer, verdict, "review", self._now())
+            leases.release(connection, reviewer, photo_id)
+
+    def undo(self, photo_id: int, reviewer: str) -> bool:
+        """Take back what a reviewer said, or that they skipped it, and give them the photo again.
+
+        Returns:
+            whether there was anything to take back.
+
+        Raises:
+            PhotoGone, StoreUnavailable: as `review`.
+        """
+        with self._database.write() as connection:
+            self._find(connection, photo_id)
+            until = self._now() + self.rules.lease_s
+            unskipped = leases.unskip(connection, photo_id, reviewer)
+            undone = take_back(connection, photo_id, reviewer, self._now())
+            leases.lease(connection, photo_id, reviewer, self._now(), until)
+        return undone or unskipped
+
+    def feedback(self, request_id: str, position: int, reviewer: str, verdict: Verdict) -> Feedback:
+        """Record what a client says of a photo that it sent.
+
+        Where the photo is not kept, or is still on its way, the verdict alone is; it becomes a vote
+        if the photo comes.
+
+        Raises:
+            StoreUnavailable: where it cannot be recorded now.
+        """
+        now = self._now()
+        with self._database.write() as connection:
+            photo_id = connection.scalar(
+                sa.select(_sightings.c.photo_id)
+                .where(_sightings.c.request_id == request_id, _sightings.c.position == position)
+                .order_by(_sightings.c.id.desc())
+                .limit(1)
+            )
+            if photo_id is not None:
+                cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
+            else:
+                connection.execute(
+                    _feedback.insert().values(
+                        request_id=request_id,
+                        position=position,
+                        reviewer=reviewer,
+                        at=now,
+                        **vars(verdict),
+                    )
+                )
+        return Feedback(photo_id)
+
+    # Photos out.
+
+    def photo(self, photo_id: int) -> KeptPhoto:
+        """One photo.
+
+        Raises:
+            PhotoGone, StoreUnavailable: where it is not there, or that is not to be known.
+        """
+        with self._database.read() as connection:
+            return rows.kept_photo(self._find(connection, photo_id), self._files.read)
+
+    def photos(self) -> Iterator[KeptPhoto]:
+        """Every photo, reviewed or not, oldest first."""
+        for page in self._pages(sa.true()):
+            for row in page:
+                yield rows.kept_photo(row, self._files.read)
+
+    def reviewed_floor(self, newest: int) -> int:
+        """The id below the `newest` reviewed photos, for `reviewed(after=...)`."""
+        usable = _photos.c.settled & _photos.c.label.is_not(None)
+        query = sa.select(_photos.c.id).where(usable).order_by(_photos.c.id.desc())
+        with self._database.read() as connection:
+            return connection.scalar(query.offset(newest).limit(1)) or 0
+
+    def reviewed(self, *, after: int = 0) -> Iterator[ReviewedPhoto]:
+        """Every photo whose superclass people have settled, oldest first, held-out ones too.
+
+        Args:
+            after: only photos whose id is greater.
+        """
+        usable = _photos.c.settled & _photos.c.label.is_not(None)
+        for page in self._pages(usable, after):
+            said = defaultdict(list)
+            with self._database.read() as connection:
+                for row in standing(connection, [row.id for row in page]):
+                    said[row.photo_id].append(rows.vote(row))
+            for row in page:
+                yield rows.reviewed_photo(row, tuple(said[row.id]), self._files.read)
+
+    def _pages(
+        self, which: sa.ColumnElement[bool], after: int = 0
+    ) -> Iterator[list[sa.Row[tuple[object, ...]]]]:
+        """By id, each page in a transaction of its own: a reader holds up nobody."""
+        while True:
+            with self._database.read() as connection:
+                query = sa.select(_photos).where(which, _photos.c.id > after)
+                page = list(connection.execute(query.order_by(_photos.c.id).limit(PAGE)))
+            if not page:
+                return
+            yield page
+            after = page[-1].id
+
+    def agreement(self) -> Agreement:
+        """How far reviewers agree on the photos that several of them were asked about."""
+        with self._database.read() as connection:
+            return agreement.measure(connection)
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        with self._database.read() as connection:
+            return counting.counts(connection)
+
+    def progress(self, reviewer: str, since: float) -> Progress:
+        """One reviewer's; `since` is when today began, in seconds since 1970."""
+        with self._database.read() as connection:
+            return counting.progress(connection, reviewer, since, self._now())
+
+    # Upkeep.
+
+    def prune(self) -> int:
+        """Remove what is too old, and files that no row names any more; how many photos went.
+
+        Raises:
+            StoreUnavailable: where that cannot be done now.
+        """
+        with self._database.write() as connection:
+            gone = pruning.prune(connection, self.rules, self._now())
+        self.sweep()
+        return gone
+
+    def sweep(self) -> int:
+        """Remove files without a row: what a crash, or `prune`, left; how many there were.
+
+        Raises:
+            StoreUnavailable: where that cannot be done now.
+        """
+        self._files.sweep_parts()
+        listed = list(self._files.listed())
+        swept = 0
+        for start in range(0, len(listed), PAGE):
+            page = listed[start : start + PAGE]
+            with self._database.write() as connection:  # so that no row comes in between
+                named = set(
+                    connection.scalars(
+                        sa.select(_photos.c.sha256).where(_photos.c.sha256.in_(page))
+                    )
+                )
+                for orphan in set(page) - named:
+                    self._files.remove(orphan)
+                    swept += 1
+        return swept
+
+    def _find(self, connection: Connection, photo_id: int) -> sa.Row[tuple[object, ...]]:
+        row = connection.execute(sa.select(_photos).where(_photos.c.id == photo_id)).first()
+        if row is None:
+            raise PhotoGone(
+                f"expected a photo that is kept, got {photo_id}, which is none, or is gone"
+            )
+        return row
+
+
+def open_store(
+    url: str, photos_url: str, rules: Rules | None = None, now: Callable[[], float] = time.time
+) -> Store:
+    """Open a store, make it where there is none, and remove what a crash left of photos.
+
+    Args:
+        url: of the database, such as `sqlite:////data/review.db` or `postgresql://user@host/name`.
+        photos_url: a folder, or a URL that fsspec knows, such as `s3://bucket/photos`.
+        now: the time in seconds since 1970.
+
+    Raises:
+        StoreError: where one of them cannot be used, with what was expected and what came.
+    """
+    store = Store(Database(url), PhotoFiles(photos_url), rules or Rules(), now)
+    store.sweep()
+    return store

@@ -1,0 +1,91 @@
+"""What people said of a photo, and whether that settles it; within a transaction that writes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from service.review import schema
+from service.review.records import Kind, PhotoGone, Verdict
+
+MOST_ASKED = 3  # where two disagree a third decides, and then it is over
+_votes, _photos = schema.votes, schema.photos
+
+
+def cast_vote(
+    connection: Connection, photo_id: int, reviewer: str, verdict: Verdict, kind: Kind, now: float
+) -> None:
+    """Let a verdict stand, in place of the one that this reviewer gave before.
+
+    Raises:
+        PhotoGone: where there is no such photo.
+    """
+    if connection.scalar(sa.select(_photos.c.id).where(_photos.c.id == photo_id)) is None:
+        raise PhotoGone(f"expected a photo that is kept, got {photo_id}, which is none, or is gone")
+    _undo(connection, photo_id, reviewer, now)
+    connection.execute(
+        _votes.insert().values(
+            photo_id=photo_id,
+            reviewer=reviewer,
+            superclass=verdict.superclass,
+            subclass=verdict.subclass,
+            item=verdict.item,
+            kind=kind,
+            at=now,
+        )
+    )
+    settle(connection, photo_id)
+
+
+def take_back(connection: Connection, photo_id: int, reviewer: str, now: float) -> bool:
+    """Let a reviewer's verdict stand no more; whether there was one."""
+    undone = _undo(connection, photo_id, reviewer, now)
+    if undone:
+        settle(connection, photo_id)
+    return undone
+
+
+def _undo(connection: Connection, photo_id: int, reviewer: str, now: float) -> bool:
+    found = connection.execute(
+        _votes.update()
+        .where(
+            _votes.c.photo_id == photo_id,
+            _votes.c.reviewer == reviewer,
+            _votes.c.undone_at.is_(None),
+        )
+        .values(undone_at=now)
+    )
+    return found.rowcount > 0
+
+
+def settle(connection: Connection, photo_id: int) -> None:
+    """Work out anew, from the votes that stand, what a photo is and whether to ask on."""
+    votes = standing(connection, [photo_id])
+    base = connection.scalar(sa.select(_photos.c.base_wanted).where(_photos.c.id == photo_id)) or 1
+    ranked = Counter(vote.superclass for vote in votes).most_common(2)
+    tied = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
+    wanted = max(base, MOST_ASKED) if tied else base
+    values: dict[str, Any] = {"votes": len(votes), "wanted": wanted, "settled": False}
+    values |= {"label": None, "label_subclass": None, "label_item": None, "reviewed_at": None}
+    if len(votes) >= wanted and not tied:
+        label = ranked[0][0]
+        values |= {"settled": True, "label": label, "reviewed_at": votes[-1].at}
+        said = [vote for vote in votes if vote.superclass == label]
+        for word in ("subclass", "item"):  # whoever said it last
+            words = [getattr(vote, word) for vote in said if getattr(vote, word)]
+            values[f"label_{word}"] = words[-1] if words else None
+    connection.execute(_photos.update().where(_photos.c.id == photo_id).values(**values))
+
+
+def standing(connection: Connection, photo_ids: list[int]) -> list[Row[Any]]:
+    """Votes that were not taken back, oldest first."""
+    return list(
+        connection.execute(
+            sa.select(_votes)
+            .where(_votes.c.photo_id.in_(photo_ids), _votes.c.undone_at.is_(None))
+            .order_by(_votes.c.at, _votes.c.id)
+        )
+    )

@@ -1,0 +1,114 @@
+"""What clients and reviewers send, checked and bounded, and what is refused of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from service.errors import SuperbinError
+from service.review.records import Verdict
+
+MAX_BODY_BYTES = 4096
+MOST_TASKS = 16
+NAME = r"[A-Za-z0-9._-]{1,64}"
+
+
+class ReviewOff(SuperbinError):
+    """No store is set."""
+
+    reason = "review_off"
+
+
+class ReviewNeedsKeys(SuperbinError):
+    """Kept photos are shown to nobody where anybody may ask."""
+
+    reason = "review_needs_keys"
+
+
+class ReviewMalformed(SuperbinError):
+    """A body or a header that does not fit."""
+
+    reason = "malformed_review"
+
+
+class SuperclassUnknown(SuperbinError):
+    """A superclass that no served model has."""
+
+    reason = "unknown_superclass"
+
+
+class _Words(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Word = Annotated[
+    str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Words = Annotated[
+    str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+
+
+class FeedbackBody(_Words):
+    """What a photo that was classified really shows."""
+
+    request_id: str = Field(
+        pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Of the answer that is corrected."
+    )
+    photo: int = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
+    superclass: Word = Field(description="The right bin.")
+    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    item: Words | None = Field(None, description="The thing, in a few words.")
+
+
+class VerdictBody(_Words):
+    """What a reviewer says of a photo."""
+
+    superclass: Word | None = Field(description="Null: the photo is of no use.")
+    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    item: Words | None = Field(None, description="The thing, in a few words.")
+
+
+class TakeBody(_Words):
+    """Which photos a reviewer wants before them."""
+
+    limit: int = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
+    skipped: bool = Field(False, description="Those that this reviewer skipped, too.")
+    after: int = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
+    since: float = Field(
+        0.0, ge=0.0, le=1e11, description="When today began, in seconds since 1970."
+    )
+
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read_words(kind: type[Body], data: bytes) -> Body:
+    """A body of JSON.
+
+    Raises:
+        ReviewMalformed: with what was expected and what came.
+    """
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        told = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'the body'}: {p['msg']}, "
+            f"got {str(p['input'])[:40]!r}"
+            for p in error.errors()
+        )
+        raise ReviewMalformed(told[:1000]) from error
+
+
+def checked(body: FeedbackBody | VerdictBody, known: list[str]) -> Verdict:
+    """A verdict on a superclass that there is.
+
+    Raises:
+        SuperclassUnknown: with those that there are.
+    """
+    if body.superclass is not None and body.superclass not in known:
+        raise SuperclassUnknown(
+            f"superclass: expected one of {', '.join(known)}, got {body.superclass!r}"
+        )
+    return Verdict(body.superclass, body.subclass, body.item)

@@ -1,0 +1,108 @@
+"""The review loop in the service: from the settings to a store, and from an answer into it."""
+
+from __future__ import annotations
+
+from service.batching import Outcome
+from service.capture import Capture, Origin
+from service.intake import Intake
+from service.metrics import Metrics
+from service.review.records import Rules, StoreError
+from service.review_words import ReviewOff
+from service.schemas import Classification, ReviewChoice
+from service.selection import Shares
+from service.serving import Serving
+from service.settings import Settings
+from service.tags import read_tags
+from service.uploads import Upload
+
+KEYS = "123456789"
+
+
+def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
+    """The store that the settings name, ready to be written; None where they name none.
+
+    Raises:
+        StoreError: where it cannot be opened.
+    """
+    if settings.review_url is None or settings.review_photos is None:
+        return None
+    try:
+        from service.review.store import open_store
+    except ImportError as error:
+        raise StoreError(
+            f"SUPERBIN_REVIEW_URL needs packages that are not installed ({error}): "
+            "pip install 'superbin[review]'"
+        ) from error
+    store = open_store(settings.review_url, settings.review_photos, review_rules(settings))
+    shares = Shares(
+        settings.review_uncertain_share,
+        settings.review_contested_share,
+        settings.review_random_share,
+    )
+    return Capture(
+        store, shares, settings.review_queue_photos, settings.review_queue_bytes, metrics
+    )
+
+
+def review_rules(settings: Settings) -> Rules:
+    """What the settings say of how photos are kept."""
+    return Rules(
+        long_side_px=settings.review_long_side_px,
+        jpeg_quality=settings.review_jpeg_quality,
+        limits=settings.photo_limits,
+        max_photos=settings.review_max_photos,
+        max_bytes=settings.review_max_bytes,
+        retention_days=settings.review_days,
+        reviewed_retention_days=settings.review_reviewed_days,
+        held_out_share=settings.review_held_out_share,
+        double_share=settings.review_double_share,
+        lease_s=settings.review_lease_s,
+    )
+
+
+def capture_of(held: Serving) -> Capture:
+    """Where photos are kept.
+
+    Raises:
+        ReviewOff: where they are not.
+    """
+    if held.capture is None:
+        raise ReviewOff(
+            "expected a review store, and none is set: SUPERBIN_REVIEW_URL and "
+            "SUPERBIN_REVIEW_PHOTOS name one"
+        )
+    return held.capture
+
+
+def known_superclasses(held: Serving) -> list[str]:
+    """Those of every model that is served, in the models' order."""
+    served = held.registry.served
+    return list(dict.fromkeys(one for model in served for one in model.manifest.superclasses))
+
+
+def review_choices(held: Serving) -> list[ReviewChoice]:
+    """What a reviewer can say, each with its key: the superclasses, and that it is of no use."""
+    choices = [
+        ReviewChoice(superclass=one, label=one, key=KEYS[place] if place < len(KEYS) else "")
+        for place, one in enumerate(known_superclasses(held))
+    ]
+    return [*choices, ReviewChoice(superclass=None, label="cannot be told", key="0")]
+
+
+def keep_for_review(
+    photos: Intake, upload: Upload, outcome: Outcome, answer: Classification
+) -> Classification:
+    """Put a copy of a photo aside where it is worth a look; the answer says whether it was."""
+    admitted = photos.admitted
+    capture = admitted.held.capture
+    if capture is None:
+        return answer
+    position = next(i for i, one in enumerate(photos.uploads) if one is upload)
+    origin = Origin(
+        admitted.request.state.request_id,
+        position,
+        photos.model.bundle.id,
+        read_tags(admitted.request.query_params),
+    )
+    reason = capture.consider(answer, outcome.answers, upload.data, origin)
+    return answer.model_copy(update={"review": reason}) if reason else answer

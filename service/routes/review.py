@@ -1,0 +1,210 @@
+"""`/v1/review`: photos that were kept, for the people who look at them. The page is its client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from starlette.responses import StreamingResponse
+
+from service.capture import Capture
+from service.errors import SuperbinError
+from service.intake import identify, identify_admin
+from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
+from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
+from service.review_words import (
+    MAX_BODY_BYTES,
+    NAME,
+    ReviewMalformed,
+    ReviewNeedsKeys,
+    ReviewOff,
+    SuperclassUnknown,
+    TakeBody,
+    VerdictBody,
+    checked,
+    read_words,
+)
+from service.reviewing import capture_of, known_superclasses, review_choices
+from service.schemas import (
+    ReviewGuess,
+    ReviewProgress,
+    ReviewQueue,
+    ReviewReference,
+    ReviewTask,
+)
+from service.serving import Serving, serving
+from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
+
+PRIVATE = {"Cache-Control": "private, no-store"}
+ReviewerHeader = Annotated[
+    str, Header(alias="X-Reviewer", pattern=f"^{NAME}$", description="Who looks.")
+]
+PhotoId = Annotated[int, Path(ge=1, le=2**53)]
+
+_ALWAYS = (*KEY_REFUSALS, ReviewNeedsKeys, ReviewOff, StoreUnavailable)
+_BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
+GIVES_QUEUE: Any = {
+    "responses": refusals(*_ALWAYS, *_BODY),
+    "openapi_extra": json_body(TakeBody) | ADMIN,
+}
+OF_A_PHOTO: Any = {"responses": refusals(*_ALWAYS, PhotoGone), "openapi_extra": ADMIN}
+TAKES_VERDICT: Any = {
+    "responses": refusals(*_ALWAYS, *_BODY, PhotoGone, SuperclassUnknown),
+    "openapi_extra": json_body(VerdictBody) | ADMIN,
+}
+
+
+def _gives(media_type: str, *errors: type[SuperbinError]) -> Any:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    found = {200: {"description": "The bytes", "content": content}}
+    return {"responses": found | refusals(*_ALWAYS, *errors), "openapi_extra": ADMIN}
+
+
+GIVES_PHOTO = _gives("image/jpeg", PhotoGone)
+GIVES_CSV = _gives("text/csv")
+GIVES_ZIP = _gives("application/zip")
+
+router = APIRouter(tags=["review"])
+
+
+@router.post("/v1/review/queue", **GIVES_QUEUE)
+async def queue(request: Request, reviewer: ReviewerHeader) -> ReviewQueue:
+    """The next photos for a reviewer, who alone has them for a while, and how far it has come."""
+    held, capture = _let_in(request)
+    body = read_words(TakeBody, await read_json(request, MAX_BODY_BYTES, held.settings))
+
+    def take() -> ReviewQueue:
+        photos = capture.store.take(reviewer, body.limit, skipped=body.skipped, after=body.after)
+        return ReviewQueue(
+            tasks=[_task(photo) for photo in photos],
+            choices=review_choices(held),
+            progress=_progress(capture, reviewer, body.since),
+        )
+
+    return await asyncio.to_thread(take)
+
+
+@router.get("/v1/review/photos/{photo_id}", response_class=Response, **GIVES_PHOTO)
+async def photo(request: Request, photo_id: PhotoId) -> Response:
+    """A photo that is kept: upright, without metadata."""
+    _, capture = _let_in(request)
+
+    def load() -> bytes:
+        return capture.store.photo(photo_id).load()
+
+    return Response(await asyncio.to_thread(load), media_type="image/jpeg", headers=PRIVATE)
+
+
+@router.put("/v1/review/photos/{photo_id}/verdict", status_code=204, **TAKES_VERDICT)
+async def verdict(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> None:
+    """What a reviewer says of a photo; the same again changes nothing, another replaces it."""
+    held, capture = _let_in(request)
+    body = read_words(VerdictBody, await read_json(request, MAX_BODY_BYTES, held.settings))
+    said = checked(body, known_superclasses(held))
+    await asyncio.to_thread(capture.store.review, photo_id, reviewer, said)
+
+
+@router.delete("/v1/review/photos/{photo_id}/verdict", **OF_A_PHOTO)
+async def undo(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> ReviewTask:
+    """Take back what a reviewer said, or that they skipped it; the photo is theirs again."""
+    _, capture = _let_in(request)
+
+    def take_back() -> KeptPhoto:
+        capture.store.undo(photo_id, reviewer)
+        return capture.store.photo(photo_id)
+
+    return _task(await asyncio.to_thread(take_back))
+
+
+@router.put("/v1/review/photos/{photo_id}/skip", status_code=204, **OF_A_PHOTO)
+async def skip(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> None:
+    """Leave a photo to others, and for later."""
+    _, capture = _let_in(request)
+    await asyncio.to_thread(capture.store.skip, photo_id, reviewer)
+
+
+@router.get("/v1/review/export.csv", response_class=Response, **GIVES_CSV)
+async def export_csv(request: Request) -> Response:
+    """`labels.csv` of the reviewed photos, as training reads it, as many as the limit allows."""
+    held, capture = _let_in(request)
+    from service.review.export import csv_lines, newest
+
+    lines = csv_lines(newest(capture.store, held.settings.review_export_photos))
+    return _attached(lines, "text/csv", "labels.csv")
+
+
+@router.get("/v1/review/export.zip", response_class=Response, **GIVES_ZIP)
+async def export_zip(request: Request) -> Response:
+    """The same with the photos: unpacked, a folder that training reads."""
+    held, capture = _let_in(request)
+    from service.review.export import newest, zip_chunks
+
+    chunks = zip_chunks(newest(capture.store, held.settings.review_export_photos))
+    return _attached(chunks, "application/zip", "reviewed.zip")
+
+
+def _attached(chunks: Iterator[str] | Iterator[bytes], media_type: str, name: str) -> Response:
+    headers = PRIVATE | {"Content-Disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(chunks, media_type=media_type, headers=headers)
+
+
+def _let_in(request: Request) -> tuple[Serving, Capture]:
+    """Whoever has a key may see what is kept.
+
+    Raises:
+        ReviewOff, ReviewNeedsKeys, KeyRefused: where nothing is kept, anybody may ask, or the key
+            is not known.
+    """
+    held = serving(request)
+    capture = capture_of(held)
+    if held.keys.clients:
+        identify(request)
+    elif held.keys.admins:
+        identify_admin(request)
+    else:
+        raise ReviewNeedsKeys(
+            "expected keys to be set, since kept photos are not for everybody, and there are none: "
+            "make one with superbin key, and name its file in SUPERBIN_KEYS_FILE"
+        )
+    return held, capture
+
+
+def _task(photo: KeptPhoto) -> ReviewTask:
+    references = [ReviewReference(**vars(one)) for one in photo.references]
+    return ReviewTask(
+        id=photo.id,
+        width=photo.width,
+        height=photo.height,
+        reason=photo.reason,
+        kept_at=photo.kept_at,
+        site=photo.site,
+        line=photo.line,
+        camera=photo.camera,
+        guess=ReviewGuess(
+            model=photo.model,
+            superclass=photo.superclass,
+            confidence=photo.confidence,
+            decision=photo.decision,
+            probabilities=photo.probabilities,
+            references=references,
+        ),
+    )
+
+
+def _progress(capture: Capture, reviewer: str, since: float) -> ReviewProgress:
+    mine = capture.store.progress(reviewer, since)
+    counts, agreement = capture.store.counts(), capture.store.agreement()
+    return ReviewProgress(
+        left=mine.left,
+        skipped=mine.skipped,
+        done=mine.done,
+        today=mine.today,
+        photos=counts.photos,
+        reviewed=counts.reviewed,
+        unsettled=counts.unsettled,
+        double=agreement.photos,
+        agreed=agreement.agreed,
+        kappa=agreement.kappa,
+    )

@@ -1,0 +1,383 @@
+// A person works through the photos that were kept, one key for each.
+
+import { binTag, colourOf, percent, title } from "./result.js";
+import { ask, download, Outbox, person } from "./review-server.js";
+import { Zoom } from "./review-zoom.js";
+
+const AHEAD = 4; // photos fetched before they are looked at
+const REMEMBERED = 30; // words that can be taken back
+const find = (id) => document.getElementById(id);
+
+let tasks = []; // the first is before the reviewer
+let history = []; // of { task, said }, the last at the end
+let choices = [];
+let progress = null;
+let skipped = false; // whether those that were skipped are looked at
+let seen = 0; // the last of the skipped ones that was looked at again
+let fetching = false;
+let stale = false; // what is being fetched is out of date already
+let ended = false; // the service has no more, for now
+const images = new Map(); // photo id -> promise of an object URL
+const outbox = new Outbox(held, lost);
+const zoom = new Zoom(find("stage"), find("photo"), (zoomed) => find("zoom").setAttribute("aria-pressed", zoomed));
+
+const midnight = () => new Date().setHours(0, 0, 0, 0) / 1000;
+const announce = (text) => { find("announce").textContent = text; };
+
+function trouble(text) {
+  find("trouble").textContent = text ?? "";
+  find("trouble").hidden = !text;
+}
+
+// Photos in.
+
+async function fill() {
+  if (fetching) {
+    stale = true;
+    return;
+  }
+  fetching = true;
+  stale = false;
+  try {
+    const limit = Math.min(16, AHEAD + outbox.size);
+    const words = { limit, skipped, after: skipped ? seen : 0, since: midnight() };
+    const answer = await (await ask("queue", "POST", words)).json();
+    ({ choices, progress } = answer);
+    const known = new Set(tasks.map((task) => task.id));
+    const fresh = answer.tasks.filter((task) => !known.has(task.id) && !outbox.holds(task.id));
+    const first = !tasks.length;
+    // What was said meanwhile is not asked once more.
+    tasks.push(...fresh.filter((task) => !history.some((one) => one.task.id === task.id)));
+    ended = !tasks.length;
+    if (!outbox.size) trouble(null);
+    tasks.forEach((task) => image(task.id));
+    if (first || !find("choices").childElementCount) show();
+    else showProgress();
+  } catch (error) {
+    failed(error);
+  } finally {
+    fetching = false;
+    if (stale) fill();
+  }
+}
+
+function failed(error) {
+  if (error.status === 401) askWho(person.key ? "The service does not know this key." : "");
+  else if (error.status === 403 || error.status === 404) trouble(error.message);
+  else {
+    trouble("The service cannot be reached. Trying again…");
+    setTimeout(fill, 3000);
+  }
+}
+
+function image(id) {
+  if (!images.has(id)) {
+    const made = ask(`photos/${id}`).then((r) => r.blob()).then((blob) => URL.createObjectURL(blob));
+    made.catch(() => images.delete(id)); // so that it can be asked for again
+    images.set(id, made);
+  }
+  return images.get(id);
+}
+
+function forgetImages() {
+  const needed = new Set([...tasks, ...history.slice(-AHEAD).map((one) => one.task)].map((t) => t.id));
+  for (const [id, made] of images) {
+    if (needed.has(id)) continue;
+    images.delete(id);
+    made.then((url) => URL.revokeObjectURL(url), () => {});
+  }
+}
+
+// What is shown.
+
+function show() {
+  const task = tasks[0];
+  find("sign-in").hidden = true;
+  find("more").hidden = false;
+  find("work").hidden = !task;
+  find("rest").hidden = Boolean(task) || !ended;
+  showProgress();
+  if (!task) {
+    if (ended) rest();
+    return;
+  }
+  drawChoices();
+  zoom.reset();
+  find("guess").hidden = true;
+  find("ask").setAttribute("aria-expanded", "false");
+  find("kind").value = task.kind ?? "";
+  const from = [task.site, task.line && `line ${task.line}`, task.camera && `camera ${task.camera}`];
+  const told = from.filter(Boolean).join(", ");
+  find("origin").textContent = [told, new Date(task.kept_at).toLocaleString()].filter(Boolean).join(" · ");
+  find("photo").alt = told ? `Photo to review, from ${told}` : "Photo to review";
+  showPhoto(task);
+}
+
+function showPhoto(task) {
+  const [photo, note] = [find("photo"), find("no-photo")];
+  photo.removeAttribute("src");
+  photo.dataset.id = "";
+  note.hidden = true;
+  image(task.id).then(
+    (url) => {
+      if (tasks[0] !== task) return;
+      photo.src = url;
+      photo.dataset.id = task.id;
+    },
+    (error) => {
+      if (tasks[0] !== task) return;
+      if (error.status === 404) { // it was too old, or made room for others
+        tasks.shift();
+        announce("That photo is no longer kept.");
+        next();
+      } else {
+        note.textContent = "The photo cannot be fetched. Trying again…";
+        note.hidden = false;
+        setTimeout(() => tasks[0] === task && showPhoto(task), 2000);
+      }
+    },
+  );
+}
+
+function drawChoices() {
+  const names = choices.map((one) => one.key + one.label).join();
+  if (find("choices").dataset.names === names) return;
+  find("choices").dataset.names = names;
+  find("choices").replaceChildren(...choices.map((choice) => {
+    const button = document.createElement("button");
+    const label = document.createElement("span");
+    label.textContent = title(choice.label);
+    button.type = "button";
+    button.className = choice.superclass === null ? "choice none" : "choice";
+    if (choice.superclass !== null) button.style.setProperty("--bin", colourOf(choice.superclass));
+    if (choice.key) {
+      const key = document.createElement("kbd");
+      key.textContent = choice.key;
+      button.append(key);
+      button.setAttribute("aria-keyshortcuts", choice.key);
+    }
+    button.append(label);
+    button.addEventListener("click", () => say(choice));
+    return button;
+  }));
+}
+
+function showProgress() {
+  if (!progress) return;
+  const waiting = outbox.reviews;
+  const figures = { left: Math.max(0, progress.left - waiting), done: progress.done + waiting, today: progress.today + waiting };
+  const parts = Object.entries(figures).flatMap(([word, figure], i) => {
+    const bold = document.createElement("b");
+    bold.textContent = figure;
+    return [i ? " · " : "", bold, ` ${word}`];
+  });
+  find("progress").replaceChildren(...parts);
+  const { double, agreed, kappa, unsettled, photos, reviewed } = progress;
+  const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
+  find("agreement").textContent =
+    `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree. ` +
+    (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
+  const undoable = history.length > 0;
+  find("undo").setAttribute("aria-disabled", String(!undoable));
+}
+
+function rest() {
+  const several = progress.skipped > 0 && !skipped;
+  const nothing = several ? "Only skipped photos are left." : "Nothing waits for you.";
+  find("rest-title").textContent = outbox.size ? "Saving your last reviews…" : nothing;
+  find("rest-told").textContent = `You have done ${progress.done + outbox.reviews}, today ${progress.today + outbox.reviews}.`;
+  find("again").hidden = !several;
+  find("again").textContent = `Look at the ${progress.skipped} skipped again`;
+  announce(find("rest-title").textContent);
+  find("rest-title").focus();
+}
+
+function guess() {
+  const task = tasks[0];
+  if (!task) return;
+  const box = find("guess");
+  box.hidden = !box.hidden;
+  find("ask").setAttribute("aria-expanded", String(!box.hidden));
+  if (box.hidden) return;
+  const { superclass, confidence, probabilities, references, model } = task.guess;
+  const said = document.createElement("p");
+  said.append(binTag(superclass), ` ${percent(confidence)} sure (${model})`);
+  const others = Object.entries(probabilities).filter(([one]) => one !== superclass).sort((a, b) => b[1] - a[1]);
+  const less = document.createElement("p");
+  less.className = "quiet";
+  less.textContent = others.map(([one, share]) => `${title(one)} ${percent(share)}`).join(", ");
+  const heading = document.createElement("p");
+  heading.className = "quiet";
+  heading.textContent = "Photos that it compared this with:";
+  const list = document.createElement("ul");
+  list.className = "chips";
+  list.append(...references.map((one) => {
+    const item = document.createElement("li");
+    const tag = binTag(one.superclass);
+    tag.lastChild.textContent = `${title(one.subclass ?? one.superclass)} ${percent(one.weight)}`;
+    tag.title = one.id;
+    item.append(tag);
+    return item;
+  }));
+  box.replaceChildren(said, less, heading, list);
+  announce(`The model says ${title(superclass)}, ${percent(confidence)} sure.`);
+}
+
+// What is said.
+
+function say(choice) {
+  const task = tasks[0];
+  if (!task || find("photo").dataset.id !== String(task.id)) return; // nobody has seen it yet
+  const kind = find("kind").value.trim();
+  const body = { superclass: choice.superclass };
+  if (kind) {
+    body.subclass = kind;
+    learnKind(kind);
+  }
+  task.kind = kind;
+  pass(task, choice.label);
+  outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
+}
+
+function skip() {
+  const task = tasks[0];
+  if (!task) return;
+  if (skipped) seen = Math.max(seen, task.id);
+  pass(task, "skipped");
+  outbox.put({ id: task.id, path: `photos/${task.id}/skip`, method: "PUT" });
+}
+
+function pass(task, said) {
+  tasks.shift();
+  history = [...history, { task, said }].slice(-REMEMBERED);
+  announce(`${title(said)}. ${tasks.length ? "Next photo." : ""}`);
+  next();
+}
+
+function next() {
+  forgetImages();
+  show();
+  if (tasks.length < AHEAD) fill();
+}
+
+function undo() {
+  const last = history.pop();
+  if (!last) {
+    announce("There is nothing to undo.");
+    return;
+  }
+  tasks.unshift(last.task);
+  if (!outbox.withdraw(last.task.id)) {
+    outbox.put({ id: last.task.id, path: `photos/${last.task.id}/verdict`, method: "DELETE" });
+  }
+  image(last.task.id);
+  announce(`Taken back: ${title(last.said)}.`);
+  show();
+}
+
+function learnKind(kind) {
+  if ([...find("kinds").options].some((one) => one.value === kind)) return;
+  const option = document.createElement("option");
+  option.value = kind;
+  find("kinds").append(option);
+}
+
+// What becomes of it.
+
+function held(error) {
+  if (!error) {
+    if (!outbox.size) {
+      trouble(null);
+      fill(); // the figures are others now
+    }
+    showProgress();
+    return;
+  }
+  if (error.status === 401) askWho("The service does not know this key.");
+  else trouble(`Not saved yet: ${outbox.size}. Trying again… You can go on meanwhile.`);
+}
+
+function lost(word, error) {
+  if (error.status === 404) announce("A photo that you reviewed is no longer kept.");
+  else trouble(`One review was refused: ${error.message}`);
+}
+
+// Who.
+
+function askWho(told) {
+  trouble(told || null);
+  for (const id of ["work", "rest", "more"]) find(id).hidden = true;
+  find("sign-in").hidden = false;
+  find("reviewer").value = person.name;
+  (person.name ? find("key") : find("reviewer")).focus();
+}
+
+find("sign-in").addEventListener("submit", (event) => {
+  event.preventDefault();
+  person.set(find("reviewer").value.trim(), find("key").value.trim());
+  find("key").value = "";
+  trouble(null);
+  if (tasks.length) show();
+  outbox.run();
+  fill();
+});
+find("sign-out").addEventListener("click", () => {
+  if (outbox.size) {
+    trouble("Some reviews are not saved yet: wait for them first.");
+    return;
+  }
+  person.forget();
+  location.reload();
+});
+
+// Keys and buttons.
+
+const KEYS = { s: skip, u: undo, z: () => zoom.toggle(), g: guess, k: () => find("kind").focus() };
+
+document.addEventListener("keydown", (event) => {
+  if (find("work").hidden && find("rest").hidden) return;
+  if (event.target.matches("input:not([type=checkbox]), textarea")) {
+    if (event.key === "Enter" || event.key === "Escape") event.target.blur();
+    return;
+  }
+  const letter = event.key.toLowerCase();
+  if ((event.ctrlKey || event.metaKey) && letter === "z" && !event.shiftKey) {
+    event.preventDefault();
+    undo();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !find("keys").checked) return;
+  if (zoom.arrow(event.key)) {
+    event.preventDefault();
+    return;
+  }
+  const choice = choices.find((one) => one.key && one.key === event.key);
+  const act = choice ? () => say(choice) : KEYS[letter];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+find("skip").addEventListener("click", skip);
+find("undo").addEventListener("click", undo);
+find("zoom").addEventListener("click", () => zoom.toggle());
+find("ask").addEventListener("click", guess);
+find("look").addEventListener("click", () => { skipped = false; fill(); });
+find("again").addEventListener("click", () => { [skipped, seen, history] = [true, 0, []]; fill(); });
+for (const kind of ["csv", "zip"]) {
+  find(`export-${kind}`).addEventListener("click", (event) => {
+    const button = event.currentTarget;
+    button.setAttribute("aria-disabled", "true");
+    const name = kind === "csv" ? "labels.csv" : "reviewed.zip";
+    download(`export.${kind}`, name)
+      .then(() => announce(`${name} is here.`), (error) => trouble(`No export: ${error.message}`))
+      .finally(() => button.removeAttribute("aria-disabled"));
+  });
+}
+find("keys").addEventListener("change", () => sessionStorage.setItem("keys", find("keys").checked));
+find("keys").checked = sessionStorage.getItem("keys") !== "false";
+document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
+
+if (person.name && person.key) {
+  outbox.run();
+  fill();
+} else askWho("");

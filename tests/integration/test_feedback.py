@@ -1,0 +1,203 @@
+"""Photos that are kept while they are answered, and what clients say of them."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.keys import digest_of
+from service.review.store import open_store
+from tests.integration.asking import JPEG, PHOTO, files, problem
+from tests.integration.server import Server, environment, running, spawn, until
+from tests.photo_factory import noise
+from tests.tiny_bundle import SUPERCLASSES, write_bundle
+
+
+def review_settings(folder: Path) -> dict[str, object]:
+    return {
+        "review_url": f"sqlite:///{folder}/review.db",
+        "review_photos": folder / "photos",
+        "review_random_share": 1.0,
+        "review_double_share": 0.0,
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("review")
+
+
+@pytest.fixture(scope="module")
+def reviewing(models_dir: Path, folder: Path) -> Iterator[Server]:
+    with running(models_dir, **review_settings(folder)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def asking(reviewing: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=reviewing.url, timeout=30) as client:
+        yield client
+
+
+def correct(asking: httpx.Client, **words: Any) -> httpx.Response:
+    return asking.post("/v1/feedback", json=words)
+
+
+def kept(asking: httpx.Client) -> dict[str, float]:
+    lines = asking.get("/metrics").text.splitlines()
+    mark = 'superbin_review_photos_total{outcome="'
+    found = [line.removeprefix(mark).split('"} ') for line in lines if line.startswith(mark)]
+    return {outcome: float(value) for outcome, value in found}
+
+
+def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
+    asking: httpx.Client, folder: Path
+) -> None:
+    query = "site=hall-2&line=1&camera=left"
+    answer = asking.post(f"/v1/classify?{query}", files=files(noise(1), b"x", noise(2))).json()
+    assert answer["results"][0]["review"] in ("uncertain", "contested", "random")
+    assert "review" not in answer["results"][1]
+    until(lambda: kept(asking).get("kept", 0) >= 2, "both photos to be kept")
+    response = correct(
+        asking, request_id=answer["request_id"], photo=2, superclass="organic", subclass="apple"
+    )
+    assert response.json() == {
+        "request_id": answer["request_id"],
+        "photo": 2,
+        "superclass": "organic",
+        "recorded": True,
+        "kept": True,
+    }
+    with open_store(f"sqlite:///{folder}/review.db", str(folder / "photos")) as store:
+        (reviewed,) = [one for one in store.reviewed() if one.subclass == "apple"]
+        photo = reviewed.photo
+        assert (photo.request_id, photo.position) == (answer["request_id"], 2)
+        assert (photo.site, photo.line, photo.camera) == ("hall-2", "1", "left")
+        assert photo.superclass == answer["results"][2]["superclass"]
+        assert photo.probabilities == answer["results"][2]["probabilities"]
+        assert photo.model == "tiny/1"
+
+
+def test_feedback_on_a_photo_that_is_not_kept_is_recorded_alone(asking: httpx.Client) -> None:
+    answer = correct(asking, request_id="never-seen", superclass="organic").json()
+    assert (answer["recorded"], answer["kept"]) == (True, False)
+    assert 'superbin_feedback_total{outcome="alone"} 1.0' in asking.get("/metrics").text
+
+
+def test_an_unknown_superclass_is_refused_with_the_known_ones(asking: httpx.Client) -> None:
+    response = correct(asking, request_id="r", superclass="paper")
+    found = problem(response, 422, "unknown_superclass")
+    assert f"expected one of {', '.join(SUPERCLASSES)}, got 'paper'" in found["detail"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {},
+        {"request_id": "r"},
+        {"request_id": "", "superclass": "organic"},
+        {"request_id": "r", "superclass": "organic", "photo": -1},
+        {"request_id": "r", "superclass": "organic", "stray": 1},
+        {"request_id": "r", "superclass": "organic", "subclass": "x" * 65},
+        {"request_id": "r", "superclass": "organic", "item": "a\nb"},
+        {"request_id": "r", "superclass": "organic", "item": "a\x00b"},
+    ],
+)
+def test_words_are_checked_and_bounded(asking: httpx.Client, words: dict[str, Any]) -> None:
+    problem(correct(asking, **words), 422, "malformed_review")
+
+
+def test_a_body_that_is_long_or_no_json_is_refused(asking: httpx.Client) -> None:
+    response = correct(asking, request_id="r", superclass="organic", item="x" * 5000)
+    problem(response, 413, "request_too_large")
+    problem(asking.post("/v1/feedback", content=PHOTO, headers=JPEG), 415, "unsupported_media_type")
+    headers = {"content-type": "application/json"}
+    problem(asking.post("/v1/feedback", content=b"{", headers=headers), 422, "malformed_review")
+
+
+def test_where_nothing_is_kept_there_is_no_feedback(client: httpx.Client) -> None:
+    problem(correct(client, request_id="r", superclass="organic"), 404, "review_off")
+    answer = client.post("/v1/classify", content=PHOTO, headers=JPEG).json()
+    assert "review" not in answer["results"][0]
+
+
+def test_feedback_needs_the_key_that_classifying_needs_and_has_a_rate(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.toml").write_text(f'[clients]\nkiosk = "{digest_of("sesame")}"\n')
+    settings = review_settings(tmp_path) | {"keys_file": tmp_path / "keys.toml"}
+    with (
+        running(models_dir, feedback_rate_s=0.001, **settings) as server,
+        httpx.Client(base_url=server.url) as asking,
+    ):
+        words = {"request_id": "r", "superclass": "organic"}
+        problem(correct(asking, **words), 401, "key_refused")
+        asking.headers["X-API-Key"] = "sesame"
+        assert correct(asking, **words).status_code == 200
+        response = correct(asking, **words)
+        problem(response, 429, "rate_limited")
+        assert int(response.headers["retry-after"]) > 0
+
+
+def test_photos_that_wait_are_written_before_the_service_ends(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    with running(models_dir, **review_settings(tmp_path)) as server:
+        photos = [noise(seed) for seed in range(16)]
+        answer = httpx.post(f"{server.url}/v1/classify", files=files(*photos), timeout=30).json()
+        assert all("review" in result for result in answer["results"])
+        assert server.stop() == 0
+    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+        assert store.counts().photos == 16
+
+
+def test_workers_share_a_store(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "models")
+    with running(tmp_path / "models", workers=2, **review_settings(tmp_path)) as server:
+        for seed in range(12):
+            answer = httpx.post(f"{server.url}/v1/classify", files=files(noise(seed)), timeout=30)
+            assert answer.json()["results"][0]["review"]
+        with httpx.Client(base_url=server.url) as asking:
+            until(lambda: kept(asking).get("kept") == 12, "all photos to be kept")
+        assert server.stop() == 0
+    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+        assert store.counts().photos == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"review_url": "mysql://x/y"}, "expected SUPERBIN_REVIEW_URL as sqlite:"),
+        ({"review_url": "sqlite:////no/such/review.db"}, "whose folder does not exist"),
+        ({"review_photos": ""}, "SUPERBIN_REVIEW_PHOTOS together, got SUPERBIN_REVIEW_URL alone"),
+    ],
+)
+def test_a_store_that_cannot_be_used_stops_the_start_in_one_line(
+    models_dir: Path, tmp_path: Path, changes: dict[str, object], told: str
+) -> None:
+    server = spawn(environment(models_dir, **review_settings(tmp_path) | changes))
+    assert server.ended() == 1
+    (line,) = server.stderr
+    assert told in line
+
+
+def test_a_service_that_is_killed_leaves_a_store_that_opens(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    with running(models_dir, **review_settings(tmp_path)) as server:
+        with httpx.Client(base_url=server.url, timeout=30) as asking:
+            asking.post("/v1/classify", files=files(*(noise(seed) for seed in range(16))))
+            until(lambda: kept(asking).get("kept", 0) >= 3, "some photos to be kept")
+            least = kept(asking)["kept"]
+        server.process.send_signal(signal.SIGKILL)
+        server.ended()
+    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+        photos = list(store.photos())
+        assert len(photos) >= least
+        assert all(len(one.load()) == one.nbytes for one in photos)
+        assert {one.sha256 for one in photos} == set(store._files.listed())

@@ -1,0 +1,440 @@
+"""The review store, over SQLite and over a real PostgreSQL, on a folder and on a real S3 server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from service.errors import PhotoBroken
+from service.review.records import (
+    DAY_S,
+    NewPhoto,
+    PhotoGone,
+    Rules,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    Verdict,
+)
+from service.review.store import Store, open_store
+from tests.postgres import Postgres, find_pg_ctl, postgres
+from tests.review_stores import new_photo
+from tests.s3 import BUCKET, s3_server
+
+ONE_EACH = Rules(double_share=0.0)
+TWO_EACH = Rules(double_share=1.0)
+
+
+@dataclass
+class Clock:
+    """Time as the tests want it."""
+
+    now: float = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Place:
+    """Where a store is, and how to open it once more."""
+
+    url: str
+    photos: str
+    clock: Clock = field(default_factory=Clock)
+    opened: list[Store] = field(default_factory=list)
+
+    def open(self, rules: Rules = ONE_EACH) -> Store:
+        self.opened.append(open_store(self.url, self.photos, rules, self.clock))
+        return self.opened[-1]
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Postgres]:
+    pg_ctl = find_pg_ctl()
+    if pg_ctl is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    with postgres(pg_ctl) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def objects() -> Iterator[dict[str, str]]:
+    with s3_server() as variables:
+        yield variables
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    url, photos = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")
+    if request.param == "postgresql":
+        url = fresh_database(request.getfixturevalue("server"))
+    if request.param == "s3":
+        photos = fresh_bucket(request)
+    found = Place(url, photos)
+    yield found
+    for store in found.opened:
+        store.close()
+
+
+def fresh_database(server: Postgres) -> str:
+    name = f"review_{uuid4().hex}"
+    url = sa.make_url(server.url).set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return sa.make_url(server.url).set(database=name).render_as_string()
+
+
+def fresh_bucket(request: pytest.FixtureRequest) -> str:
+    import s3fs
+
+    variables: dict[str, str] = request.getfixturevalue("objects")
+    for name, value in variables.items():
+        request.getfixturevalue("monkeypatch").setenv(name, value)
+    bucket = f"{BUCKET}-{uuid4().hex}"
+    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
+    return f"s3://{bucket}/photos"
+
+
+def test_a_photo_comes_back_as_it_was_told(place: Place) -> None:
+    store = place.open()
+    added = store.add(new_photo(1))
+    kept = store.photo(added.id)
+    given = new_photo(1)
+    for name in ("request_id", "reason", "model", "superclass", "confidence", "decision", "site"):
+        assert getattr(kept, name) == getattr(given, name)
+    assert kept.probabilities == given.probabilities
+    assert kept.references == given.references
+    assert kept.embedding == given.embedding
+    assert len(kept.load()) == kept.nbytes
+    assert kept.kept_at.timestamp() == place.clock.now
+    assert [one.id for one in place.open().photos()] == [added.id]
+
+
+def test_the_same_photo_is_kept_once_and_found_by_every_request(place: Place) -> None:
+    store = place.open()
+    first = store.add(new_photo(1))
+    again = store.add(new_photo(1, request_id="again", position=3))
+    assert (again.id, again.duplicate) == (first.id, True)
+    assert store.counts().photos == 1
+    assert store.feedback("again", 3, "client", Verdict("residual")).photo_id == first.id
+    assert store.feedback("again", 2, "client", Verdict("residual")).photo_id is None
+
+
+def test_what_a_reviewer_says_settles_a_photo_until_it_is_taken_back(place: Place) -> None:
+    store = place.open()
+    photo = store.add(new_photo(1)).id
+    assert store.counts().queue == 1
+    store.review(photo, "anna", Verdict("residual", "foil", "crisp packet"))
+    (reviewed,) = store.reviewed()
+    assert (reviewed.superclass, reviewed.subclass, reviewed.item) == (
+        *("residual", "foil", "crisp packet"),
+    )
+    assert reviewed.photo.superclass == "organic"  # the model's
+    assert [(v.reviewer, v.kind) for v in reviewed.votes] == [("anna", "review")]
+    assert store.counts().queue == 0
+    store.review(photo, "anna", Verdict("hazardous"))
+    assert [one.superclass for one in store.reviewed()] == ["hazardous"]
+    assert store.undo(photo, "anna")
+    assert not store.undo(photo, "anna")
+    assert list(store.reviewed()) == []
+    assert store.counts().queue == 1
+
+
+def test_a_photo_of_no_use_leaves_the_queue_and_is_no_label(place: Place) -> None:
+    store = place.open()
+    store.review(store.add(new_photo(1)).id, "anna", Verdict(None))
+    assert (store.counts().queue, store.counts().reviewed) == (0, 1)
+    assert list(store.reviewed()) == []
+
+
+def test_no_two_reviewers_have_a_photo_at_once_until_a_lease_runs_out(place: Place) -> None:
+    store = place.open()
+    for seed in range(4):
+        store.add(new_photo(seed))
+    mine = [one.id for one in store.take("anna", 3)]
+    assert len(mine) == 3
+    assert not {one.id for one in store.take("bert", 4)} & set(mine)
+    assert [one.id for one in store.take("anna", 3)] == mine  # asked again, the same
+    assert store.progress("bert", 0).left == 1
+    place.clock.now += store.rules.lease_s
+    assert len(store.take("bert", 4)) == 4
+    assert store.take("anna", 4) == []
+    store.release("bert")
+    assert len(store.take("anna", 4)) == 4
+
+
+def test_takers_at_the_same_time_share_the_queue_without_overlap(place: Place) -> None:
+    store = place.open()
+    for seed in range(12):
+        store.add(new_photo(seed))
+    taken: list[list[int]] = []
+    begin = threading.Barrier(4)
+
+    def take(reviewer: str) -> None:
+        begin.wait()
+        taken.append([one.id for one in store.take(reviewer, 3)])
+
+    threads = [threading.Thread(target=take, args=(f"reviewer-{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(chain.from_iterable(taken)) == sorted(one.id for one in store.photos())
+
+
+def test_a_skipped_photo_waits_for_others_and_for_later(place: Place) -> None:
+    store = place.open()
+    first, second = (store.add(new_photo(seed)).id for seed in range(2))
+    store.take("anna", 2)
+    store.skip(first, "anna")
+    assert [one.id for one in store.take("anna", 9)] == [second]
+    assert store.progress("anna", 0).skipped == 1
+    assert [one.id for one in store.take("bert", 9)] == [first]
+    store.release("bert")
+    assert [one.id for one in store.take("anna", 9, skipped=True)] == [first, second]
+    assert store.undo(first, "anna")
+    assert store.progress("anna", 0).skipped == 0
+
+
+def test_two_people_are_asked_and_a_third_where_they_disagree(place: Place) -> None:
+    store = place.open(TWO_EACH)
+    photo = store.add(new_photo(1)).id
+    store.review(photo, "anna", Verdict("organic"))
+    assert list(store.reviewed()) == []
+    assert store.take("anna", 1) == []
+    assert [one.id for one in store.take("bert", 1)] == [photo]
+    store.review(photo, "bert", Verdict("residual"))
+    assert list(store.reviewed()) == []
+    assert [one.id for one in store.take("carl", 1)] == [photo]
+    store.review(photo, "carl", Verdict("residual"))
+    (reviewed,) = store.reviewed()
+    assert (reviewed.superclass, len(reviewed.votes)) == ("residual", 3)
+    store.review(photo, "carl", Verdict("hazardous"))
+    assert (store.counts().unsettled, store.counts().queue) == (1, 0)
+
+
+def test_feedback_is_a_vote_also_where_it_comes_before_its_photo(place: Place) -> None:
+    store = place.open()
+    assert store.feedback("request-1", 0, "client:kiosk", Verdict("residual")).photo_id is None
+    assert store.counts().feedback == 1
+    store.add(new_photo(1))
+    assert store.counts().feedback == 0
+    (reviewed,) = store.reviewed()
+    assert reviewed.superclass == "residual"
+    assert [vote.kind for vote in reviewed.votes] == ["feedback"]
+
+
+def test_progress_tells_today_from_before(place: Place) -> None:
+    store = place.open()
+    first, second = (store.add(new_photo(seed)).id for seed in range(2))
+    store.review(first, "anna", Verdict("organic"))
+    place.clock.now += DAY_S
+    store.review(second, "anna", Verdict("organic"))
+    found = store.progress("anna", place.clock.now - 1)
+    assert (found.left, found.done, found.today) == (0, 2, 1)
+
+
+def test_old_photos_go_and_reviewed_ones_by_their_own_time(place: Place) -> None:
+    store = place.open(Rules(retention_days=10, reviewed_retention_days=100, double_share=0.0))
+    store.add(new_photo(1))
+    reviewed = store.add(new_photo(2)).id
+    store.review(reviewed, "anna", Verdict("organic"))
+    place.clock.now += 11 * DAY_S
+    fresh = store.add(new_photo(3)).id
+    assert store.prune() == 1
+    assert [one.id for one in store.photos()] == [reviewed, fresh]
+    place.clock.now += 100 * DAY_S
+    assert store.prune() == 2
+    assert store.counts().photos == 0
+    assert list(store._files.listed()) == []
+
+
+def test_a_full_store_drops_the_oldest_that_nobody_reviewed(place: Place) -> None:
+    store = place.open(Rules(max_photos=3, double_share=0.0))
+    ids = [store.add(new_photo(seed)).id for seed in range(3)]
+    store.review(ids[0], "anna", Verdict("organic"))
+    store.take("bert", 1)  # has the second before them
+    ids.append(store.add(new_photo(3)).id)
+    assert [one.id for one in store.photos()] == [ids[0], ids[1], ids[3]]
+    for one in (ids[1], ids[3]):
+        store.review(one, "anna", Verdict("organic"))
+    with pytest.raises(StoreFull, match="expected fewer than 3 photos"):
+        store.add(new_photo(4))
+    store.prune()
+    assert len(list(store._files.listed())) == 3
+
+
+def test_bytes_are_capped_too(place: Place) -> None:
+    store = place.open(Rules(max_bytes=6_000))
+    for seed in range(6):
+        store.add(new_photo(seed))
+    assert 0 < store.counts().nbytes <= 6_000
+
+
+def test_an_id_is_never_used_again(place: Place) -> None:
+    store = place.open()
+    gone = store.add(new_photo(1)).id
+    place.clock.now += 31 * DAY_S
+    store.prune()
+    assert store.add(new_photo(2)).id > gone
+    for act in (
+        lambda: store.review(gone, "anna", Verdict("organic")),
+        lambda: store.skip(gone, "anna"),
+        lambda: store.undo(gone, "anna"),
+        lambda: store.photo(gone),
+    ):
+        with pytest.raises(PhotoGone, match=f"got {gone}"):
+            act()
+
+
+def test_what_is_held_out_is_a_share_and_stays_so(place: Place) -> None:
+    store = place.open(Rules(held_out_share=0.5))
+    for seed in range(40):
+        store.add(new_photo(seed))
+    before = {one.sha256: one.held_out for one in store.photos()}
+    assert 5 < sum(before.values()) < 35
+    wider = place.open(Rules(held_out_share=0.9))
+    assert {one.sha256: one.held_out for one in wider.photos()} == before
+    place.clock.now += 31 * DAY_S
+    wider.prune()
+    for seed in range(40):
+        wider.add(new_photo(seed))
+    after = {one.sha256 for one in wider.photos() if one.held_out}
+    assert {sha for sha, held in before.items() if held} < after  # a larger share has the smaller
+
+
+def test_a_broken_photo_is_refused_and_leaves_nothing(place: Place) -> None:
+    store = place.open()
+    with pytest.raises(PhotoBroken):
+        store.add(new_photo(1, data=new_photo(1).data[:400]))
+    assert list(store._files.listed()) == []
+
+
+def test_orphans_are_swept_when_a_store_is_opened(place: Place) -> None:
+    store = place.open()
+    store.add(new_photo(1))
+    store._files.write("ab" * 32, b"left by a crash")
+    again = place.open()
+    assert [one.sha256 for one in again.photos()] == list(again._files.listed())
+
+
+def test_processes_share_a_store(place: Place) -> None:
+    """Each opens it at the same time as the others, then all of them write."""
+    spawn = multiprocessing.get_context("spawn")
+    begin = spawn.Barrier(3)
+    workers = [
+        spawn.Process(target=add_some, args=(begin, place.url, place.photos, 8 * i))
+        for i in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    store = place.open()
+    photos = list(store.photos())
+    assert len(photos) == 24
+    assert all(len(one.load()) == one.nbytes for one in photos)
+
+
+def add_some(begin: threading.Barrier, url: str, photos: str, first: int) -> None:
+    begin.wait()
+    with open_store(url, photos) as store:
+        for seed in range(first, first + 8):
+            store.add(new_photo(seed))
+            store.sweep()  # which must not take what others are adding
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("review.db", "expected SUPERBIN_REVIEW_URL as sqlite:"),
+        ("mysql://host/name", "expected SUPERBIN_REVIEW_URL as sqlite:"),
+        ("sqlite://", "got no file"),
+        ("sqlite:////no/such/folder/review.db", "whose folder does not exist"),
+        ("postgresql://nobody@/x?host=/no/such/socket", "cannot be opened"),
+        ("postgresql://u:secret@127.0.0.1:1/x", "cannot be opened"),
+    ],
+)
+def test_a_wrong_url_is_told(tmp_path: Path, url: str, told: str) -> None:
+    with pytest.raises(StoreError, match=told) as found:
+        open_store(url, str(tmp_path))
+    assert "secret" not in str(found.value)
+
+
+def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "review.db").write_bytes(b"this is no database, it is a letter" * 40)
+    with pytest.raises(StoreError, match=r"cannot be opened: .*file is not a database"):
+        open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize("photos", ["nosuch://bucket/photos", "/dev/null/photos"])
+def test_a_wrong_place_for_photos_is_told(tmp_path: Path, photos: str) -> None:
+    with pytest.raises(StoreError, match="SUPERBIN_REVIEW_PHOTOS as a folder or a URL"):
+        open_store(f"sqlite:///{tmp_path}/review.db", photos)
+
+
+def test_a_bucket_that_is_missing_is_told(
+    objects: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in objects.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StoreError, match="SUPERBIN_REVIEW_PHOTOS"):
+        open_store(f"sqlite:///{tmp_path}/review.db", "s3://no-such-bucket/photos")
+
+
+def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/review.db"
+    open_store(url, str(tmp_path / "photos")).close()
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE review_meta SET value = '99'"))
+    engine.dispose()
+    with pytest.raises(StoreError, match="expected a review store of version 1, got 99"):
+        open_store(url, str(tmp_path / "photos"))
+
+
+def test_a_database_that_goes_away_is_told_and_comes_back(server: Postgres, tmp_path: Path) -> None:
+    with open_store(fresh_database(server), str(tmp_path / "photos")) as store:
+        store.add(new_photo(1))
+        server.stop()
+        try:
+            with pytest.raises(StoreUnavailable, match="the review database does not answer"):
+                store.add(new_photo(2))
+        finally:
+            server.start()
+        store.add(new_photo(2))
+        assert store.counts().photos == 2
+
+
+def test_sqlite_is_set_up_for_several_writers(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+        for transaction in (store._database.read, store._database.write):
+            with transaction() as connection:
+                found = {
+                    name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                    for name in ("journal_mode", "foreign_keys", "synchronous", "busy_timeout")
+                }
+                assert found == {
+                    "journal_mode": "wal",
+                    "foreign_keys": 1,
+                    "synchronous": 2,
+                    "busy_timeout": 10_000,
+                }
+
+
+def test_a_photo_that_is_not_one_is_no_photo(place: Place) -> None:
+    photo = NewPhoto(b"", "r", 0, "random", "m/1", "organic", 1.0, "sort", {"organic": 1.0})
+    with pytest.raises(Exception, match="got 0 bytes"):
+        place.open().add(photo)
