@@ -26,9 +26,11 @@ from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
+from service.reporting import open_recorder
 from service.reviewing import open_capture
 from service.routes import (
     classify,
+    composition,
     feedback,
     health,
     inference_protocol,
@@ -50,6 +52,7 @@ FAMILIES = (
     classify,
     feedback,
     review,
+    composition,
     models,
     sites,
     inference_protocol,
@@ -117,8 +120,11 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     quota = Quota(settings.rate_photos_s, burst)
     capture = await asyncio.to_thread(open_capture, settings, measures)
     corrections = Quota(settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)))
+    recorder = await asyncio.to_thread(open_recorder, settings, measures)
     return Serving(
-        settings, measures, keys, quota, admission, registry, rulebook, corrections, capture
+        *(settings, measures, keys, quota, admission, registry, rulebook, corrections),
+        capture=capture,
+        recorder=recorder,
     )
 
 
@@ -168,6 +174,8 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         await registry.close()
         if serving.capture:
             await asyncio.to_thread(serving.capture.close)
+        if serving.recorder:
+            await asyncio.to_thread(serving.recorder.close)
         log.info("stopped")
 
 

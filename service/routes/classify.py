@@ -79,7 +79,10 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
     answer = classification(
         photos.model.manifest, outcome.answers, upload.filename, _sorted(photos.admitted)
     )
-    photos.admitted.held.metrics.prediction(answer)
+    held = photos.admitted.held
+    held.metrics.prediction(answer)
+    if held.recorder:
+        held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
     return keep_for_review(photos, upload, outcome, answer)
 
 
