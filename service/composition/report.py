@@ -91,6 +91,21 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
     )
 
 
+def read_time(text: str) -> datetime:
+    """A day or a time in ISO 8601, UTC where it names no zone.
+
+    Raises:
+        ReportMalformed: where it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ReportMalformed(
+            f"expected a time such as 2026-11-25 or 2026-11-25T06:00+01:00, got {text[:80]!r}"
+        ) from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
 def time_of(seconds: int) -> datetime:
     """Seconds since 1970 as a time, UTC; the first or last day that there is where it is beyond."""
     try:
