@@ -9,6 +9,12 @@ from starlette.responses import Response
 
 from service.admission import QueueFull, Stopping, TooSlow
 from service.batching import DeadlineExceeded
+from service.composition.answer import (
+    CompositionUnavailable,
+    ReportMalformed,
+    ReportTooLarge,
+    TallyOff,
+)
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -70,13 +76,17 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
     AdminOnly: (HTTPStatus.FORBIDDEN, "An admin's key is needed"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
-    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many at once"),
     ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
     ReviewNeedsKeys: (HTTPStatus.FORBIDDEN, "Review needs keys"),
     ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),
     SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
     PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
+    TallyOff: (HTTPStatus.NOT_FOUND, "Nothing is counted for reports"),
+    ReportMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report's time is none"),
+    ReportTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report has too many rows"),
+    CompositionUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The counts' database is away"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.review.records import Reason as Kept
+from service.review.records import Reason as ReviewReason
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
@@ -95,7 +95,7 @@ class Classification(_Answer):
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
-    review: Kept | None = Field(
+    review: ReviewReason | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,
         description="Why a copy of the photo was put aside for a person to look at; left out where "
@@ -221,7 +221,7 @@ class ReviewTask(_Answer):
     id: int
     width: int
     height: int
-    reason: Kept
+    reason: ReviewReason
     kept_at: datetime
     site: str | None
     line: str | None

@@ -15,7 +15,7 @@ from service.schemas import Classification
 
 PROBABILITIES = "probabilities"
 PROBABILITY = "probability_"  # and the superclass: a column each
-OWN = {"filename"}  # said by the column `path`
+OWN = {"filename", "review"}  # the column `path` says the one; nothing is kept for the other
 SCALARS: dict[Any, Any] = {
     str: pa.string(),
     bool: pa.bool_(),

@@ -1,4 +1,4 @@
-"""What it takes to look for doubts: the measures of a photo's pixels, and the likeness to the bank."""
+"""What it takes to doubt: measures of a photo's pixels, and its likeness to the bank."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from training.data.photos import Photo, PhotoSet, photo_bytes, read_photos
 
 PROCESSES = 2
 TAKES = {"val": 8, "test": 4}  # jittered versions of each photo
-CHANGED_PHOTOS = 300  # of test, for each change and strength
+CHANGED_PHOTOS = 300  # for each change and strength
 RUN_PHOTOS, RUNS = 20_000, 60
 BEFORE, AFTER = 500, 500  # photos of a stream before its camera changes, and after
 DRAWS = 30
@@ -62,22 +62,24 @@ def main(
     path: Annotated[Path, typer.Argument()],
     data: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()],
+    split: Annotated[str, typer.Option(help="Whose photos the changed cameras take.")] = "test",
 ) -> None:
     logs.configure("error")  # thousands of alarms are meant to be raised
     out.mkdir(parents=True, exist_ok=True)
     bundle, photos = read_bundle(path), read_photos(data)
     pools = {split: _jittered(bundle, photos, split, out) for split in TAKES}
-    changed = _changed(bundle, photos, out)
+    changed = _changed(bundle, photos, split, out)
     report = {
         "bundle": bundle.id,
+        "split": split,
         "false_alarms": {split: _false_alarms(bundle, pool) for split, pool in pools.items()},
-        "changes": [_flagged(bundle, pools["test"], pool, *key) for key, pool in changed.items()],
+        "changes": [_flagged(bundle, pools[split], pool, *key) for key, pool in changed.items()],
         "mixes": _mixes(bundle, pools["val"], photos.split("val")),
         "cost_us": _cost(bundle, pools["val"]),
     }
     (out / "drift.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _print(report)
-    _draw(bundle, pools["test"], changed, out / "drift.png")
+    _draw(bundle, pools[split], changed, out / "drift.png")
 
 
 def _monitor(bundle: Bundle) -> DriftMonitor:
@@ -105,12 +107,14 @@ def _jittered(bundle: Bundle, photos: PhotoSet, split: str, out: Path) -> Pool:
     return _pool(bundle, photos, split, takes, out / f"{split}.npz")
 
 
-def _changed(bundle: Bundle, photos: PhotoSet, out: Path) -> dict[tuple[CameraChange, float], Pool]:
-    count = len(photos.split("test"))
+def _changed(
+    bundle: Bundle, photos: PhotoSet, split: str, out: Path
+) -> dict[tuple[CameraChange, float], Pool]:
+    count = len(photos.split(split))
     rows = np.random.default_rng(1).permutation(count)[:CHANGED_PHOTOS].tolist()
     keys = [(change, strength) for change in CHANGES for strength in change.strengths]
     takes = [(row, change.name, strength) for change, strength in keys for row in rows]
-    whole = _pool(bundle, photos, "test", takes, out / "changed.npz")
+    whole = _pool(bundle, photos, split, takes, out / f"changed-{split}.npz")
     size = len(rows)
     parts = [slice(i * size, (i + 1) * size) for i in range(len(keys))]
     return {

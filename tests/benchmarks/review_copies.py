@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.review_copies MODEL DIR
 
-Classifies every test photo of a folder with `labels.csv`, and its copy as the store keeps it.
+Classifies every test photo of a folder with `labels.csv`, and its copy as the review store has it.
 """
 
 from __future__ import annotations
