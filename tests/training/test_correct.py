@@ -14,6 +14,7 @@ import pytest
 from service.bundle import MANIFEST, read_bundle, read_manifest, sha256_of, write_manifest
 from service.catalogue import open_bundle
 from service.classifier import Classifier
+from service.familiarity import read_items
 from service.preprocess import decode
 from service.self_test import check_answers
 from tests.tiny_matching import KINDS, SPEC, SUPERCLASSES, photo_of, write_bundle, write_photos
@@ -23,6 +24,7 @@ from training.bank_keys import usual_weight
 from training.calibrate import calibrate_run
 from training.correct import Order, correct_bundle
 from training.data.photos import read_photos
+from training.doubt_reference import with_doubts
 from training.errors import ConfigError, DataError, RunError
 from training.export import export_run
 from training.served_bank import served_bank
@@ -346,3 +348,29 @@ def test_a_parent_of_ill_health_is_refused(order: Order) -> None:
     write_manifest(order.bundle, manifest.model_copy(update={"bank": bank}))
     with pytest.raises(Exception, match="expected keys and values of 39 bank items, got 40"):
         correct_bundle(order, COMMAND)
+
+
+def test_doubts_are_taken_over_row_by_row_and_can_be_made_again(
+    order: Order, review: Path, tmp_path: Path
+) -> None:
+    data = write_photos(tmp_path / "data")
+    photos = read_photos(data)
+    before = with_doubts(order.bundle, read_manifest(order.bundle), photos)
+    gone = before.bank.items[3].id
+    correct_bundle(replace(order, remove=(gone,)), COMMAND)
+    bundle = read_bundle(order.out)
+    old, new = before.familiarity, bundle.manifest.familiarity
+    assert old is not None
+    assert new is not None
+    assert new.threshold == old.threshold
+    assert bundle.manifest.quality == before.quality
+    rows = read_items(order.out / new.file, bundle)
+    theirs = read_items(order.bundle / old.file, read_bundle(order.bundle))
+    np.testing.assert_array_equal(rows[:39], np.delete(theirs, 3, axis=0))
+    pixels = np.stack([decode(photo_of("battery", n), SPEC) for n in range(100, 110)])
+    embedded = Classifier(bundle, threads=1).run(pixels).embedding
+    np.testing.assert_allclose(rows[39:], embedded, atol=1e-3)
+    again = with_doubts(order.out, bundle.manifest, photos)  # reviewed photos are not in the data
+    assert again.familiarity is not None
+    found = read_items(order.out / again.familiarity.file, read_bundle(order.out))
+    np.testing.assert_allclose(found, rows, atol=1e-3)
