@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: the page's own parts, and the figures in it."""
+"""A report as one HTML file that needs nothing else: the page's parts, and the figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from service.composition.answer import CompositionAnswer
 from service.composition.formats import as_json
-from service.sites import MANUAL, Site
+from service.sites import MANUAL, Place, Site
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 STYLES = ("style.css", "report.css")
@@ -48,14 +48,13 @@ def as_html(answer: CompositionAnswer, sites: Sequence[Site], line: str | None) 
     )
     page = (STATIC / "report.html").read_text(encoding="utf-8")
     page = _HEAD.sub(lambda _: head, page)
-    page = page.replace('<body class="reporting">', '<body class="reporting of-file">')
-    page = page.replace(
-        '    <a href="docs">For developers</a>\n', f"    {_of_what(answer, line)}\n"
-    )
-    page = page.replace(
-        '<a class="brand" href="./"><img src="static/icon.svg"',
-        f'<a class="brand"><img src="{icon}"',
-    )
+    for ours, theirs in (
+        ('<body class="reporting">', '<body class="reporting of-file">'),
+        ('<a href="docs">For developers</a>', _of_what(answer, line)),
+        ('class="brand" href="./"', 'class="brand"'),
+        ("static/icon.svg", icon),
+    ):
+        page = page.replace(ours, theirs)
     data = json.dumps(saved, separators=(",", ":")).replace("<", "\\u003c")
     end = (
         f'<script type="application/json" id="saved">{data}</script>\n'
@@ -82,7 +81,7 @@ def _of_what(answer: CompositionAnswer, line: str | None) -> str:
 
 
 def _site(site: Site) -> dict[str, object]:
-    places = {name: one for name, one in site.bins.items()} | {MANUAL: site.manual}
+    places: dict[str, Place] = {**site.bins, MANUAL: site.manual}
     return {
         "site": site.site,
         "name": site.name,

@@ -1,6 +1,6 @@
 """Estimated against true contamination of every bin: what the report says, on labelled photos.
 
-    python -m tests.benchmarks.contamination DIR              # by the shipped sites, models/refuse/2
+    python -m tests.benchmarks.contamination DIR              # by the shipped sites, refuse/2
     python -m tests.benchmarks.contamination DIR --split val
 
 `DIR` is a folder of labelled photos. A bin's estimated contamination is the mean of 1 - probability
