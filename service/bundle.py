@@ -68,10 +68,15 @@ class BankItem(_Record):
 
 
 class Bank(_Record):
-    """The frozen context bank, and how its items were chosen."""
+    """The frozen context bank, and how its items were chosen.
+
+    Its keys and values are the graph's own, or those of `file` (`service.bank`), which then stand
+    in their place: so a corrected bank needs no new graph.
+    """
 
     selection: str
     items: tuple[BankItem, ...] = Field(min_length=1)
+    file: str | None = None
 
 
 class FileRecord(_Record):
@@ -98,6 +103,19 @@ class SelfTest(_Record):
 
     file: str
     probabilities: tuple[float, ...]
+
+
+class Correction(_Record):
+    """One change of the bank since the model was trained: what it began from and what it did."""
+
+    parent: str  # name/version
+    parent_manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    command: str
+    corrected_at: datetime
+    added: int = Field(ge=0)
+    removed: int = Field(ge=0)
+    weight: float | None = None  # that the added have, where it is not the method's own
+    items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the list of what was added, removed
 
 
 class QualityLimits(_Record):
@@ -132,7 +150,7 @@ class FamiliarityLimit(_Record):
 
 
 class Provenance(_Record):
-    """Where a model comes from, to the commit and the seed."""
+    """Where a model comes from, to the commit and the seed, and what was corrected since."""
 
     command: str
     git_commit: str | None
@@ -142,6 +160,7 @@ class Provenance(_Record):
     packages: dict[str, str]
     config: dict[str, Any]
     dataset: dict[str, Any]
+    corrections: tuple[Correction, ...] = ()  # oldest first
 
 
 class Manifest(_Record):
@@ -181,6 +200,8 @@ class Manifest(_Record):
         unlisted = set(self.variants.values()) - set(self.files)
         if unlisted:
             raise ValueError(f"variants without a SHA-256 under files: {sorted(unlisted)}")
+        if self.bank.file is not None and self.bank.file not in self.files:
+            raise ValueError(f"bank without a SHA-256 under files: {self.bank.file!r}")
         if self.drift is not None and self.drift not in self.files:
             raise ValueError(f"expected a listed file as drift, got {self.drift!r}")
         for case in self.self_test:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.bundle import Manifest, Metric
+from service.bundle import Correction, Manifest, Metric
 
 CARD = "CARD.md"
+REVIEWED = "review"  # the source of items that a correction brought
 DOUBTS = "## Doubts"
 _DRIFT = """## Drift
 
@@ -36,12 +37,33 @@ def write_card(
             "`superbin export --card`."
         )
     )
-    parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
-    pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
+    path.write_text(card_text(path.parent, manifest, reports, text), encoding="utf-8")
+
+
+def card_text(
+    folder: Path,
+    manifest: Manifest,
+    reports: dict[str, dict[str, Any]],
+    about: str,
+    changed: str | None = None,
+) -> str:
+    """The card's Markdown.
+
+    Args:
+        folder: of the bundle, whose pictures are shown.
+        about: as for `write_card`, the text itself.
+        changed: a section on what is different from the version before.
+    """
+    parts = [_head(manifest), *([changed] if changed else [])]
+    if manifest.metrics:
+        parts += [_overall(manifest), *map(_by_superclass, reports.values())]
+    own = {case.file for case in manifest.self_test}
+    files = [file for file in sorted(folder.glob("*.png")) if file.name not in own]
+    parts += [f"![{file.stem}]({file.name})" for file in files]
     drift = _DRIFT if manifest.drift else ""
-    parts += [*pictures, _decision(manifest, reports), text, doubts_section(manifest), drift]
+    parts += [_decision(manifest, reports), about, doubts_section(manifest), drift]
     parts.append(_origin(manifest))
-    path.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
@@ -56,9 +78,13 @@ def _head(manifest: Manifest) -> str:
 
 
 def _bank(manifest: Manifest) -> str:
-    photos = f"{len(manifest.bank.items):,} training photos"
+    reviewed = 0
+    if manifest.provenance.corrections:
+        reviewed = sum(item.source == REVIEWED for item in manifest.bank.items)
+    photos = f"{len(manifest.bank.items) - reviewed:,} training photos"
     rule = manifest.bank.selection
-    return f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    chosen = f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    return f"{chosen}, and {reviewed:,} reviewed ones" if reviewed else chosen
 
 
 def _overall(manifest: Manifest) -> str:
@@ -174,6 +200,14 @@ def _origin(manifest: Manifest) -> str:
         f"    {origin.command}\n\n"
         f"Commit {origin.git_commit or 'unknown'}, seed {origin.seed}, "
         f"{origin.trained_at:%Y-%m-%d}, {origin.hardware}; {packages}."
+        + "".join(map(_correction, origin.corrections))
+    )
+
+
+def _correction(one: Correction) -> str:
+    return (
+        f"\n\n    {one.command}\n\n{one.corrected_at:%Y-%m-%d}, from {one.parent} (manifest "
+        f"{one.parent_manifest_sha256[:12]}): {one.added} added, {one.removed} removed."
     )
 
 

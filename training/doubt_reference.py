@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.bundle import (
+    Bank,
     Bundle,
     FamiliarityLimit,
     Manifest,
@@ -26,9 +27,11 @@ from service.familiarity import STATISTIC, Familiarity
 from service.preprocess import Pixels
 from service.quality import Quality, measure
 from training.data.photos import Photo, PhotoSet
+from training.data.review import REVIEW
 from training.data.store import open_store
 from training.errors import ConfigError, DataError
 from training.progress import track
+from training.served_bank import served_bank
 
 Floats = npt.NDArray[np.float32]
 
@@ -101,10 +104,7 @@ def with_familiarity(
         The manifest, and the file that the one before named.
     """
     classifier = Classifier(bundle)
-    store = open_store(photos.root, bank_photos(manifest, photos), manifest.preprocessing)
-    if store.bad:
-        raise DataError(f"photos of the bank that do not decode: {store.bad}")
-    items = embeddings(classifier, store.pixels, "bank").astype(np.float16)
+    items = bank_embeddings(classifier, manifest, photos).astype(np.float16)
     content = io.BytesIO()
     np.save(content, items, allow_pickle=False)
     file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
@@ -125,6 +125,31 @@ def with_familiarity(
     kept = {name: record for name, record in manifest.files.items() if name != old}
     files = kept | {file: record_of(bundle.path / file)}
     return manifest.model_copy(update={"familiarity": limit, "files": files}), old
+
+
+def bank_embeddings(classifier: Classifier, manifest: Manifest, photos: PhotoSet) -> Floats:
+    """float32 [M, E], in the order of the bank's items.
+
+    Reviewed items are not among the photos; by matching their keys are their embeddings.
+
+    Raises:
+        DataError: where a photo of the bank is missing or does not decode.
+    """
+    bank = served_bank(classifier.bundle)
+    matching = manifest.provenance.config.get("method") == "matching"
+    known = {photo.path for photo in photos.photos}
+    asked = [not (matching and i.source == REVIEW and i.id not in known) for i in bank.items]
+    items = tuple(item for item, wanted in zip(bank.items, asked, strict=True) if wanted)
+    trained = manifest.model_copy(update={"bank": Bank(selection="", items=items)})
+    store = open_store(photos.root, bank_photos(trained, photos), manifest.preprocessing)
+    if store.bad:
+        raise DataError(f"photos of the bank that do not decode: {store.bad}")
+    rows = embeddings(classifier, store.pixels, "bank")
+    if all(asked):
+        return rows
+    found = bank.keys.copy()
+    found[asked] = rows
+    return found
 
 
 def bank_photos(manifest: Manifest, photos: PhotoSet) -> tuple[Photo, ...]:

@@ -205,7 +205,7 @@ def finish(run: Run) -> None:
         pixels = run.bank_store.pixels
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
-        bank = [vars(run.bank_store.photos[i]) for i in rows]
+        bank = [run.bank_store.photos[i].label() for i in rows]
     state = {
         "weights": model.state_dict(),
         "superclasses": list(run.data.superclasses),
