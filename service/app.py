@@ -28,9 +28,11 @@ from service.metrics import Metrics
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
+from service.reporting import open_recorder
 from service.reviewing import open_capture
 from service.routes import (
     classify,
+    composition,
     drift,
     feedback,
     health,
@@ -55,6 +57,7 @@ FAMILIES = (
     feedback,
     review,
     drift,
+    composition,
     models,
     sites,
     inference_protocol,
@@ -125,8 +128,11 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     corrections = Quota(
         settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)), "corrections"
     )
+    recorder = await asyncio.to_thread(open_recorder, settings, measures)
     return Serving(
-        settings, measures, keys, quota, admission, registry, rulebook, corrections, capture
+        *(settings, measures, keys, quota, admission, registry, rulebook, corrections),
+        capture=capture,
+        recorder=recorder,
     )
 
 
@@ -189,6 +195,8 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         await registry.close()
         if serving.capture:
             await asyncio.to_thread(serving.capture.close)
+        if serving.recorder:
+            await asyncio.to_thread(serving.recorder.close)
         log.info("stopped")
 
 

@@ -9,7 +9,7 @@ import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 GROUP = "superbin.commands"
-OWN = frozenset({"serve", "classify", "models", "key", "sites", "review"})
+OWN = frozenset({"serve", "classify", "models", "key", "sites", "review", "report"})
 
 app = typer.Typer(
     name="superbin",
@@ -217,6 +217,54 @@ def key(
     section = "admins" if admin else "clients"
     print(f"{holder}'s key, which is stored nowhere:\n  {made}", file=sys.stderr)
     print(f'{section}."{holder}" = "{digest_of(made)}"')  # a line that can be appended
+
+
+@app.command()
+def report(
+    url: Annotated[
+        str | None, typer.Option(envvar="SUPERBIN_TALLY_URL", help="Database of the counts.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Time, UTC unless told; a week before --to.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Not included; now.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="By commas: hour, day, site, line, camera, model, superclass, bin, reason."
+        ),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
+    line: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
+    format: Annotated[Literal["table", "json", "csv", "html"], typer.Option()] = "table",
+    out: Annotated[Path | None, typer.Option(help="File to write, in place of the screen.")] = None,
+) -> None:
+    """Counts, shares and estimated contamination, from the database and without a server."""
+    from service.errors import SuperbinError
+    from service.settings import load_settings
+
+    try:
+        settings = load_settings(tally_url=url)
+        if settings.tally_url is None:
+            _fail("expected --url or SUPERBIN_TALLY_URL, and neither is set")
+        from service.composition.command import Wish, read_report, told
+
+        wish = Wish(since, until, by, site, line)
+        found = read_report(settings.tally_url, wish, for_file=format == "html")
+        if format == "table":
+            from service.tables import composition_text
+
+            text = composition_text(found, sys.stdout.isatty() and out is None)
+        else:
+            text = told(found, format, settings.sites_dir, wish)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            out.write_text(text, encoding="utf-8", newline="")
+    except ImportError as error:
+        _fail(f"this needs packages that are not installed ({error}): pip install superbin[report]")
+    except (SuperbinError, OSError) as error:
+        _fail(str(error))
 
 
 review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)

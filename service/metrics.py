@@ -168,6 +168,12 @@ class Metrics:
             registry=registry,
         )
         self._review = ReviewMetrics(registry)
+        self._tally = Counter(
+            "superbin_tally_photos_total",
+            "Photos that were counted for reports, by what became of their counts.",
+            ("outcome",),
+            registry=registry,
+        )
         self._ready = Gauge(
             "superbin_ready",
             "1 from warm-up to shutdown, else 0.",
@@ -279,6 +285,10 @@ class Metrics:
     def review_store(self, counts: Counts, agreement: Agreement) -> None:
         """Publish how much the review store has."""
         self._review.store(counts, agreement)
+
+    def tally(self, outcome: Literal["written", "dropped", "lost"], photos: int) -> None:
+        """Count photos by what became of their counts."""
+        self._tally.labels(outcome).inc(photos)
 
     def forget(self, sessions: Sessions) -> None:
         """A model answers no more."""

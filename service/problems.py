@@ -9,6 +9,12 @@ from starlette.responses import Response
 
 from service.admission import QueueFull, Stopping, TooSlow
 from service.batching import DeadlineExceeded
+from service.composition.answer import (
+    CompositionUnavailable,
+    ReportMalformed,
+    ReportTooLarge,
+    TallyOff,
+)
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -77,6 +83,10 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
     PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
+    TallyOff: (HTTPStatus.NOT_FOUND, "Nothing is counted for reports"),
+    ReportMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report's time is none"),
+    ReportTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report has too many rows"),
+    CompositionUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The counts' database is away"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),
 }
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from service.admission import Admission
 from service.capture import Capture
+from service.composition.recorder import Recorder
 from service.keys import Keys
 from service.metrics import Metrics
 from service.quota import Quota
@@ -30,6 +31,7 @@ class Serving:
     rulebook: Rulebook
     feedback_quota: Quota
     capture: Capture | None = None  # where photos are kept for review
+    recorder: Recorder | None = None  # where answers are counted for reports
     shadow: Shadow | None = None
     ready: bool = False
 

@@ -332,6 +332,40 @@ class Settings(BaseSettings):
         description="Feedback a second that one key, or one address, may send; 0 is no limit.",
     )
 
+    tally_url: str | None = Field(
+        None,
+        description="Database that answers are counted in for reports, such as "
+        "sqlite:////data/composition.db or postgresql://user@host/name; it may be the review's; "
+        "without one nothing is counted.",
+    )
+    tally_interval_s: float = Field(
+        5.0,
+        gt=0.0,
+        le=3600.0,
+        description="Seconds between two writes of the counts: what a process that is killed may "
+        "lose.",
+    )
+    tally_days: float = Field(
+        400.0, ge=0.0, description="Days that counts are kept; 0 is for ever."
+    )
+    tally_max_places: int = Field(
+        64,
+        ge=1,
+        description="Combinations of site, line and camera that are counted each by itself; the "
+        "line and camera of others become other.",
+    )
+    tally_max_keys: int = Field(
+        20_000,
+        ge=1,
+        description="Different counts that one process keeps while the database is away; more are "
+        "dropped, and counted.",
+    )
+    report_max_rows: int = Field(
+        10_000,
+        ge=1,
+        description="Rows of one report over HTTP at most; the command line has no such limit.",
+    )
+
     drain_delay_s: float = Field(
         0.0,
         ge=0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -9,10 +10,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from service.classification import FileResult
+from service.composition.answer import CompositionAnswer
+from service.composition.formats import MEASURES, in_words, rows_of
 from service.schemas import BrokenModel, ModelInfo
 from service.sites import Site
 
 SHOWN_REFERENCES = 3
+WIDE = 200  # letters of a line that goes into a file
 
 
 def show_results(results: Sequence[FileResult]) -> None:
@@ -58,6 +62,23 @@ def show_sites(sites: Sequence[Site], errors: Sequence[str]) -> None:
     ]
     _show(("site", "version", "bins", "languages", "items"), rows)
     _complain(errors)
+
+
+def composition_text(report: CompositionAnswer, coloured: bool) -> str:
+    """A row for each group, and below them the whole in one line."""
+    numbers = set(MEASURES)
+    columns = [
+        Column(name, overflow="fold", justify="right" if name in numbers else "left")
+        for name in (*report.by, *MEASURES)
+    ]
+    table = Table(*columns)
+    for cells in rows_of(report):
+        table.add_row(*map(Text, cells))
+    console = Console(file=io.StringIO(), force_terminal=coloured, width=None if coloured else WIDE)
+    if report.rows:
+        console.print(table)
+    console.print(Text(in_words(report.total)), soft_wrap=True)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
 def _show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

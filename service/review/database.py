@@ -1,9 +1,10 @@
-"""The store's database, SQLite or PostgreSQL: one writer at a time, tables made as needed."""
+"""A database, SQLite or PostgreSQL: one writer at a time, tables made as needed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,36 @@ from service.review.schema import VERSION, meta, metadata
 BUSY_MS = 10_000  # for which one writer waits for another
 CONNECT_S = 5
 LOCK = 0x5B1_0001  # PostgreSQL's advisory lock of the store: any number that others do not use
-EXPECTED = (
-    "expected SUPERBIN_REVIEW_URL as sqlite:////folder/review.db or postgresql://user@host/name"
-)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Tables that are made and versioned together; a database may hold those of several.
+
+    Attributes:
+        meta: the table, of `name` and `value`, that has the version.
+        name: in messages.
+        setting: that names the database.
+        unavailable: what is raised where it is away.
+    """
+
+    metadata: sa.MetaData
+    meta: sa.Table
+    version: int
+    name: str
+    setting: str
+    unavailable: type[StoreUnavailable] = StoreUnavailable
+
+    @property
+    def expected(self) -> str:
+        """How the setting has to look."""
+        return (
+            f"expected {self.setting} as sqlite:////folder/{self.name}.db or "
+            "postgresql://user@host/name"
+        )
+
+
+REVIEW = Schema(metadata, meta, VERSION, "review", "SUPERBIN_REVIEW_URL")
 
 
 class Database:
@@ -28,23 +56,34 @@ class Database:
     So what a writer sees stays so until it commits: whether a photo's file is there, for example.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, schema: Schema = REVIEW, *, prepared: bool = True) -> None:
         """Connect, and make the tables.
+
+        Args:
+            prepared: False leaves `prepare` for later, so that the database may be away.
 
         Raises:
             StoreError: where the URL is none, or the database cannot be reached or is of another
                 version.
         """
-        self._url = _parse(url)
-        self._engine = _engine(self._url)
+        self._schema = schema
+        self._url = _parse(url, schema.expected)
+        self._engine = _engine(self._url, schema.expected)
         self._reading = self._engine.execution_options(reads=True)
+        if not prepared:
+            return
         try:
-            self._prepare()
-        except (SQLAlchemyError, StoreUnavailable) as error:
+            self.prepare()
+        except StoreUnavailable as error:
             self.close()
             raise StoreError(
-                f"{EXPECTED}, and {self._url.render_as_string()} cannot be opened: {_cause(error)}"
+                f"{schema.expected}, and {self._url.render_as_string()} cannot be opened: {error}"
             ) from error
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -57,7 +96,7 @@ class Database:
         Raises:
             StoreUnavailable: where the database is away.
         """
-        with _available(), self._reading.begin() as connection:
+        with self._available(), self._reading.begin() as connection:
             yield connection
 
     @contextmanager
@@ -67,30 +106,39 @@ class Database:
         Raises:
             StoreUnavailable: where the database is away, or another writer takes too long.
         """
-        with _available(), self._engine.begin() as connection:
-            if self._engine.dialect.name == "postgresql":
+        with self._available(), self._engine.begin() as connection:
+            if self.dialect == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
             yield connection
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the tables that are missing.
+
+        Raises:
+            StoreError: where those that are there are of another version.
+            StoreUnavailable: where the database is away.
+        """
+        schema = self._schema
+        meta = schema.meta
         with self.write() as connection:
-            metadata.create_all(connection)
+            schema.metadata.create_all(connection)
             found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "version"))
             if found is None:
-                connection.execute(meta.insert().values(name="version", value=str(VERSION)))
-            elif found != str(VERSION):
+                connection.execute(meta.insert().values(name="version", value=str(schema.version)))
+            elif found != str(schema.version):
                 raise StoreError(
-                    f"expected a review store of version {VERSION}, got {found}: it belongs to "
-                    "another version of Superbin"
+                    f"expected a {schema.name} store of version {schema.version}, got {found}: it "
+                    "belongs to another version of Superbin"
                 )
 
-
-@contextmanager
-def _available() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        raise StoreUnavailable(f"the review database does not answer: {_cause(error)}") from error
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise self._schema.unavailable(
+                f"the {self._schema.name} database does not answer: {_cause(error)}"
+            ) from error
 
 
 def _cause(error: Exception) -> str:
@@ -98,22 +146,22 @@ def _cause(error: Exception) -> str:
     return " ".join(str(getattr(error, "orig", None) or error).split())[:300]
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str, expected: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise StoreError(f"{EXPECTED}, got {url!r}") from error
+        raise StoreError(f"{expected}, got {url!r}") from error
     kind = parsed.get_backend_name()
     if kind == "postgresql" and parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if kind not in ("sqlite", "postgresql"):
-        raise StoreError(f"{EXPECTED}, got {parsed.render_as_string()!r}")
+        raise StoreError(f"{expected}, got {parsed.render_as_string()!r}")
     if kind == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise StoreError(f"{EXPECTED}, got no file in {url!r}")
+        raise StoreError(f"{expected}, got no file in {url!r}")
     return parsed
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, expected: str) -> Engine:
     try:
         if url.get_backend_name() == "postgresql":
             connect = {"connect_timeout": CONNECT_S}
@@ -126,7 +174,7 @@ def _engine(url: URL) -> Engine:
         ) from error
     folder = Path(str(url.database)).parent
     if not folder.is_dir():
-        raise StoreError(f"{EXPECTED}, got {url.database}, whose folder does not exist")
+        raise StoreError(f"{expected}, got {url.database}, whose folder does not exist")
     sa.event.listen(engine, "connect", _set_up_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

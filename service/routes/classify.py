@@ -83,7 +83,10 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
         _sorted(photos.admitted),
         outcome.doubts,
     )
-    photos.admitted.held.metrics.prediction(answer)
+    held = photos.admitted.held
+    held.metrics.prediction(answer)
+    if held.recorder:
+        held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
     if photos.model.drift:
         photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return keep_for_review(photos, upload, outcome, answer)

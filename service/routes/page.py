@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from service.openapi import describe
+from service.reporting import recorder_of
 from service.reviewing import capture_of
 from service.serving import serving
 
@@ -21,17 +22,20 @@ router = APIRouter(include_in_schema=False)
 FORGOTTEN = "They are looked at and forgotten: nothing is kept."
 SOME_KEPT = "Some are kept, without place and time, for people to check the answers."
 LINK = '<a href="review">Review</a> '
+REPORT_LINK = '<a href="report">Report</a> '
 
 
 @router.head("/")
 @router.get("/")
 async def page(request: Request) -> Response:
     """Drop, choose or photograph an image; the page does not promise more than is kept."""
-    if serving(request).capture is None:
-        return FileResponse(STATIC / "index.html", headers=FRESH)
+    held = serving(request)
     text = (STATIC / "index.html").read_text(encoding="utf-8")
-    told = text.replace(FORGOTTEN, SOME_KEPT).replace("<!--review-->", LINK)
-    return HTMLResponse(told, headers=FRESH)
+    if held.capture is not None:
+        text = text.replace(FORGOTTEN, SOME_KEPT).replace("<!--review-->", LINK)
+    if held.recorder is not None:
+        text = text.replace("<!--report-->", REPORT_LINK)
+    return HTMLResponse(text, headers=FRESH)
 
 
 @router.get("/review")
@@ -39,6 +43,13 @@ async def review(request: Request) -> FileResponse:
     """For the people who look at what was kept; the photos themselves need a key."""
     capture_of(serving(request))
     return FileResponse(STATIC / "review.html", headers=FRESH)
+
+
+@router.get("/report")
+async def report(request: Request) -> FileResponse:
+    """What came and where it went; the figures themselves need a key where keys are set."""
+    recorder_of(serving(request))
+    return FileResponse(STATIC / "report.html", headers=FRESH)
 
 
 @router.get("/docs")

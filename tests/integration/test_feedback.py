@@ -55,6 +55,12 @@ def kept(asking: httpx.Client) -> dict[str, float]:
     return {outcome: float(value) for outcome, value in found}
 
 
+def metric(asking: httpx.Client, name: str) -> float:
+    lines = asking.get("/metrics").text.splitlines()
+    (line,) = [one for one in lines if one.startswith(f"{name} ")]
+    return float(line.removeprefix(name))
+
+
 def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
     asking: httpx.Client, folder: Path
 ) -> None:
@@ -63,6 +69,8 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
     assert answer["results"][0]["review"] in ("uncertain", "contested", "random")
     assert "review" not in answer["results"][1]
     until(lambda: kept(asking).get("kept", 0) >= 2, "both photos to be kept")
+    assert metric(asking, "superbin_review_stored_photos") >= 1
+    assert metric(asking, "superbin_review_queue_photos") >= 1
     response = correct(
         asking, request_id=answer["request_id"], photo=2, superclass="organic", subclass="apple"
     )

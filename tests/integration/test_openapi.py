@@ -30,6 +30,7 @@ def test_the_service_does_as_its_document_says(tmp_path: Path, key: str | None) 
         settings = {"keys_file": tmp_path / "keys.toml", "feedback_rate_s": 0}
         settings["review_url"] = f"sqlite:///{tmp_path}/review.db"
         settings["review_photos"] = tmp_path / "photos"
+        settings["tally_url"] = f"sqlite:///{tmp_path}/composition.db"
     with running(tmp_path / "models", **settings) as server:
         run = subprocess.run(
             [

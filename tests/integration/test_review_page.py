@@ -15,6 +15,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.integration.contrast import AA, lowest_contrast
 from tests.integration.reviewing import KEY, Reviewing, reviewing
 from tests.integration.server import until
+from tests.photo_factory import noise
+from tests.review_stores import new_photo
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
@@ -208,6 +210,19 @@ def test_on_a_phone_by_touch(desk: Desk, held: Reviewing) -> None:
     shown(page, third)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     saved(page, held, {first: "hazardous"})
+
+
+@pytest.mark.parametrize("size", [(300, 900), (900, 300)])
+def test_the_whole_photo_is_seen(desk: Desk, held: Reviewing, size: tuple[int, int]) -> None:
+    held.refill(0)
+    held.store.add(new_photo(1, data=noise(1, *size)))
+    for options in (DESK, PHONE, {"viewport": {"width": 1280, "height": 600}}):
+        page = desk.page(**options)
+        shown(page)
+        image, stage = page.locator("#photo").bounding_box(), page.locator("#stage").bounding_box()
+        assert image == stage  # in which it is contained
+        assert page.locator("#photo").evaluate("e => getComputedStyle(e).objectFit") == "contain"
+        held.store.release("anna")
 
 
 def pinch(page: Page) -> None:

@@ -1,0 +1,120 @@
+// Asks the service for a report: of which time, site and line.
+
+import { draw, siteName } from "./report-view.js";
+
+const DAY_MS = 86_400_000;
+const DAILY_FROM = 60; // days; then the service adds up days, those of UTC
+const find = (id) => document.getElementById(id);
+
+let key = sessionStorage.getItem("key"); // of this tab, as on the other pages
+let sites = [];
+let newest = 0; // only the answer to the last question is shown
+
+const withKey = (headers = {}) => (key ? { ...headers, "X-API-Key": key } : headers);
+
+class Refused extends Error {
+  constructor(status, problem) {
+    super(problem.detail ?? problem.title ?? `The answer was an error (${status}).`);
+    this.status = status;
+    this.reason = problem.reason ?? "";
+  }
+}
+
+async function ask(path, headers) {
+  const response = await fetch(path, { headers: withKey(headers) });
+  if (!response.ok) throw new Refused(response.status, await response.json().catch(() => ({})));
+  return response;
+}
+
+function question(by, only = {}) {
+  const days = Number(find("period").value);
+  const from = new Date(Date.now() - days * DAY_MS).toISOString();
+  const asked = new URLSearchParams({ from, ...only });
+  for (const one of by) asked.append("by", one);
+  return `v1/composition?${asked}`;
+}
+
+const timeUnit = () => (Number(find("period").value) > DAILY_FROM ? "day" : "hour");
+const only = () => ({ site: find("site").value, ...(find("line").dataset.all === find("line").value ? {} : { line: find("line").value }) });
+
+async function load() {
+  const mine = (newest += 1);
+  try {
+    if (!sites.length) sites = (await (await ask("v1/sites")).json()).sites;
+    const { rows } = await (await ask(question(["site", "line"]))).json();
+    if (mine !== newest) return;
+    offer(rows);
+    const report = await charted();
+    if (mine !== newest) return;
+    find("trouble").hidden = true;
+    draw({ ...report, site: find("site").value, sites });
+  } catch (error) {
+    if (mine === newest) tell(error);
+  }
+}
+
+// Hour by hour where the answer may be so long, else day by day.
+async function charted() {
+  const unit = timeUnit();
+  const of = (by) => ask(question([by, "site", "bin", "reason"], only())).then((one) => one.json());
+  try {
+    return { ...(await of(unit)), daily: unit === "day" };
+  } catch (error) {
+    if (error.reason !== "report_too_large" || unit === "day") throw error;
+    return { ...(await of("day")), daily: true };
+  }
+}
+
+// The sites and lines that something came from, those with most first; what was chosen stays.
+function offer(rows) {
+  const photos = new Map();
+  for (const row of rows) photos.set(row.site ?? "", (photos.get(row.site ?? "") ?? 0) + row.photos);
+  const names = [...photos].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+  refill(find("site"), (names.length ? names : [""]).map((name) => new Option(siteName(name, sites), name)));
+  const lines = rows.filter((row) => (row.site ?? "") === find("site").value).map((row) => row.line ?? "").sort();
+  const all = "all lines"; // no line is called so: a tag has no blanks
+  find("line").dataset.all = all;
+  refill(find("line"), [new Option("all", all), ...lines.map((line) => new Option(line || "not told", line))]);
+}
+
+function refill(select, options) {
+  const before = select.value;
+  const same = options.some((one) => one.value === before) && select.options.length;
+  select.replaceChildren(...options);
+  select.value = same ? before : options[0].value;
+}
+
+function tell(error) {
+  if (error.status === 401) {
+    find("key-form").hidden = false;
+    find("key").focus();
+  }
+  const words = error instanceof Refused ? error.message : "The service cannot be reached. Are you online?";
+  find("trouble").textContent = error.status === 401 ? "The service did not accept the key, or wants one." : words;
+  find("trouble").hidden = false;
+}
+
+async function save() {
+  try {
+    const blob = await (await ask(question([timeUnit(), "site", "line", "bin", "reason"], only()), { Accept: "text/csv" })).blob();
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(blob);
+    link.download = "composition.csv";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+for (const id of ["period", "site", "line"]) find(id).addEventListener("change", load);
+find("controls").addEventListener("submit", (event) => event.preventDefault());
+find("csv").addEventListener("click", save);
+find("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key = find("key").value.trim();
+  sessionStorage.setItem("key", key);
+  find("key-form").hidden = true;
+  load();
+});
+load();
