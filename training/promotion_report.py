@@ -16,8 +16,8 @@ from training.paired import Paired
 
 DECIDING = {
     "balanced_accuracy": "balanced accuracy",
-    "sorted_share": "sorted, not manual",
-    "wrong_of_sorted": "wrong among the sorted",
+    "sorted_share": "at the threshold or above (doubts not counted)",
+    "wrong_of_sorted": "wrong among those",
 }
 REPORT, FIGURES, PICTURE = "PROMOTION.md", "promotion.json", "promotion.png"
 
