@@ -105,7 +105,8 @@ class Tally:
         """Tell these places apart, and those that are counted now; no longer any others."""
         with self._lock:
             waiting = {(key.site, key.line, key.camera) for key in self._counts}
-            self._places = waiting.union(places)
+            told = waiting.union(places)
+            self._places = {one for one in told if any(one[1:]) and one[1:] != (OTHER, OTHER)}
 
     def take(self) -> Batch | None:
         """What is to be written: the same batch again until `wrote`; None where there is none."""
@@ -119,6 +120,13 @@ class Tally:
         """What was taken last is written."""
         with self._lock:
             self._pending = None
+
+    @property
+    def photos(self) -> int:
+        """That are counted and not written."""
+        with self._lock:
+            waiting = sum(one.photos for one in self._counts.values())
+            return waiting + (self._pending.photos if self._pending else 0)
 
     def take_dropped(self) -> int:
         """Photos that were dropped since this was asked last."""
