@@ -19,7 +19,9 @@ from starlette.routing import Match, Route
 from service import __version__
 from service.access import Access
 from service.admission import Admission
+from service.bundle import Manifest
 from service.direct import DirectRoutes
+from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
@@ -31,6 +33,7 @@ from service.reviewing import open_capture
 from service.routes import (
     classify,
     composition,
+    drift,
     feedback,
     health,
     inference_protocol,
@@ -43,6 +46,7 @@ from service.routes import (
 from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
+from service.sorting import Rules
 from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
@@ -52,6 +56,7 @@ FAMILIES = (
     classify,
     feedback,
     review,
+    drift,
     composition,
     models,
     sites,
@@ -107,6 +112,7 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     keys = read_keys(settings.keys_file)
     registry = Registry(settings, measures)
     await registry.start()
+    measures.drift(registry.drift_readings)
     rulebook = Rulebook(settings.sites_dir, settings.site, measures)
     _check_sites(rulebook, keys, registry)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
@@ -119,7 +125,9 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))
     quota = Quota(settings.rate_photos_s, burst)
     capture = await asyncio.to_thread(open_capture, settings, measures)
-    corrections = Quota(settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)))
+    corrections = Quota(
+        settings.feedback_rate_s, max(1, math.ceil(settings.feedback_rate_s)), "corrections"
+    )
     recorder = await asyncio.to_thread(open_recorder, settings, measures)
     return Serving(
         *(settings, measures, keys, quota, admission, registry, rulebook, corrections),
@@ -138,9 +146,22 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     for source, name in named.items():
         try:
             if rules := rulebook.find(name):
-                rules.sorter(registry.default.manifest.superclasses)
+                _check_site(rules, registry.default.manifest)
         except SuperbinError as error:
             raise SettingsError(f"{source}: {error}") from error
+
+
+def _check_site(rules: Rules, manifest: Manifest) -> None:
+    """Whether a site fits a model; an item that the model does not know is no error, but it is odd.
+
+    Raises:
+        SiteUnfit: where a superclass has no bin.
+    """
+    rules.sorter(manifest.superclasses)
+    known = {item.subclass for item in manifest.bank.items}
+    unknown = sorted({*rules.site.items, *rules.site.hazards.items} - known)
+    if unknown:
+        log.warning("items that the model does not know", site=rules.site.site, items=unknown)
 
 
 @asynccontextmanager
@@ -152,7 +173,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     if watch_s:
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
-        background.append(asyncio.create_task(_keep_fresh(serving.metrics)))
+        background.append(asyncio.create_task(_keep_fresh(serving)))
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(
@@ -179,10 +200,12 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-async def _keep_fresh(measures: Metrics) -> None:
-    """For scrapes that another worker answers."""
+async def _keep_fresh(serving: Serving) -> None:
+    """For scrapes and questions that another worker answers."""
     while True:
-        measures.refresh()
+        serving.metrics.refresh()
+        if serving.metrics.folder:
+            share_report(serving.registry, serving.metrics.folder)
         await asyncio.sleep(REFRESH_S)
 
 

@@ -19,11 +19,13 @@ import structlog
 
 from service.classifier import Answers
 from service.cost import Backlog, CostModel
+from service.doubts import NONE, Doubts
 from service.errors import SuperbinError
 from service.fairness import FairQueue
 from service.metrics import Metrics
 from service.preprocess import Pixels
 from service.results import InferenceError
+from service.schemas import Doubt
 from service.stages import Stage
 
 log = structlog.get_logger()
@@ -45,6 +47,7 @@ class Outcome:
     decode_s: float
     queue_s: float
     infer_s: float
+    doubts: tuple[Doubt, ...] = ()
 
 
 @dataclass(eq=False)
@@ -65,6 +68,7 @@ class Photo:
     since: float = field(default_factory=time.monotonic)
     pixels: Pixels | None = None
     decode_s: float = 0.0
+    doubts: tuple[Doubt, ...] = ()  # about its pixels
 
     @property
     def unwanted(self) -> bool:
@@ -89,6 +93,7 @@ class Scheduler:
         max_delay_s: float = 0.0,
         metrics: Metrics,
         cost: CostModel | None = None,
+        doubts: Doubts = NONE,
     ) -> None:
         self.backlog = Backlog()
         self._loop = asyncio.get_running_loop()
@@ -97,6 +102,7 @@ class Scheduler:
         self._max_delay_s = max_delay_s
         self._cost = cost or CostModel()
         self._alone = alone
+        self._doubts = doubts
         self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
         self._stages = [self._infer]
         if decode_workers:
@@ -158,6 +164,7 @@ class Scheduler:
         started = time.monotonic()
         try:
             photo.pixels = photo.load()
+            photo.doubts = self._doubts.of_pixels(photo.pixels)
         except SuperbinError as error:
             self._hand_over([(photo, error)])
             return False
@@ -205,6 +212,7 @@ class Scheduler:
             started = time.monotonic()
             try:
                 answers = _run_together(chosen, batch)
+                doubts = self._doubts.of_embeddings(answers.embedding)
             except Exception as error:
                 log.exception("batch failed", photos=len(batch))
                 self._answer_alone(answer, batch, error)
@@ -222,6 +230,7 @@ class Scheduler:
                             photo.decode_s,
                             started - photo.since - photo.decode_s,
                             infer_s,
+                            (*photo.doubts, *doubts[row]),
                         ),
                     )
                     for row, photo in enumerate(batch)

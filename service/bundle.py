@@ -68,10 +68,15 @@ class BankItem(_Record):
 
 
 class Bank(_Record):
-    """The frozen context bank, and how its items were chosen."""
+    """The frozen context bank, and how its items were chosen.
+
+    Its keys and values are the graph's own, or those of `file` (`service.bank`), which then stand
+    in their place: so a corrected bank needs no new graph.
+    """
 
     selection: str
     items: tuple[BankItem, ...] = Field(min_length=1)
+    file: str | None = None
 
 
 class FileRecord(_Record):
@@ -100,8 +105,52 @@ class SelfTest(_Record):
     probabilities: tuple[float, ...]
 
 
+class Correction(_Record):
+    """One change of the bank since the model was trained: what it began from and what it did."""
+
+    parent: str  # name/version
+    parent_manifest_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    command: str
+    corrected_at: datetime
+    added: int = Field(ge=0)
+    removed: int = Field(ge=0)
+    weight: float | None = None  # that the added have, where it is not the method's own
+    items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the list of what was added, removed
+
+
+class QualityLimits(_Record):
+    """Where a photo is doubted for its light, sharpness or content; see `service.quality`.
+
+    Each begins at the percentile of `split` that leaves `accepted_share` of its photos, and is
+    moved away from them by a margin.
+    """
+
+    least_light: float = Field(ge=0.0, le=255.0)
+    most_clipped: float = Field(ge=0.0, le=1.0)
+    least_sharpness: float = Field(ge=0.0)
+    least_contrast: float = Field(ge=0.0)
+    accepted_share: float = Field(gt=0.0, le=1.0)
+    split: str
+    photos: int = Field(ge=1)
+
+
+class FamiliarityLimit(_Record):
+    """Where a photo is doubted for being like nothing in the bank; see `service.familiarity`.
+
+    `file` is an array, float16 [M, E]: the embeddings of the bank's items, in their order.
+    """
+
+    file: str
+    statistic: Literal["log_mean_exp_cosine"]
+    temperature: float = Field(gt=0.0)
+    threshold: float
+    accepted_share: float = Field(gt=0.0, le=1.0)
+    split: str
+    photos: int = Field(ge=1)
+
+
 class Provenance(_Record):
-    """Where a model comes from, to the commit and the seed."""
+    """Where a model comes from, to the commit and the seed, and what was corrected since."""
 
     command: str
     git_commit: str | None
@@ -111,6 +160,7 @@ class Provenance(_Record):
     packages: dict[str, str]
     config: dict[str, Any]
     dataset: dict[str, Any]
+    corrections: tuple[Correction, ...] = ()  # oldest first
 
 
 class Manifest(_Record):
@@ -129,6 +179,9 @@ class Manifest(_Record):
     provenance: Provenance
     metrics: tuple[Metric, ...] = ()
     self_test: tuple[SelfTest, ...] = ()
+    quality: QualityLimits | None = None  # a bundle without doubts no photo for its quality
+    familiarity: FamiliarityLimit | None = None  # nor for what it shows
+    drift: str | None = None  # file of `service.drift_reference`
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -147,12 +200,20 @@ class Manifest(_Record):
         unlisted = set(self.variants.values()) - set(self.files)
         if unlisted:
             raise ValueError(f"variants without a SHA-256 under files: {sorted(unlisted)}")
+        if self.bank.file is not None and self.bank.file not in self.files:
+            raise ValueError(f"bank without a SHA-256 under files: {self.bank.file!r}")
+        if self.drift is not None and self.drift not in self.files:
+            raise ValueError(f"expected a listed file as drift, got {self.drift!r}")
         for case in self.self_test:
             if case.file not in self.files or len(case.probabilities) != len(self.superclasses):
                 raise ValueError(
                     f"expected a self-test of a listed file and {len(self.superclasses)} "
                     f"probabilities, got {case.file!r} and {len(case.probabilities)}"
                 )
+        if self.familiarity and self.familiarity.file not in self.files:
+            raise ValueError(
+                f"familiarity without a SHA-256 under files: {self.familiarity.file!r}"
+            )
         return self
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle import resolve_bundle
-from service.classifier import Classifier
+from service.bundle import Manifest, resolve_bundle
+from service.classifier import Answers, Classifier
+from service.doubts import NONE, Doubts
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.languages import pick_language
-from service.preprocess import Pixels, decode
+from service.preprocess import PhotoLimits, Pixels, decode
 from service.results import Sorted, classification
 from service.schemas import Classification
 from service.sessions import open_sessions
@@ -37,12 +38,54 @@ class FileResult:
         return json.dumps({"photo": self.photo, **self.answer.model_dump(exclude={"filename"})})
 
 
+@dataclass(frozen=True)
+class Answering:
+    """All that a file's answer follows from, beside its pixels and the graph.
+
+    What a caller may ask of an answer belongs here: it then reaches a photo named on the command
+    line, one of a million in a folder, and one on another machine.
+    """
+
+    manifest: Manifest
+    limits: PhotoLimits
+    by: Sorted | None = None
+    doubts: Doubts = NONE
+
+    def read(self, photo: Path) -> Pixels:
+        """A file as the model sees it.
+
+        Raises:
+            PhotoError: where it cannot be read or decoded.
+        """
+        try:
+            size = photo.stat().st_size
+            if size > self.limits.max_bytes:
+                raise PhotoTooLarge(
+                    f"expected at most {self.limits.max_bytes:,} bytes a photo, got {size:,}"
+                )
+            data = photo.read_bytes()
+        except OSError as error:
+            raise PhotoError(f"expected a file that can be read: {error.strerror}") from error
+        return decode(data, self.manifest.preprocessing, self.limits)
+
+    def tell(self, pixels: Pixels, answers: Answers, name: str) -> Classification:
+        """What a lone row of answers means, about a photo [H, W, 3].
+
+        Raises:
+            InferenceError: where the graph gave something that is no number.
+        """
+        doubts = self.doubts.of(pixels, answers.embedding)
+        return classification(self.manifest, answers, name, self.by, doubts)
+
+
 def classify_files(
     photos: Sequence[Path], settings: Settings, language: str | None = None
 ) -> Iterator[FileResult]:
     """Classify files in order; the model is loaded before this returns.
 
     Args:
+        photos: the files.
+        settings: model, devices, limits and site.
         language: of the bins' names, where the settings name a site.
 
     Raises:
@@ -52,9 +95,21 @@ def classify_files(
     path = resolve_bundle(settings.models_dir, settings.models[0])
     sessions = open_sessions(settings, path)
     classifier = sessions.alone or sessions.first
+    answering = answering_for(classifier.bundle.manifest, settings, by, sessions.doubts)
+    return (_classify(classifier, photo, answering) for photo in photos)
+
+
+def answering_for(
+    manifest: Manifest, settings: Settings, by: Sorted | None, doubts: Doubts = NONE
+) -> Answering:
+    """How files are answered by this model.
+
+    Raises:
+        SiteUnfit: where the site's rules do not fit it.
+    """
     if by:
-        by.rules.sorter(classifier.bundle.manifest.superclasses)
-    return (_classify(classifier, photo, settings, by) for photo in photos)
+        by.rules.sorter(manifest.superclasses)
+    return Answering(manifest, settings.photo_limits, by, doubts)
 
 
 def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
@@ -73,27 +128,10 @@ def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
     return Sorted(rules, pick_language(language, rules.site.languages))
 
 
-def _classify(
-    classifier: Classifier, photo: Path, settings: Settings, by: Sorted | None
-) -> FileResult:
+def _classify(classifier: Classifier, photo: Path, answering: Answering) -> FileResult:
     try:
-        pixels = _read(classifier, photo, settings)
+        pixels = answering.read(photo)
         answers = classifier.run(pixels[np.newaxis])
-        manifest = classifier.bundle.manifest
-        return FileResult(str(photo), answer=classification(manifest, answers, photo.name, by))
+        return FileResult(str(photo), answer=answering.tell(pixels, answers, photo.name))
     except SuperbinError as error:
         return FileResult(str(photo), error=str(error))
-
-
-def _read(classifier: Classifier, photo: Path, settings: Settings) -> Pixels:
-    limits = settings.photo_limits
-    try:
-        size = photo.stat().st_size
-        if size > limits.max_bytes:
-            raise PhotoTooLarge(
-                f"expected at most {limits.max_bytes:,} bytes a photo, got {size:,}"
-            )
-        data = photo.read_bytes()
-    except OSError as error:
-        raise PhotoError(f"expected a file that can be read: {error.strerror}") from error
-    return decode(data, classifier.bundle.manifest.preprocessing, limits)

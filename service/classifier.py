@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from service import bundle as contract
+from service.bank import read_bank
 from service.bundle import Bundle
-from service.devices import CPU, open_session, session_devices
+from service.devices import CPU, keep_on, open_session, session_devices
 from service.errors import BundleError
 from service.preprocess import Pixels
 
@@ -65,7 +66,8 @@ class Classifier:
 
         Raises:
             ProviderError: where the device that was asked for is not the one that would run.
-            BundleError: where the graph does not load or has other inputs and outputs.
+            BundleError: where the graph does not load, has other inputs and outputs, or does not
+                fit the bundle's bank.
         """
         self.bundle = bundle
         self.variant = variant or bundle.manifest.default_variant
@@ -73,6 +75,10 @@ class Classifier:
         threads = threads or len(os.sched_getaffinity(0))
         self._session = open_session(bundle.model_path(variant), self.device, threads)
         self._check_signature()
+        bank = read_bank(bundle)
+        self._check_bank({name: array.shape for name, array in bank.items()})
+        # Put where the session runs once and for all: a run then costs what it costs without.
+        self._bank = {name: keep_on(self.device, array) for name, array in bank.items()}
 
     @property
     def provider(self) -> str:
@@ -85,7 +91,8 @@ class Classifier:
         Args:
             images: uint8 [N, H, W, 3] as `service.preprocess.decode` gives them.
         """
-        outputs = self._session.run(list(contract.OUTPUTS), {contract.INPUT_IMAGES: images})
+        feeds = {contract.INPUT_IMAGES: images, **self._bank}
+        outputs = self._session.run(list(contract.OUTPUTS), feeds)
         return Answers(*outputs)
 
     def time_batch(self, photos: int) -> float:
@@ -116,3 +123,14 @@ class Classifier:
         missing = set(contract.OUTPUTS) - names
         if missing:
             raise BundleError(f"{self.bundle.id}: the graph lacks the outputs {sorted(missing)}")
+
+    def _check_bank(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Each of the bank's arrays is an input of the graph, as wide as that."""
+        taken = {one.name: one.shape for one in self._session.get_overridable_initializers()}
+        for name, shape in shapes.items():
+            if name not in taken:
+                raise BundleError(f"{self.bundle.id}: the graph lacks the input {name}")
+            if list(taken[name][1:]) != list(shape[1:]):
+                raise BundleError(
+                    f"{self.bundle.id}: expected {name} [M, {taken[name][-1]}], got {list(shape)}"
+                )

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from service.bulk.run import BulkConfig
     from service.schemas import BrokenModel, ModelInfo
+    from service.settings import Settings
 
 GROUP = "superbin.commands"
 OWN = frozenset({"serve", "classify", "models", "key", "sites", "review", "report"})
@@ -61,25 +63,59 @@ def serve(
 
 @app.command()
 def classify(
-    photos: Annotated[list[Path], typer.Argument(help="Photos to classify.")],
+    photos: Annotated[
+        list[str],
+        typer.Argument(help="Photos; with --out folders, lists of paths and - (a list) too."),
+    ],
     model: ModelOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = None,
     site: Annotated[str | None, typer.Option(help="Whose rules say which bin.")] = None,
     language: Annotated[str | None, typer.Option(help="Of the bins' names, such as de.")] = None,
     json: JsonOption = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Parquet file to write, for any number of photos.")
+    ] = None,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, help="With --out: photos in each part that is kept.")
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="With --out: forget what was done before.")
+    ] = False,
+    ray: Annotated[
+        str | None, typer.Option(help="With --out: address of a Ray cluster, or local.")
+    ] = None,
 ) -> None:
-    """Classify files without a server; the status is 1 where any photo was bad."""
-    from service.classification import classify_files
+    """Classify files without a server.
+
+    The status is 1 where any photo was bad. With --out it is 0 once the file is whole, bad photos
+    being rows of it, and 130 where the run was stopped; the same command then goes on.
+    """
     from service.errors import SuperbinError
     from service.settings import load_settings
-    from service.tables import show_results
 
     try:
         settings = load_settings(model=model, models_dir=models_dir, device=device, site=site)
-        results = classify_files(photos, settings, language)
+        if out is None:
+            _classify_few(photos, settings, language, json)
+        from service.bulk.run import CHUNK, BulkConfig
+
+        config = BulkConfig(tuple(photos), out, chunk or CHUNK, restart, ray, language)
+        _classify_many(config, settings, json)
     except SuperbinError as error:
         _fail(str(error))
+
+
+def _classify_few(
+    photos: list[str], settings: Settings, language: str | None, json: bool
+) -> NoReturn:
+    from service.classification import classify_files
+    from service.tables import show_results
+
+    for photo in photos:
+        if photo == "-" or Path(photo).is_dir():
+            _fail(f"expected photos, got {photo}: folders and lists need --out results.parquet")
+    results = classify_files([Path(photo) for photo in photos], settings, language)
     bad = 0
     if json:
         for result in results:
@@ -90,6 +126,18 @@ def classify(
         bad = sum(result.error is not None for result in everything)
         show_results(everything)
     raise typer.Exit(1 if bad else 0)
+
+
+def _classify_many(config: BulkConfig, settings: Settings, json: bool) -> None:
+    from service.bulk.run import Stopped, classify_in_bulk
+    from service.bulk.summary import show_summary
+
+    try:
+        summary = classify_in_bulk(config, settings)
+    except Stopped as stopped:
+        print(f"superbin: stopped; {stopped}", file=sys.stderr)
+        raise typer.Exit(130) from stopped
+    show_summary(summary, json)
 
 
 @app.command()

@@ -9,6 +9,8 @@ from pathlib import Path
 # Wheels of ONNX Runtime 1.32 report usage to their maker unless told not to. A service that gets
 # people's photos does not talk to anyone by itself.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import numpy as np
+import numpy.typing as npt
 import onnxruntime as ort
 
 from service.errors import BundleError, ProviderError
@@ -80,3 +82,10 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
             "is there a GPU, and do its driver and CUDA libraries fit this onnxruntime-gpu?"
         )
     return session
+
+
+def keep_on(device: str, array: npt.NDArray[np.float32]) -> ort.OrtValue:
+    """An input that stays where a session runs, so that no run has to bring it there."""
+    kind, _, index = device.partition(":")
+    place = CPU if kind == CPU else "cuda"
+    return ort.OrtValue.ortvalue_from_numpy(array, place, int(index or 0))

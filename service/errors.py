@@ -55,3 +55,7 @@ class SeveralWorkers(SuperbinError):
     """A call that one process would carry out while the others serve on as before."""
 
     reason = "several_workers"
+
+
+class BulkError(SuperbinError):
+    """A run over many files cannot begin, go on or end; says what to do about it."""

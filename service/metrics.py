@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,8 +20,10 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.drift import Reading
+from service.drift_metrics import DriftGauges
 from service.review.records import Agreement, Counts
-from service.schemas import Classification
+from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -41,6 +43,7 @@ class Metrics:
 
     def __init__(self) -> None:
         folder = os.environ.get(FOLDER)
+        self.folder = Path(folder) if folder else None
         self.shared = folder is not None
         registry = CollectorRegistry()
         self._scraped = registry
@@ -81,6 +84,14 @@ class Metrics:
             ("superclass", "decision"),
             registry=registry,
         )
+        self._doubts = Counter(
+            "superbin_doubts_total",
+            "Photos that were doubted and so left to a person, by each reason.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in get_args(DoubtReason):
+            self._doubts.labels(reason)
         self._confidence = Histogram(
             "superbin_confidence",
             "Calibrated confidence of the predicted superclass.",
@@ -136,6 +147,8 @@ class Metrics:
             ("model", "outcome"),
             registry=registry,
         )
+        self._drift = DriftGauges(registry, self.shared)
+        self._drift_source: Callable[[], Iterable[tuple[str, Reading]]] = tuple
         self._sorted = Counter(
             "superbin_sorted_total",
             "Photos by site and bin; where a person has to look, the first reason why.",
@@ -204,6 +217,8 @@ class Metrics:
         """Count an answer."""
         self._predicted(result.superclass, result.decision).inc()
         self._confident(result.superclass).observe(result.confidence)
+        for doubt in result.doubts:
+            self._doubts.labels(doubt.reason).inc()
         if (sorting := result.sorting) is not None:
             self._into(sorting.site, sorting.bin, sorting.reasons[0] if sorting.reasons else "")
             if sorting.alert:
@@ -224,8 +239,13 @@ class Metrics:
         """Ask this how fast photos are answered whenever it is to be known."""
         self._sources.append((self._drain_rate, photos_per_second))
 
+    def drift(self, readings: Callable[[], Iterable[tuple[str, Reading]]]) -> None:
+        """Ask this for models' names and their readings whenever they are to be known."""
+        self._drift_source = readings
+
     def refresh(self) -> None:
         """Write down what has to be asked for; other workers scrape what was written last."""
+        self._drift.publish(self._drift_source())
         for gauge, source in self._sources:
             gauge.set(source())
 

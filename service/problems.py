@@ -76,7 +76,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     KeyRefused: (HTTPStatus.UNAUTHORIZED, "No key, or none that is known"),
     AdminOnly: (HTTPStatus.FORBIDDEN, "An admin's key is needed"),
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
-    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many photos a second"),
+    RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many at once"),
     ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
     ReviewNeedsKeys: (HTTPStatus.FORBIDDEN, "Review needs keys"),
     ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),

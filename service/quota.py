@@ -20,8 +20,9 @@ class RateLimited(ComeBackLater):
 class Quota:
     """Refuses by the headers whoever is in debt; what a request then brings is charged after."""
 
-    def __init__(self, photos_per_second: float, burst: int) -> None:
-        """A rate of 0 limits nobody."""
+    def __init__(self, photos_per_second: float, burst: int, what: str = "photos") -> None:
+        """A rate of 0 limits nobody; `what` is counted where it is not photos."""
+        self._what = what
         self._rate = photos_per_second
         self._burst = float(burst)
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # tokens, at when
@@ -37,7 +38,8 @@ class Quota:
         tokens = self._tokens(client)
         if tokens < 1.0:
             raise RateLimited(
-                f"expected at most {self._rate:g} photos a second and {self._burst:g} at once",
+                f"expected at most {self._rate:g} {self._what} a second and {self._burst:g} at "
+                "once",
                 max(1, math.ceil((1.0 - tokens) / self._rate)),
             )
 

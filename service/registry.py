@@ -18,6 +18,8 @@ from service.batching import Scheduler
 from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
 from service.catalogue import list_models
 from service.cost import CostModel
+from service.drift import DriftMonitor, Reading
+from service.drift_reference import read_reference
 from service.errors import BundleError, SuperbinError
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
@@ -45,6 +47,7 @@ class LoadedModel:
 
     sessions: Sessions
     scheduler: Scheduler
+    drift: DriftMonitor | None = None  # where the bundle has a reference
     leases: int = 0
     unused: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -120,6 +123,17 @@ class Registry:
             if reference in (slot.model.manifest.name, slot.model.bundle.id):
                 return slot.model
         raise self._unknown(reference)
+
+    @property
+    def loaded(self) -> list[LoadedModel]:
+        """What answers, the default first."""
+        return [slot.model for slot in self._slots]
+
+    def drift_readings(self) -> Iterator[tuple[str, Reading]]:
+        """How every combination of tags stands, with the name of its model."""
+        for monitor in (model.drift for model in self.loaded):
+            if monitor:
+                yield from ((monitor.model, reading) for reading in monitor.readings())
 
     async def start(self) -> None:
         """Load what the settings name.
@@ -266,6 +280,7 @@ class Registry:
     async def _open(self, path: Path) -> LoadedModel:
         settings = self._settings
         sessions = await asyncio.to_thread(open_sessions, settings, path)
+        drift = self._monitor(sessions.first.bundle)
         scheduler = Scheduler(
             [worker.run for worker in sessions.workers],
             alone=sessions.alone.run if sessions.alone else None,
@@ -274,8 +289,19 @@ class Registry:
             max_delay_s=settings.max_delay_s,
             metrics=self._metrics,
             cost=CostModel(sessions.measured),
+            doubts=sessions.doubts,
         )
-        return LoadedModel(sessions, scheduler)
+        return LoadedModel(sessions, scheduler, drift)
+
+    def _monitor(self, bundle: Bundle) -> DriftMonitor | None:
+        """What watches the bundle's answers, where it has a reference and nobody turned it off."""
+        reference = read_reference(bundle) if self._settings.drift else None
+        if reference is None:
+            return None
+        manifest = bundle.manifest
+        return DriftMonitor(
+            manifest.name, manifest.superclasses, reference, self._settings.max_tags
+        )
 
     async def _list(self) -> None:
         loaded = [slot.model.sessions.first for slot in self._slots]

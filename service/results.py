@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
-from service.schemas import Classification, Decision, Embedding, Reference, Sorting
+from service.schemas import Classification, Decision, Doubt, Embedding, Reference, Sorting
 from service.sites import MANUAL
 from service.sorting import Rules
 
@@ -32,7 +33,11 @@ class Sorted:
 
 
 def classification(
-    manifest: Manifest, answers: Answers, filename: str | None, by: Sorted | None = None
+    manifest: Manifest,
+    answers: Answers,
+    filename: str | None,
+    by: Sorted | None = None,
+    doubts: Sequence[Doubt] = (),
 ) -> Classification:
     """Say what a lone row of answers means.
 
@@ -41,6 +46,7 @@ def classification(
         answers: of exactly one photo, N = 1.
         filename: echoed.
         by: a site's rules, whose decision then holds.
+        doubts: of `service.doubts`; with any a person has to look.
 
     Raises:
         InferenceError: where the graph gave something that is no number.
@@ -56,8 +62,10 @@ def classification(
     # Decided on the figure that the client sees, so that both always agree.
     confidence = probabilities[superclass]
     references = _references(manifest, answers)
-    decision = _decision(manifest, confidence)
-    sorting = None if by is None else _sorting(by, manifest, probabilities, references)
+    decision: Decision = "manual" if doubts else _decision(manifest, confidence)
+    sorting = None
+    if by:
+        sorting = _sorting(by, manifest, probabilities, references, doubted=bool(doubts))
     if sorting:
         decision = "manual" if sorting.bin == MANUAL else "sort"
     return Classification.model_construct(  # not validated again: all of it is ours
@@ -66,6 +74,7 @@ def classification(
         confidence=confidence,
         probabilities=probabilities,
         decision=decision,
+        doubts=list(doubts),
         sorting=sorting,
         references=references,
         self_weight=_round(answers.self_weight[0]),
@@ -85,10 +94,17 @@ def embedding(answers: Answers, filename: str | None) -> Embedding:
 
 
 def _sorting(
-    by: Sorted, manifest: Manifest, probabilities: dict[str, float], references: list[Reference]
+    by: Sorted,
+    manifest: Manifest,
+    probabilities: dict[str, float],
+    references: list[Reference],
+    *,
+    doubted: bool,
 ) -> Sorting:
     site = by.rules.site
-    made = by.rules.sorter(manifest.superclasses).choose(list(probabilities.values()), references)
+    made = by.rules.sorter(manifest.superclasses).choose(
+        list(probabilities.values()), references, doubted=doubted
+    )
     place = site.place(made.choice)
     return Sorting.model_construct(  # not validated again: all of it is ours
         site=site.site,

@@ -12,7 +12,6 @@ from service.schemas import Classification, ReviewChoice
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings
-from service.tags import read_tags
 from service.uploads import Upload
 
 KEYS = "123456789"
@@ -102,7 +101,7 @@ def keep_for_review(
         admitted.request.state.request_id,
         position,
         photos.model.bundle.id,
-        read_tags(admitted.request.query_params),
+        admitted.tags,
     )
     reason = capture.consider(answer, outcome.answers, upload.data, origin)
     return answer.model_copy(update={"review": reason}) if reason else answer

@@ -11,6 +11,7 @@ from service.review.records import Reason as ReviewReason
 from service.sorting import Reason
 
 Decision = Literal["sort", "manual"]
+DoubtReason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
 class _Answer(BaseModel):
@@ -45,6 +46,15 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Doubt(_Answer):
+    """Why a photo is no good ground for a decision, whatever the model says of it."""
+
+    reason: DoubtReason
+    detail: str = Field(description="What was measured and what is needed.")
+    measure: float = Field(description="What was measured.")
+    limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
+
+
 class Sorting(_Answer):
     """Which of a site's bins the thing goes into: where mistakes are expected to cost least."""
 
@@ -76,8 +86,11 @@ class Classification(_Answer):
     confidence: float = Field(description="Calibrated probability of `superclass`.")
     probabilities: dict[str, float] = Field(description="Calibrated, by superclass.")
     decision: Decision = Field(
-        description="`sort` where the confidence reaches the model's threshold, else `manual`; "
-        "with a site's rules: `manual` where they say so."
+        description="`sort` where the confidence reaches the model's threshold and nothing is "
+        "doubted, else `manual`; with a site's rules: `manual` where they say so."
+    )
+    doubts: list[Doubt] = Field(
+        default=[], description="What speaks against the photo; empty for a good one."
     )
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
@@ -208,7 +221,7 @@ class ReviewTask(_Answer):
     id: int
     width: int
     height: int
-    reason: Reason
+    reason: ReviewReason
     kept_at: datetime
     site: str | None
     line: str | None
@@ -243,6 +256,47 @@ class ModelsAnswer(_Answer):
     """Every bundle that was found when the service started."""
 
     models: list[ModelInfo | BrokenModel]
+
+
+class DriftPart(_Answer):
+    """One of the things that are watched, and what has become of it."""
+
+    part: Literal["embedding", "confidence", "likeness"]
+    score: float = Field(description="1 is the alarm's threshold.")
+    words: str = Field(description="What it does, in plain words.")
+
+
+class DriftPlace(_Answer):
+    """How the photos of one combination of tags look to the model."""
+
+    site: str | None
+    line: str | None
+    camera: str | None
+    score: float = Field(description="The highest of its parts; 1 is the alarm's threshold.")
+    alarm: bool
+    photos: int = Field(description="That came since then.")
+    enough: bool = Field(description="Whether there are photos enough for a score, else it is 0.")
+    since: datetime
+    moved: list[DriftPart] = Field(description="What moved most comes first.")
+    confidence_shift: dict[str, float] = Field(
+        description="Mean confidence less the usual one, by predicted superclass."
+    )
+
+
+class DriftModel(_Answer):
+    """What is watched of one model."""
+
+    model: ModelId
+    watched: bool = Field(description="False where the bundle has no reference, or it is off.")
+    window: int | None = Field(description="Photos that a score looks back on.")
+    places: list[DriftPlace] = Field(description="The highest score first.")
+
+
+class DriftAnswer(_Answer):
+    """Drift by model, site, line and camera."""
+
+    workers: int = Field(description="Processes that serve, each with its share of the photos.")
+    models: list[DriftModel]
 
 
 class Choice(_Answer):

@@ -13,6 +13,7 @@ from service.catalogue import open_bundle
 from service.classifier import Classifier
 from service.cost import CostModel
 from service.devices import CPU, session_devices
+from service.doubts import Doubts, open_doubts
 from service.self_test import check_answers
 from service.settings import Settings
 
@@ -29,6 +30,7 @@ class Sessions:
         measured: (photos, seconds) of the batches of the warm-up.
         max_batch: the largest batch that every worker was warmed up for.
         decode_workers: threads that decode; 0 where the workers do it themselves.
+        doubts: what speaks against a photo, whatever the model says.
     """
 
     workers: tuple[Classifier, ...]
@@ -36,6 +38,7 @@ class Sessions:
     measured: tuple[tuple[int, float], ...]
     max_batch: int
     decode_workers: int
+    doubts: Doubts
 
     @property
     def first(self) -> Classifier:
@@ -48,14 +51,20 @@ class Sessions:
         return ",".join(sorted({worker.provider for worker in self.workers}))
 
 
-def open_sessions(settings: Settings, path: Path) -> Sessions:
+def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sessions:
     """Open a verified bundle's sessions, tried and warmed up.
+
+    Args:
+        settings: devices, threads and the largest batch.
+        path: of the bundle.
+        alone: whether a photo may come alone, and a session for that is worth its memory.
 
     Raises:
         BundleError, ProviderError: where one cannot run as asked, or answers otherwise than when
             it was exported.
     """
     bundle = open_bundle(path)
+    doubts = open_doubts(bundle, settings.doubt_limits)
     measured: list[tuple[int, float]] = []
     largest: list[int] = []
 
@@ -71,12 +80,12 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
         return classifier
 
     devices = session_devices(settings.device)
-    alone = None
+    lone = None
     if settings.device == CPU:
         devices *= settings.threads
-        if settings.threads > 1:
-            alone = opened(CPU, settings.threads)
-            alone.time_batch(1)
+        if alone and settings.threads > 1:
+            lone = opened(CPU, settings.threads)
+            lone.time_batch(1)
         workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
     else:
         threads = max(1, settings.threads // len(devices))
@@ -85,7 +94,7 @@ def open_sessions(settings: Settings, path: Path) -> Sessions:
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
-    return Sessions(tuple(workers), alone, tuple(measured), min(largest), decode_workers)
+    return Sessions(tuple(workers), lone, tuple(measured), min(largest), decode_workers, doubts)
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:

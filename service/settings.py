@@ -8,7 +8,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from service.devices import DEVICES, EXPECTED
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
+from service.schemas import DoubtReason
 from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
@@ -43,6 +44,28 @@ def default_models_dir() -> Path:
     """`models` beside the `service` package where that exists, else in the working directory."""
     beside = Path(__file__).resolve().parent.parent / "models"
     return beside if beside.is_dir() else Path("models")
+
+
+def read_doubts(text: str) -> dict[DoubtReason, float | None]:
+    """Reasons to doubt a photo, each with the limit that was set for it or None.
+
+    Raises:
+        ValueError: with what was expected.
+    """
+    known = get_args(DoubtReason)
+    limits: dict[DoubtReason, float | None] = {}
+    for part in [] if text.strip() == "none" else text.split(","):
+        reason, _, limit = (word.strip() for word in part.partition("="))
+        try:
+            value = float(limit) if "=" in part else None
+        except ValueError:
+            value = math.nan
+        limits[cast(DoubtReason, reason)] = value
+        if reason not in known or not math.isfinite(value or 0.0):
+            raise ValueError(
+                f"expected none, or some of {', '.join(known)}, each with or without =LIMIT"
+            )
+    return limits
 
 
 class Settings(BaseSettings):
@@ -108,6 +131,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Threads that decode photos; 0: each session decodes its own. By default 0 on "
         "a CPU, and the available cores beside a GPU.",
+    )
+
+    doubts: str = Field(
+        ",".join(get_args(DoubtReason)),
+        description="Why a photo may be left to a person whatever the model says, by commas; none "
+        "for never. too_dark=60 sets a limit in place of the model's own.",
     )
 
     keys_file: Path | None = Field(
@@ -192,6 +221,16 @@ class Settings(BaseSettings):
     )
     max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
 
+    drift: bool = Field(
+        True, description="Watch for drift by site, line and camera, where the bundle can tell."
+    )
+    max_tags: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Combinations of site, line and camera that are watched each by itself, in one "
+        "process and model; what comes on top is counted as other.",
+    )
     review_url: str | None = Field(
         None,
         description="Database that photos for review are listed in, such as "
@@ -343,6 +382,12 @@ class Settings(BaseSettings):
             raise ValueError(f"expected {EXPECTED}")
         return device
 
+    @field_validator("doubts")
+    @classmethod
+    def _known_doubts(cls, doubts: str) -> str:
+        read_doubts(doubts)
+        return doubts
+
     @field_validator("cors_origins")
     @classmethod
     def _known_origins(cls, origins: str | None) -> str | None:
@@ -354,6 +399,11 @@ class Settings(BaseSettings):
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
         return tuple(one.strip() for one in self.model.split(","))
+
+    @property
+    def doubt_limits(self) -> dict[DoubtReason, float | None]:
+        """`doubts`, one by one: the limit that was set, or None for the model's own."""
+        return read_doubts(self.doubts)
 
     @property
     def origins(self) -> tuple[str, ...]:

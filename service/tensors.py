@@ -25,6 +25,8 @@ from service.errors import SuperbinError
 from service.preprocess import Pixels
 
 INPUT = contract.INPUT_IMAGES
+DOUBTS = "doubts"  # BYTES [N], reasons by commas: no output of the graph's
+OUTPUTS = (*contract.OUTPUTS, DOUBTS)
 DATATYPES = {"f": "FP32", "i": "INT64", "u": "UINT8", "O": "BYTES"}  # by numpy's kind
 LENGTH = struct.Struct("<I")  # before each element of a binary BYTES tensor
 
@@ -201,12 +203,12 @@ def _from_binary(raw: bytes) -> list[bytes]:
 def _wanted(request: InferRequest) -> list[Wanted]:
     binary = request.parameters.get("binary_data_output") is True
     if not request.outputs:
-        return [Wanted(name, binary) for name in contract.OUTPUTS]
+        return [Wanted(name, binary) for name in OUTPUTS]
     wanted = []
     for output in request.outputs:
-        if output.name not in contract.OUTPUTS:
+        if output.name not in OUTPUTS:
             raise TensorMalformed(
-                f"expected outputs of {', '.join(contract.OUTPUTS)}, got {output.name[:40]!r}"
+                f"expected outputs of {', '.join(OUTPUTS)}, got {output.name[:40]!r}"
             )
         classes = output.parameters.get("classification", 0)
         if not isinstance(classes, int) or classes < 0:
@@ -282,6 +284,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         contract.OUTPUT_REFERENCES: ("INT64", [-1, unknown]),
         contract.OUTPUT_REFERENCE_WEIGHTS: ("FP32", [-1, unknown]),
         contract.OUTPUT_SELF_WEIGHT: ("FP32", [-1]),
+        DOUBTS: ("BYTES", [-1]),
     }
     images = {"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}
     return {

@@ -29,6 +29,7 @@ from types import FrameType
 import structlog
 
 from service import logs
+from service.drift_reports import forget_report
 from service.errors import SuperbinError
 from service.metrics import FOLDER, forget_worker
 from service.server import ServeError, run, take_port, url_of
@@ -171,6 +172,7 @@ class Workers:
             worker.news.close()
             self._workers.remove(worker)
             forget_worker(worker.process.pid or 0, self._folder)
+            forget_report(worker.process.pid or 0, self._folder)
             if not self._stopping:
                 self._ended(worker, problem)
         if not self._announced and len(self._workers) == self._settings.workers:

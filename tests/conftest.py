@@ -20,7 +20,7 @@ settings.load_profile("superbin")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one tiny bundle, tiny/1; not to be changed."""
     folder = tmp_path_factory.mktemp("models")
-    write_bundle(folder)
+    write_bundle(folder, drift=True)
     return folder
 
 

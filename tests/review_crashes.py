@@ -1,7 +1,7 @@
 """A process that works on a review store and is killed with SIGKILL, which nothing can catch.
 
-    python -m tests.review_crashes every-line FOLDER URL    kills at every line, one fork each
-    python -m tests.review_crashes busy FOLDER URL          works until somebody kills it
+    python -m tests.review_crashes lines FOLDER URL [STEP]    kills at every line, one fork each
+    python -m tests.review_crashes busy FOLDER URL            works until somebody kills it
 
 Every fork does a whole life: keep, replace under a full store, take, review, skip, undo, feedback,
 prune. It says on a pipe what has been accepted, so that the parent knows what must be there.
@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any
 
 from service.review.records import Rules, Verdict
+from service.review.schema import metadata
 from service.review.store import Store, open_store
 from tests.review_stores import new_photo
 
@@ -120,15 +121,13 @@ def run_killed(folder: Path, url: str, line: int) -> tuple[bool, list[dict[str, 
     return False, told
 
 
-def every_line(folder: Path, url: str) -> Iterator[int]:
-    """Kill at line 1, 2, 3, ... of a fresh store until it lives to the end."""
-    line = 0
+def every_line(folder: Path, url: str, step: int) -> Iterator[int]:
+    """Kill at the first line of a fresh store, then `step` lines later, until it lives on."""
+    line = 1 - step
     alive = False
     while not alive:
-        line += 1
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir()
+        line += step
+        forget(folder, url)
         killed, told = run_killed(folder, url, line)
         alive = not killed
         try:
@@ -138,6 +137,18 @@ def every_line(folder: Path, url: str) -> Iterator[int]:
             print(f"after a kill at line {line}, having told {told}", file=sys.stderr)
             raise
         yield line
+
+
+def forget(folder: Path, url: str) -> None:
+    """Begin anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    if url.startswith("postgresql"):
+        with (
+            open_store(url, str(folder / "photos")) as store,
+            store._database.write() as connection,
+        ):
+            metadata.drop_all(connection)
 
 
 def busy(folder: Path, url: str) -> None:
@@ -150,13 +161,13 @@ def busy(folder: Path, url: str) -> None:
         print(json.dumps({"reviewed": photo}), flush=True)
 
 
-def main(what: str, folder: str, url: str) -> None:
+def main(what: str, folder: str, url: str, step: str = "1") -> None:
     """See the module."""
     if what == "busy":
         busy(Path(folder), url)
     else:
-        *_, last = every_line(Path(folder), url)
-        print(last)
+        kills = sum(1 for _ in every_line(Path(folder), url, int(step))) - 1
+        print(f"killed {kills} times, and nothing that was accepted was lost")
 
 
 if __name__ == "__main__":

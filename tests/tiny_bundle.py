@@ -18,11 +18,15 @@ from service.bundle import (
     Bank,
     BankItem,
     Calibration,
+    FamiliarityLimit,
     Manifest,
     Provenance,
+    QualityLimits,
+    read_manifest,
     record_of,
     write_manifest,
 )
+from service.drift_reference import DRIFT, DriftReference, write_reference
 from service.preprocess import Preprocessing
 
 SUPERCLASSES = ("recyclable", "residual", "organic", "hazardous")
@@ -41,19 +45,25 @@ def write_bundle(
     threshold: float = 0.5,
     seed: int = 0,
     fit: str = "squash",
+    drift: bool = False,
+    superclasses: tuple[str, ...] = SUPERCLASSES,
 ) -> Path:
-    """Write `models_dir/name/version` and return it."""
+    """Write `models_dir/name/version` and return it; `drift`: with a reference."""
     path = models_dir / name / version
     path.mkdir(parents=True)
     (path / contract.MODEL).write_bytes(_graph(seed).SerializeToString())
     (path / "CARD.md").write_text("# A tiny model for tests\n", encoding="utf-8")
-    files = {file: record_of(path / file) for file in (contract.MODEL, "CARD.md")}
+    names = [contract.MODEL, "CARD.md"]
+    if drift:
+        write_reference(path / DRIFT, tiny_reference())
+        names.append(DRIFT)
+    files = {file: record_of(path / file) for file in names}
     write_manifest(
         path,
         Manifest(
             name=name,
             version=version,
-            superclasses=SUPERCLASSES,
+            superclasses=superclasses,
             preprocessing=Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": fit}),
             calibration=Calibration(
                 temperature=1.0,
@@ -66,6 +76,7 @@ def write_bundle(
             default_variant="fp32",
             variants={"fp32": contract.MODEL},
             files=files,
+            drift=DRIFT if drift else None,
             provenance=Provenance(
                 command="tests",
                 git_commit=None,
@@ -79,6 +90,51 @@ def write_bundle(
         ),
     )
     return path
+
+
+def add_limits(path: Path, items: npt.NDArray[np.float32], *, threshold: float = -2.0) -> None:
+    """Have a tiny bundle doubt photos: bank embeddings [ITEMS, WIDTH], and limits of quality."""
+    np.save(path / "known.npy", items.astype(np.float16))
+    manifest = read_manifest(path)
+    fitted = {"accepted_share": 0.99, "split": "none", "photos": 1}
+    limits = {
+        "quality": QualityLimits(
+            least_light=60.0, most_clipped=0.9, least_sharpness=5.0, least_contrast=10.0, **fitted
+        ),
+        "familiarity": FamiliarityLimit(
+            file="known.npy",
+            statistic="log_mean_exp_cosine",
+            temperature=0.1,
+            threshold=threshold,
+            **fitted,
+        ),
+        "files": manifest.files | {"known.npy": record_of(path / "known.npy")},
+    }
+    write_manifest(path, manifest.model_copy(update=limits))
+
+
+def tiny_reference(window: int = 20, bins: int = 4, words: tuple[str, ...] = ()) -> DriftReference:
+    """Of a model that usually has embeddings around 0, and photos in each bin equally often."""
+    superclasses = len(SUPERCLASSES)
+
+    def floats(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        return np.array(values, np.float32)
+
+    return DriftReference(
+        window=floats(window),
+        thresholds=floats([40.0, 20.0, 20.0]),
+        means=floats(np.zeros((superclasses, WIDTH))),
+        whitening=floats(np.eye(WIDTH) * WIDTH**0.5),
+        edges=floats([-3.0 + np.arange(bins - 1)] * 2),
+        shares=floats(np.full((2, superclasses, bins), 1.0 / bins)),
+        bin_whitening=floats([np.eye(bins) * bins**0.5] * 2),  # chi-square
+        confidences=floats([0.9] * superclasses),
+        signatures=floats(np.eye(WIDTH)[: len(words)]),
+        words=np.array(words, dtype=np.str_),
+        photos=floats(100),
+        run_photos=floats(20_000),
+        false_alarms=floats(0.001),
+    )
 
 
 def _items() -> list[BankItem]:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from service.bundle import Manifest, Metric
+from service.bundle import Correction, Manifest, Metric
 
 CARD = "CARD.md"
+REVIEWED = "review"  # the source of items that a correction brought
+DOUBTS = "## Doubts"
+_DRIFT = """## Drift
+
+The bundle knows how its answers to the photos of val are spread (`drift.npz`), and the service
+tells by site, line and camera when they no longer are (`GET /v1/drift`). That is against the photos
+that it was made from: another camera may look like drift from its first day, until `superbin
+reference` is run on photos of theirs."""
 
 
 def write_card(
@@ -29,10 +37,33 @@ def write_card(
             "`superbin export --card`."
         )
     )
-    parts = [_head(manifest), _overall(manifest), *map(_by_superclass, reports.values())]
-    pictures = [f"![{file.stem}]({file.name})" for file in sorted(path.parent.glob("*.png"))]
-    parts += [*pictures, _decision(manifest, reports), text, _origin(manifest)]
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    path.write_text(card_text(path.parent, manifest, reports, text), encoding="utf-8")
+
+
+def card_text(
+    folder: Path,
+    manifest: Manifest,
+    reports: dict[str, dict[str, Any]],
+    about: str,
+    changed: str | None = None,
+) -> str:
+    """The card's Markdown.
+
+    Args:
+        folder: of the bundle, whose pictures are shown.
+        about: as for `write_card`, the text itself.
+        changed: a section on what is different from the version before.
+    """
+    parts = [_head(manifest), *([changed] if changed else [])]
+    if manifest.metrics:
+        parts += [_overall(manifest), *map(_by_superclass, reports.values())]
+    own = {case.file for case in manifest.self_test}
+    files = [file for file in sorted(folder.glob("*.png")) if file.name not in own]
+    parts += [f"![{file.stem}]({file.name})" for file in files]
+    drift = _DRIFT if manifest.drift else ""
+    parts += [_decision(manifest, reports), about, doubts_section(manifest), drift]
+    parts.append(_origin(manifest))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
@@ -47,9 +78,13 @@ def _head(manifest: Manifest) -> str:
 
 
 def _bank(manifest: Manifest) -> str:
-    photos = f"{len(manifest.bank.items):,} training photos"
+    reviewed = 0
+    if manifest.provenance.corrections:
+        reviewed = sum(item.source == REVIEWED for item in manifest.bank.items)
+    photos = f"{len(manifest.bank.items) - reviewed:,} training photos"
     rule = manifest.bank.selection
-    return f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    chosen = f"all {photos}" if rule == "all" else f"{photos}, chosen by {rule}"
+    return f"{chosen}, and {reviewed:,} reviewed ones" if reviewed else chosen
 
 
 def _overall(manifest: Manifest) -> str:
@@ -121,6 +156,42 @@ def _decision(manifest: Manifest, reports: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def doubts_section(manifest: Manifest) -> str:
+    """What is doubted whatever the model says, where the bundle has limits."""
+    quality, familiar = manifest.quality, manifest.familiarity
+    if quality is None or familiar is None:
+        return ""
+    return (
+        f"{DOUBTS}\n\n"
+        "Left to a person whatever the model says, by measures of the pixels that it sees: a photo "
+        f"whose bright parts (95th percentile of luminance) are below {quality.least_light:.0f} of "
+        f"255; one with more than {quality.most_clipped:.1%} of its pixels overexposed; one whose "
+        f"edges are weaker than {quality.least_sharpness:.1f} grey levels in some direction; one "
+        f"whose parts differ by less than {quality.least_contrast:.1f} (empty). And one that is "
+        f"like nothing in the bank: a density of the bank's embeddings (`{familiar.statistic}`, "
+        f"T = {familiar.temperature}) below {familiar.threshold:.4f}, which "
+        f"{familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} reach. "
+        f"`{familiar.file}` holds those embeddings. What is no refuse and yet like it, such as a "
+        "page of text or a thing that is still of use, is not told apart."
+    )
+
+
+def put_section(bundle: Path, section: str) -> None:
+    """Give a bundle's card a section in place of its own of that heading, else before its last."""
+    file = bundle / CARD
+    heading = section.split("\n", 1)[0]
+    text = file.read_text(encoding="utf-8")
+    if f"{heading}\n" in text:
+        before, _, rest = text.partition(f"{heading}\n")
+        _, mark, after = rest.partition("\n## ")
+    else:
+        before, mark, after = text.rpartition("\n## ")
+        before += "\n"
+    part = file.with_suffix(".part")
+    part.write_text(f"{before}{section}\n{mark}{after}", encoding="utf-8")
+    part.replace(file)
+
+
 def _origin(manifest: Manifest) -> str:
     origin = manifest.provenance
     packages = ", ".join(f"{name} {version}" for name, version in origin.packages.items())
@@ -129,6 +200,14 @@ def _origin(manifest: Manifest) -> str:
         f"    {origin.command}\n\n"
         f"Commit {origin.git_commit or 'unknown'}, seed {origin.seed}, "
         f"{origin.trained_at:%Y-%m-%d}, {origin.hardware}; {packages}."
+        + "".join(map(_correction, origin.corrections))
+    )
+
+
+def _correction(one: Correction) -> str:
+    return (
+        f"\n\n    {one.command}\n\n{one.corrected_at:%Y-%m-%d}, from {one.parent} (manifest "
+        f"{one.parent_manifest_sha256[:12]}): {one.added} added, {one.removed} removed."
     )
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from training import versions_cli
 from training.policy_cli import app as policy
-from training.terminal import explained, tell_how_to_go_on, typed_command
+from training.terminal import explained, kept_command, tell_how_to_go_on, typed_command
+from training.versions_cli import ReviewOption, ReviewPhotosOption
 
 DataOption = Annotated[
     Path,
@@ -32,11 +35,13 @@ def register(app: typer.Typer) -> None:
     app.command()(evaluate)
     app.command()(calibrate)
     app.command()(export)
+    app.command()(reference)
     app.command("bank-curve")(bank_curve)
     app.command()(compare)
     app.command()(unseen)
     app.command()(reproduce)
     app.command()(download)
+    versions_cli.register(app)
     app.add_typer(policy, name="policy")
 
 
@@ -49,6 +54,8 @@ def train(
     ] = None,
     superclasses: MapOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
+    from_review: ReviewOption = None,
+    review_photos: ReviewPhotosOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Train a model: backbone, method and schedule as the record says."""
@@ -56,17 +63,20 @@ def train(
         from training import checkpoint, distributed
         from training.config import load_config
         from training.data.folds import read_photos_as
+        from training.data.review import joined_photos
         from training.device import keep_freed_memory, pick_device
         from training.fit import fit
         from training.interruption import Interrupted
 
         record = load_config(config, set_)
         keep_freed_memory()
-        with distributed.processes():
+        with distributed.processes(), ExitStack() as held:
             with distributed.together():
                 chosen = pick_device(distributed.own_device(device))
                 photos = read_photos_as(data, record, superclasses)
-            opened = partial(checkpoint.open_folder, out, record, typed_command(), chosen, photos)
+                if from_review is not None:
+                    photos = held.enter_context(joined_photos(photos, from_review, review_photos))
+            opened = partial(checkpoint.open_folder, out, record, kept_command(), chosen, photos)
             distributed.from_first(partial(opened, resume=resume))
             try:
                 fit(record, photos, out, device=chosen, resume=resume)
@@ -144,6 +154,21 @@ def export(
         from training.export import export_run
 
         export_run(run, data, out, superclasses, card, self_test, device)
+
+
+def reference(
+    bundle: Annotated[Path, typer.Argument(help="A bundle folder: models/<name>/<version>.")],
+    data: DataOption,
+    accept: Annotated[
+        float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
+    ] = 0.99,
+    superclasses: MapOption = None,
+) -> None:
+    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
+    with explained():
+        from training.reference import add_references
+
+        add_references(bundle, data, superclasses, accept)
 
 
 def bank_curve(

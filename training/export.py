@@ -6,10 +6,8 @@ the same whatever is beside it. It is put together in a folder of its own and th
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,11 @@ import numpy as np
 
 from service.bundle import (
     MODEL,
-    NAME_PATTERN,
     Bank,
     BankItem,
     Bundle,
     Calibration,
     Manifest,
-    Metric,
     Provenance,
     read_bundle,
     record_of,
@@ -33,13 +29,16 @@ from service.bundle import (
 from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
+from training.bundle_metrics import FP32, INT8, agreement_with_fp32, bundle_metrics
 from training.card import CARD, write_card
 from training.data.folds import read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_store
 from training.device import pick_device
+from training.doubt_reference import with_doubts
+from training.drift_reference import LEAST_PHOTOS, with_drift_reference
 from training.errors import ConfigError, RunError
-from training.evaluate import accuracy, summarise
+from training.evaluate import summarise
 from training.figures import draw_report
 from training.graph import ServedGraph, write_graph
 from training.model import SuperclassModel
@@ -47,9 +46,9 @@ from training.outcome import Outcome, measure_bundle, measure_model, read_calibr
 from training.quantise import quantise
 from training.self_test import self_test_photos, with_self_test
 from training.verify import check_against_model, check_invariance
+from training.versions import check_place, in_place
 
 SPLITS = ("val", "test")
-FP32, INT8 = "fp32", "int8"
 LEAST_AGREEMENT = 0.995  # of int8's answers with fp32's, for int8 to be the default
 INVARIANCE_PHOTOS = 16
 QUANTISATION_PHOTOS = 256
@@ -75,13 +74,7 @@ def export_run(
         ExportError: where the graph does not answer as the model does.
         ConfigError: where `out` exists already or its name cannot be a bundle's.
     """
-    if out.exists():
-        raise ConfigError(f"{out} exists; versions are never overwritten, name the next one")
-    for part_name in (out.parent.name, out.name):
-        if not re.fullmatch(NAME_PATTERN, part_name):
-            raise ConfigError(
-                f"expected a folder models/<name>/<version>, both of {NAME_PATTERN}, got {out}"
-            )
+    check_place(out)
     config = checkpoint.read_config(run)
     model, state = checkpoint.load_model(run)
     calibration = read_calibration(run)
@@ -99,12 +92,8 @@ def export_run(
         split: measure_model(run, model, state, photos, split, pick_device(device))
         for split in splits
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as folder:
-        part = Path(folder) / out.name
-        part.mkdir()
+    with in_place(out) as part:
         _fill(part, out, model.cpu(), state, calibration, photos, outcomes, run, card, self_test)
-        shutil.move(part, out)
     serve = f"superbin serve --models-dir {out.parent.parent} --model {out.parent.name}"
     print(f"bundle: {out}; {serve} serves it")
 
@@ -138,20 +127,22 @@ def _fill(
         check_against_model(measured[FP32, split], reference)
     for variant in (FP32, INT8):
         check_invariance(Bundle(part, trial), variant, sample)
-    agreement = {
-        split: accuracy(measured[INT8, split].predicted, measured[FP32, split].predicted)
-        for split in outcomes
-    }
+    agreement = agreement_with_fp32(measured)
     default = INT8 if min(agreement.values()) >= LEAST_AGREEMENT else FP32
     shares = ", ".join(f"{share:.2%} on {split}" for split, share in agreement.items())
     print(f"int8 agrees with fp32 on {shares}: the default is {default}")
-    metrics = _metrics(outcomes, measured, agreement)
+    metrics = bundle_metrics(outcomes, measured, agreement)
     own = self_test_photos(part, self_test, data, run)
     final = draft.model_copy(update={"metrics": tuple(metrics)})
     (part / f"{default}.onnx").rename(part / MODEL)
     names = {v: MODEL if v == default else f"{v}.onnx" for v in (FP32, INT8)}
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
+    manifest = with_doubts(part, manifest, data)
+    if len(data.split("val")) >= LEAST_PHOTOS:
+        manifest = with_drift_reference(part, manifest, data)
+    else:
+        print(f"no drift reference: val has fewer than {LEAST_PHOTOS} photos")
     reports = {split: summarise(measured[default, split]) for split in outcomes}
     shown = SPLITS[-1] if SPLITS[-1] in outcomes else SPLITS[0]
     draw_report(measured[default, shown], part)
@@ -234,47 +225,3 @@ def _with_variants(
     )
     write_manifest(part, complete)
     return complete
-
-
-def _metrics(
-    outcomes: dict[str, Outcome],
-    measured: dict[tuple[str, str], Outcome],
-    agreement: dict[str, float],
-) -> list[Metric]:
-    """Each figure with split, mode and variant."""
-    metrics: list[Metric] = []
-    for (variant, split), outcome in measured.items():
-        report = summarise(outcome)
-        for name in ("accuracy", "balanced_accuracy", "ece_after_calibration"):
-            metrics.append(
-                Metric(
-                    name=name,
-                    value=report[name],
-                    split=split,
-                    photos=report["photos"],
-                    variant=variant,
-                    interval=report.get(f"{name}_interval"),
-                )
-            )
-    for split, share in agreement.items():
-        photos = len(outcomes[split].labels)
-        metrics.append(
-            Metric(
-                name="agreement_with_fp32", value=share, split=split, photos=photos, variant=INT8
-            )
-        )
-        for mode, predictions in outcomes[split].other_contexts.items():
-            mean = float(np.mean([accuracy(p, outcomes[split].labels) for p in predictions]))
-            metrics.append(
-                Metric.model_validate(
-                    {
-                        "name": "accuracy",
-                        "value": mean,
-                        "split": split,
-                        "photos": photos,
-                        "mode": mode,
-                        "variant": "pytorch",
-                    }
-                )
-            )
-    return metrics

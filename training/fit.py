@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from service.interruption import stop_requested
 from training import checkpoint, distributed
 from training.augment import augment
 from training.bank import choose_bank, fill_chosen_bank
@@ -28,7 +29,7 @@ from training.errors import RunError
 from training.figures import save_picture
 from training.geometry import geometry
 from training.history import draw_history
-from training.interruption import Interrupted, stop_requested
+from training.interruption import Interrupted
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel
 from training.optimise import image_size, learning_rate_factor, update_average
@@ -204,7 +205,7 @@ def finish(run: Run) -> None:
         pixels = run.bank_store.pixels
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
-        bank = [vars(run.bank_store.photos[i]) for i in rows]
+        bank = [run.bank_store.photos[i].label() for i in rows]
     state = {
         "weights": model.state_dict(),
         "superclasses": list(run.data.superclasses),

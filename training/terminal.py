@@ -48,6 +48,12 @@ def tell_how_to_go_on(state: str) -> NoReturn:
     raise typer.Exit(130)
 
 
+def kept_command() -> str:
+    """What was typed, to be kept with its result; of URLs, which may hold passwords, the scheme."""
+    words = (word.partition("://") for word in sys.argv[1:])
+    return shlex.join(["superbin", *(f"{a}://..." if mark else a for a, mark, _ in words)])
+
+
 def typed_command() -> str:
     """What was typed, as it can be typed again."""
     return shlex.join(["superbin", *sys.argv[1:]])

@@ -19,7 +19,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from training.bank import fill_chosen_bank
+from training.bank import Indices, fill_chosen_bank
 from training.checkpoint import begin_model, hardware, write_json
 from training.config import Config, load_config
 from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
@@ -90,7 +90,7 @@ def measure_unseen(
     data = read_photos_as(root, configs[0], superclass_map)
     splits = {fold: hold_out(data, folds, fold, shots) for fold in folds.held_out}
     out.mkdir(parents=True, exist_ok=True)
-    features, places = _features(configs[0], data, out, pick_device(device))
+    features, places = features_of(configs[0], data, out, pick_device(device))
     rows = _Rows(out / RESULTS, folds, data, device)
     told = read_words(words, data.superclasses) if words is not None else None
     jobs = [
@@ -129,7 +129,7 @@ def measure_unseen(
     return [row for row in rows.all if (row["record"], row["seed"]) in wanted]
 
 
-def _features(
+def features_of(
     config: Config, data: PhotoSet, out: Path, device: str
 ) -> tuple[Tensor, dict[str, int]]:
     """float32 [n, D] of every photo that decodes, and the row of each path; kept in `out`."""
@@ -163,8 +163,14 @@ def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
 
 
 def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> Predict:
-    """The record's method on features, by the head's part of its schedule."""
-    features, labels = asked.train
+    model = train_head(config, *asked.train, superclasses, seed)
+    return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
+
+
+def train_head(
+    config: Config, features: Tensor, labels: Indices, superclasses: int, seed: int
+) -> SuperclassModel:
+    """The record's method on features [n, D], by the head's part of its schedule."""
     torch.manual_seed(seed)
     frozen = config.model_copy(update={"seed": seed})
     model: SuperclassModel = build_model(frozen, superclasses, pretrained=False)
@@ -185,7 +191,7 @@ def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> P
         optimiser.step()
     if model.method.has_bank:
         fill_chosen_bank(model, features, labels, frozen)
-    return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
+    return model.eval()
 
 
 def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> dict[str, Any]:

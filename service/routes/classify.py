@@ -77,12 +77,18 @@ async def embed(request: Request) -> Response:
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
     answer = classification(
-        photos.model.manifest, outcome.answers, upload.filename, _sorted(photos.admitted)
+        photos.model.manifest,
+        outcome.answers,
+        upload.filename,
+        _sorted(photos.admitted),
+        outcome.doubts,
     )
     held = photos.admitted.held
     held.metrics.prediction(answer)
     if held.recorder:
         held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
+    if photos.model.drift:
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
     return keep_for_review(photos, upload, outcome, answer)
 
 

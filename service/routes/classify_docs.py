@@ -104,6 +104,7 @@ _ANSWER: dict[str, Any] = {
             "confidence": 0.971204,
             "probabilities": {"recyclable": 0.971204, "residual": 0.028796},
             "decision": "sort",
+            "doubts": [],
             "sorting": None,
             "references": [
                 {

@@ -27,6 +27,7 @@ from service.preprocess import PhotoLimits, Pixels, decode
 from service.registry import LoadedModel, ModelUnknown
 from service.serving import Serving, serving
 from service.tensors import (
+    DOUBTS,
     Inference,
     InferRequest,
     TensorMalformed,
@@ -156,12 +157,14 @@ def _load(photo: Pixels | bytes, manifest: Manifest, limits: PhotoLimits) -> Pix
 
 def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
     """All photos' rows; or the first error, since the protocol has none for one of several."""
-    rows = []
+    rows, doubts = [], []
     for one in found:
         if isinstance(one, SuperbinError):
             raise one
         rows.append(one.answers)
+        doubts.append(",".join(doubt.reason for doubt in one.doubts).encode())
     answers = {name: np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS}
+    answers[DOUBTS] = np.array(doubts, dtype=object)
     body, header_length = write_answer(manifest, asked, answers)
     if header_length is None:
         return Response(body, media_type="application/json")

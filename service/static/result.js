@@ -23,6 +23,13 @@ const IN_WORDS = {
   stopping: "The service is restarting. Try again in a moment.",
   unreachable: "The service cannot be reached. Are you online?",
 };
+const DOUBTED = {
+  too_dark: "It is too dark: take it again with more light.",
+  too_bright: "Much of it is overexposed: take it again with less light.",
+  blurred: "It is blurred: hold still and take it again.",
+  empty: "There seems to be nothing on it.",
+  unfamiliar: "It is like nothing that the model knows, and may be no refuse.",
+};
 const PASSING = new Set([
   "queue_full", "too_slow", "deadline", "rate_limited", "stopping", "unreachable", "inference",
   "internal_server_error",
@@ -129,9 +136,10 @@ function sortedInto({ site, bin, name, colour, language, text, best, probability
 
 export function showAnswer(body, result, name) {
   const sort = result.decision === "sort";
+  const doubted = result.doubts.map((doubt) => DOUBTED[doubt.reason] ?? `${doubt.detail}.`);
   const told = result.sorting ? sortedInto(result.sorting) : null;
   const bin = told?.bin ?? title(result.superclass);
-  const sure = told?.sure ?? `${percent(result.confidence)} sure`;
+  const sure = told?.sure ?? `${percent(result.confidence)} sure${doubted.length ? ", if the photo were good" : ""}`;
   const chip = element("span", told ? "chip of-site" : "chip", binIcon());
   chip.style.setProperty("--bin", told?.colour ?? colourOf(result.superclass));
   const verdict = element(
@@ -146,9 +154,11 @@ export function showAnswer(body, result, name) {
     ),
   );
   const needed = threshold === null ? "" : ` It takes ${percent(threshold)} to sort without asking.`;
-  const sentence = told ? told.sentence : sort
+  const sentence = told ? [...doubted, told.sentence].join(" ") : sort
     ? `Sure enough to sort: put it in “${bin}”.`
-    : `Not sure enough to sort: let a person look at it first.${needed}`;
+    : doubted.length
+      ? `${doubted.join(" ")} Or let a person look at it.`
+      : `Not sure enough to sort: let a person look at it first.${needed}`;
   const asked = result.sorting;
   const ranked = Object.entries((asked ?? result).probabilities).sort((a, b) => b[1] - a[1]);
   const shares = ranked.map(([choice, share]) => {

@@ -94,10 +94,12 @@ function show() {
   const task = tasks[0];
   find("sign-in").hidden = true;
   find("more").hidden = false;
+  if (task) find("rest-title").textContent = "";
   find("work").hidden = !task;
   find("rest").hidden = Boolean(task) || !ended;
   showProgress();
   if (!task) {
+    find("photo").dataset.id = "";
     if (ended) rest();
     return;
   }
@@ -108,7 +110,7 @@ function show() {
   find("kind").value = task.kind ?? "";
   const from = [task.site, task.line && `line ${task.line}`, task.camera && `camera ${task.camera}`];
   const told = from.filter(Boolean).join(", ");
-  find("origin").textContent = [told, new Date(task.kept_at).toLocaleString()].filter(Boolean).join(" · ");
+  find("origin").textContent = [told, new Date(task.kept_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })].filter(Boolean).join(" · ");
   find("photo").alt = told ? `Photo to review, from ${told}` : "Photo to review";
   showPhoto(task);
 }
@@ -177,19 +179,22 @@ function showProgress() {
   find("agreement").textContent =
     `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree. ` +
     (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
-  const undoable = history.length > 0;
-  find("undo").setAttribute("aria-disabled", String(!undoable));
+  const last = history.at(-1);
+  find("undo").setAttribute("aria-disabled", String(!last));
+  find("undoes").textContent = last ? `: ${title(last.said)}` : ""; // so that a slip is seen
 }
 
 function rest() {
   const several = progress.skipped > 0 && !skipped;
   const nothing = several ? "Only skipped photos are left." : "Nothing waits for you.";
-  find("rest-title").textContent = outbox.size ? "Saving your last reviews…" : nothing;
+  const told = outbox.size ? "Saving your last reviews…" : nothing;
+  const news = told !== find("rest-title").textContent;
+  find("rest-title").textContent = told;
   find("rest-told").textContent = `You have done ${progress.done + outbox.reviews}, today ${progress.today + outbox.reviews}.`;
   find("again").hidden = !several;
   find("again").textContent = `Look at the ${progress.skipped} skipped again`;
-  announce(find("rest-title").textContent);
-  find("rest-title").focus();
+  if (document.activeElement === document.body) find("rest-title").focus(); // what had it is gone
+  if (news) announce(told);
 }
 
 function guess() {

@@ -122,7 +122,8 @@ def test_training_starts_only_when_asked_for() -> None:
 
 
 def test_the_gpu_is_reserved_and_asked_for() -> None:
-    for service in GPU["services"].values():
+    for name in ("service", "training", "gpu-exporter"):
+        service = GPU["services"][name]
         (device,) = service["deploy"]["resources"]["reservations"]["devices"]
         assert device["driver"] == "nvidia"
         assert device["capabilities"] == ["gpu"]

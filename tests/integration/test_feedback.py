@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def reviewing(models_dir: Path, folder: Path) -> Iterator[Server]:
-    with running(models_dir, **review_settings(folder)) as server:
+    with running(models_dir, feedback_rate_s=0, **review_settings(folder)) as server:
         yield server
 
 
@@ -55,14 +55,22 @@ def kept(asking: httpx.Client) -> dict[str, float]:
     return {outcome: float(value) for outcome, value in found}
 
 
+def metric(asking: httpx.Client, name: str) -> float:
+    lines = asking.get("/metrics").text.splitlines()
+    (line,) = [one for one in lines if one.startswith(f"{name} ")]
+    return float(line.removeprefix(name))
+
+
 def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
     asking: httpx.Client, folder: Path
 ) -> None:
-    query = "site=hall-2&line=1&camera=left"
+    query = "site=single-stream-line&line=1&camera=left"
     answer = asking.post(f"/v1/classify?{query}", files=files(noise(1), b"x", noise(2))).json()
     assert answer["results"][0]["review"] in ("uncertain", "contested", "random")
     assert "review" not in answer["results"][1]
     until(lambda: kept(asking).get("kept", 0) >= 2, "both photos to be kept")
+    assert metric(asking, "superbin_review_stored_photos") >= 1
+    assert metric(asking, "superbin_review_queue_photos") >= 1
     response = correct(
         asking, request_id=answer["request_id"], photo=2, superclass="organic", subclass="apple"
     )
@@ -77,7 +85,7 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         (reviewed,) = [one for one in store.reviewed() if one.subclass == "apple"]
         photo = reviewed.photo
         assert (photo.request_id, photo.position) == (answer["request_id"], 2)
-        assert (photo.site, photo.line, photo.camera) == ("hall-2", "1", "left")
+        assert (photo.site, photo.line, photo.camera) == ("single-stream-line", "1", "left")
         assert photo.superclass == answer["results"][2]["superclass"]
         assert photo.probabilities == answer["results"][2]["probabilities"]
         assert photo.model == "tiny/1"

@@ -83,7 +83,7 @@ def test_health_and_metadata(speaker: triton.InferenceServerClient) -> None:
     assert metadata["inputs"] == [
         {"name": "images", "datatype": "UINT8", "shape": [-1, SIZE, SIZE, 3]}
     ]
-    assert [output["name"] for output in metadata["outputs"]] == list(OUTPUTS)
+    assert [output["name"] for output in metadata["outputs"]] == [*OUTPUTS, "doubts"]
 
 
 @pytest.mark.parametrize("answer", [True, False], ids=["binary answer", "JSON answer"])
@@ -120,7 +120,7 @@ def test_pixels_and_encoded_photos_have_the_answers_of_v1(
 
 def test_without_outputs_all_come(speaker: triton.InferenceServerClient) -> None:
     result = speaker.infer("tiny", [as_input(pixels(), binary=True)])
-    assert [one["name"] for one in result.get_response()["outputs"]] == list(OUTPUTS)
+    assert [one["name"] for one in result.get_response()["outputs"]] == [*OUTPUTS, "doubts"]
 
 
 @pytest.mark.parametrize("binary", [True, False])

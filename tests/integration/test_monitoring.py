@@ -1,116 +1,106 @@
-"""The dashboard, the alerts and the scrape, held against the server and a real Prometheus."""
+"""The panels, the alerts and the scrape, held against real servers and a real Prometheus."""
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.server import ROOT, Server, until
-from tests.photo_factory import noise
+from tests.integration.asking import JPEG, PHOTO
+from tests.integration.dashboards import (
+    ANY,
+    BOARDS,
+    Query,
+    filled,
+    labels_in,
+    needs,
+    panels_of,
+    queries,
+)
+from tests.integration.plant import plant, prepare, review, work
+from tests.integration.server import ROOT, running, until
+from tests.integration.watching import (
+    PROMETHEUS,
+    ask,
+    instance_of,
+    prometheus,
+    shown,
+    tool,
+    until_none,
+)
+from tests.tiny_bundle import write_bundle
 
 DOCKER = ROOT / "docker"
-PROMETHEUS = DOCKER / "prometheus"
-OF_PROMETHEUS = {"up"}  # made by the scrape itself
-OPERATORS = {"and", "or", "unless", "bool", "offset"}
-
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-DASHBOARD = json.loads((DOCKER / "grafana/dashboards/superbin.json").read_text())
-PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-PANEL_QUERIES = {
-    f"{panel['title']} {target['refId']}": target["expr"]
-    for panel in PANELS
-    for target in panel["targets"]
-}
-ALERT_QUERIES = {
-    rule["alert"]: rule["expr"]
+GPU_COMPOSE = yaml.safe_load((DOCKER / "compose.gpu.yml").read_text())
+QUERIES = queries()
+ALERTS = [
+    rule
     for group in yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     for rule in group["rules"]
+]
+# Of NVIDIA's exporter, by its list of default counters; here is no GPU that it could run beside.
+OF_THE_GPU = {
+    f"DCGM_FI_DEV_{name}": {"gpu", "UUID", "device", "modelName", "Hostname", "job", "instance"}
+    for name in (
+        "FB_FREE",
+        "FB_USED",
+        "GPU_TEMP",
+        "GPU_UTIL",
+        "MEM_COPY_UTIL",
+        "POWER_USAGE",
+        "SM_CLOCK",
+        "XID_ERRORS",
+    )
 }
+GPU_ROW = "GPU (not yet run on one)"
+# Panels that show nothing where there is no site, no review, no drift reference and no shadow.
+WITHOUT_A_PLANT = {
+    "operator": {
+        "Hazard alerts": "no site",
+        "Highest drift": "no drift reference",
+        "Waiting for review": "no review store",
+        "Alerts that fire now": "none fires",
+        "Photos a minute by bin": "no site",
+        "Share by bin": "no site",
+        "By bin, in the time shown": "no site",
+        "Share to a person by site": "no site",
+        "Why, photos a minute": "no site",
+        "Why, in the time shown": "no site",
+        "Hazard alerts in 10 minutes": "no site",
+        "Drift by site, line and camera": "no drift reference",
+        "Confidence against the usual": "no drift reference",
+        "Cameras": "no drift reference",
+        "Review queue": "no review store",
+        "Reviewed": "no review store",
+        "Agreement of reviewers": "no review store",
+        "Feedback in an hour": "no review store",
+    },
+    "engineer": {
+        "Alerts that fire now": "none fires",
+        "Agreement of the shadow": "no shadow",
+        "Shadow, photos a second": "no shadow",
+        "Put aside, photos a minute": "no review store",
+    },
+}
+# Metrics that are on no panel: none.
+NOT_SHOWN: dict[str, str] = {}  # a reason for each
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if not found:
-        pytest.skip(f"{name} is not installed; on Debian: apt-get install prometheus")
-    return found
-
-
-def metrics_in(query: str) -> set[str]:
-    """The metric names in a PromQL expression."""
-    query = re.sub(r'"[^"]*"', "", query)
-    query = re.sub(r"\{[^}]*\}|\[[^]]*\]|\b(by|without|on|ignoring)\s*\([^)]*\)", " ", query)
-    return set(re.findall(r"(?<![\w:.])[a-zA-Z_:][\w:]*\b(?!\s*\()", query)) - OPERATORS
-
-
-@pytest.fixture(scope="module")
-def busy_server(server: Server, client: httpx.Client) -> Server:
-    """A server that has classified photos and refused one, so that every metric has samples."""
-    classify(client)
-    return server
-
-
-def classify(client: httpx.Client) -> None:
-    headers = {"Content-Type": "image/jpeg"}
-    for seed in range(8):
-        photo = noise(seed)
-        assert client.post("/v1/classify", content=photo, headers=headers).status_code == 200
-    broken = client.post("/v1/classify", content=noise(0)[:200], headers=headers)
-    assert broken.status_code == 422
-
-
-# --- The dashboard and the alerts
-
-
-@pytest.mark.parametrize("name", [*PANEL_QUERIES, *ALERT_QUERIES])
-def test_queries_name_metrics_that_the_server_has(name: str, busy_server: Server) -> None:
-    scrape = httpx.get(f"{busy_server.url}/metrics").text
-    real = {s.name for family in text_string_to_metric_families(scrape) for s in family.samples}
-    asked = metrics_in((PANEL_QUERIES | ALERT_QUERIES)[name])
-    assert asked
-    assert asked <= real | OF_PROMETHEUS
-
-
-def test_names_are_found_in_queries() -> None:
-    query = 'sum by (le) (rate(a_bucket{x="y z"}[5m])) / on (le) (b_total > 1) or vector(0)'
-    assert metrics_in(query) == {"a_bucket", "b_total"}
-
-
-def test_panels_share_one_page_without_overlap() -> None:
-    cells: list[tuple[int, int]] = []
-    for panel in DASHBOARD["panels"]:
-        at = panel["gridPos"]
-        assert at["x"] + at["w"] <= 24
-        cells += [(at["x"] + i, at["y"] + j) for i in range(at["w"]) for j in range(at["h"])]
-    assert len(cells) == len(set(cells))
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
-
-
-def test_the_dashboard_is_provisioned_with_its_source() -> None:
-    provisioning = DOCKER / "grafana/provisioning"
-    sources = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())
-    dashboards = yaml.safe_load((provisioning / "dashboards/superbin.yml").read_text())
-    (source,) = sources["datasources"]
-    used = {target["datasource"]["uid"] for panel in PANELS for target in panel["targets"]}
-    assert used == {source["uid"]}
-    assert source["url"] == "http://prometheus:9090"
-    (provider,) = dashboards["providers"]
-    mounts = dict(v.split(":")[:2] for v in COMPOSE["services"]["grafana"]["volumes"])
-    assert mounts["./docker/grafana/dashboards"] == provider["options"]["path"]
-
-
-# --- Prometheus itself
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_names_a_panel_that_there_is(rule: dict[str, Any]) -> None:
+    description = " ".join(rule["annotations"]["description"].split())
+    (seen,) = re.findall(r'See "([^"]+)" on the dashboard "([^"]+)"', description)
+    shown = {(p["title"], b["title"]) for b in BOARDS.values() for p in panels_of(b)}
+    assert seen in shown
 
 
 def test_promtool_accepts_the_configuration() -> None:
@@ -122,60 +112,151 @@ def test_alerts_fire_when_they_should_and_only_then() -> None:
     subprocess.run([tool("promtool"), "test", "rules", tests], check=True)
 
 
-def test_prometheus_scrapes_the_server_and_every_panel_shows_something(
-    busy_server: Server, client: httpx.Client, tmp_path: Path
-) -> None:
-    with prometheus(busy_server, tmp_path) as api:
-
-        def empty() -> list[str]:
-            classify(client)  # rates need samples from two scrapes
-            return [name for name, query in PANEL_QUERIES.items() if not ask(api, query)]
-
-        until(lambda: ask(api, "superbin_requests_total"), "the first scrape")
-        until(lambda: not empty(), "a result for every panel")
-        (up,) = ask(api, 'up{job="superbin"}')
-        assert up["value"][1] == "1"
-        rules = api.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
-        assert {rule["name"]: rule["health"] for rule in rules} == dict.fromkeys(
-            ALERT_QUERIES, "ok"
-        )
-
-
-@contextmanager
-def prometheus(server: Server, folder: Path) -> Iterator[httpx.Client]:
-    """The shipped configuration with the server at hand as its target, scraped every second."""
-    shutil.copytree(PROMETHEUS, folder, dirs_exist_ok=True)
-    config = yaml.safe_load((folder / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["scrape_configs"][0]["static_configs"][0]["targets"] = [server.url.split("//")[1]]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        tool("prometheus"),
-        f"--config.file={folder}/prometheus.yml",
-        f"--storage.tsdb.path={folder}/data",
-        f"--web.listen-address={address}",
+def test_the_gpus_exporter_is_scraped_where_compose_starts_it() -> None:
+    config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    (job,) = [one for one in config["scrape_configs"] if one["job_name"] == "gpu"]
+    assert job["file_sd_configs"] == [{"files": ["/etc/targets/*.yml"]}]
+    assert GPU_COMPOSE["services"]["prometheus"]["volumes"] == [
+        "./docker/prometheus/targets:/etc/targets:ro"
     ]
-    with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log) as process:
-        try:
-            with httpx.Client(base_url=f"http://{address}", timeout=10) as api:
-                until(lambda: _ready(api), "Prometheus")
-                yield api
-        finally:
-            process.terminate()
+    (group,) = yaml.safe_load((PROMETHEUS / "targets/gpu.yml").read_text())
+    (target,) = group["targets"]
+    assert target.split(":")[0] in GPU_COMPOSE["services"]
 
 
-def _ready(api: httpx.Client) -> bool:
-    try:
-        return api.get("/-/ready").is_success
-    except httpx.TransportError:
-        return False
+@dataclass(frozen=True)
+class Watched:
+    """A Prometheus that watches a plant and, beside it, a server with nothing but a model."""
+
+    api: httpx.Client
+    plant: str  # instances, as Prometheus calls them
+    plain: str
+    at_work: httpx.Client
+    beside: httpx.Client
+
+    def work(self) -> None:
+        """Rates need samples from two scrapes, with photos between them."""
+        work(self.at_work)
+        _classify(self.beside)
 
 
-def ask(api: httpx.Client, query: str) -> list[dict[str, Any]]:
-    query = query.replace("$__rate_interval", "1m")
-    answer = api.get("/api/v1/query", params={"query": query}).json()
-    assert answer["status"] == "success", answer
-    result: list[dict[str, Any]] = answer["data"]["result"]
-    return result
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    bare = tmp_path_factory.mktemp("bare")
+    write_bundle(bare)
+    with (
+        plant(tmp_path_factory.mktemp("plant")) as (at_work, asking),
+        running(bare, sites_dir=tmp_path_factory.mktemp("no-sites")) as plain,
+        httpx.Client(base_url=plain.url, timeout=30) as beside,
+        prometheus([at_work, plain], tmp_path_factory.mktemp("prometheus")) as api,
+    ):
+        prepare(asking)
+        found = Watched(api, instance_of(at_work), instance_of(plain), asking, beside)
+        found.work()
+        review(asking)
+        until(lambda: len(ask(api, "superbin_ready")) == 2, "the first scrapes")
+        yield found
+
+
+def _classify(client: httpx.Client) -> None:
+    for content, status in ((PHOTO, 200), (PHOTO[:200], 422)):
+        answer = client.post("/v1/classify", content=content, headers=JPEG)
+        assert answer.status_code == status
+
+
+def test_every_panel_shows_something(watched: Watched) -> None:
+    left = {query for query in QUERIES if query.row != GPU_ROW}
+    legends: dict[Query, set[str]] = {}
+
+    def still_empty() -> set[str]:
+        watched.work()
+        for query in sorted(left, key=str):
+            found = shown(watched.api, filled(query.expr, _exactly(watched.plant)))
+            if found:
+                legends[query] = set[str]().union(*(one["metric"] for one in found))
+                left.discard(query)
+        return {str(query) for query in left}
+
+    until_none(still_empty)
+    for query, labels in legends.items():
+        assert labels_in(query.legend) <= labels, str(query)
+    for query in QUERIES:  # these have nothing to show, and nothing wrong with them
+        if query.row == GPU_ROW:
+            assert ask(watched.api, filled(query.expr)) == []
+
+
+def test_without_sites_review_drift_or_shadow_some_panels_are_empty_and_none_fails(
+    watched: Watched,
+) -> None:
+    def surprises() -> set[str]:
+        watched.work()
+        return {
+            f"{query} is {'empty' if not found else 'not empty'}"
+            for query in QUERIES
+            if query.row != GPU_ROW
+            and bool(found := shown(watched.api, filled(query.expr, _exactly(watched.plain))))
+            == (query.panel in WITHOUT_A_PLANT[query.board])
+        }
+
+    until_none(surprises)
+
+
+@pytest.mark.parametrize("query", [*QUERIES, *(rule["alert"] for rule in ALERTS)], ids=str)
+def test_queries_need_no_metric_and_no_label_that_there_is_not(
+    query: Query | str, watched: Watched
+) -> None:
+    if isinstance(query, Query):
+        wanted = needs(filled(query.expr))
+    else:
+        wanted = needs(next(rule["expr"] for rule in ALERTS if rule["alert"] == query))
+    assert wanted
+    for metric, labels in wanted.items():
+        until(lambda metric=metric: labels_of(watched.api, metric), f"{metric} to be scraped")
+        assert labels <= labels_of(watched.api, metric)
+
+
+def labels_of(api: httpx.Client, metric: str) -> set[str]:
+    """That any of its series has; empty where there is no series."""
+    found = OF_THE_GPU.get(metric) or set[str]().union(*(one["metric"] for one in ask(api, metric)))
+    return found - {"__name__"}
+
+
+def test_every_metric_is_on_a_panel(watched: Watched) -> None:
+    asked = {metric for query in QUERIES for metric in needs(filled(query.expr))}
+    scrape = httpx.get(f"http://{watched.plant}/metrics").text
+    families = list(text_string_to_metric_families(scrape))
+    assert len(families) > 30
+    assert {one.name for one in families if not asked & _series_of(one)} == set(NOT_SHOWN)
+
+
+def _series_of(family: Metric) -> set[str]:
+    """Names that a family's samples have, also where it has none yet."""
+    ends = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
+    return {family.name + end for end in ends.get(family.type, [""])}
+
+
+def test_variables_offer_what_there_is_and_panels_use_them(watched: Watched) -> None:
+    expected = {"instance": {watched.plant, watched.plain}, "site": {"tiny", "wary"}}
+    for board in BOARDS.values():
+        text = "".join(one["expr"] for panel in panels_of(board) for one in panel["targets"])
+        for variable in board["templating"]["list"]:
+            name, query = variable["name"], variable["query"]["query"]
+            match = re.fullmatch(r"label_values\((.+), (\w+)\)", query)
+            assert match
+            found = {one["metric"][match[2]] for one in ask(watched.api, filled(match[1]))}
+            assert found >= expected[name]
+            assert f'{name}=~"${name}"' in text
+            assert variable["allValue"] == ANY
+
+
+def test_prometheus_scrapes_and_judges(watched: Watched) -> None:
+    for up in ask(watched.api, 'up{job="superbin"}'):
+        assert up["value"][1] == "1"
+    rules = watched.api.get("/api/v1/rules").json()["data"]["groups"][0]["rules"]
+    assert {rule["name"]: rule["health"] for rule in rules} == {
+        rule["alert"]: "ok" for rule in ALERTS
+    }
+
+
+def _exactly(instance: str) -> str:
+    return re.escape(instance).replace("\\", "\\\\")

@@ -155,6 +155,13 @@ def test_a_key_has_a_site_and_a_request_may_name_another(
         problem(client.get("/v1/sites"), 401, "key_refused")
 
 
+def test_an_item_that_the_model_does_not_know_is_logged(models_dir: Path, tmp_path: Path) -> None:
+    write_site(tmp_path, {"items": {"newspapre": "mixed", "battery": "manual"}})
+    with running(models_dir, sites_dir=tmp_path, site="tiny") as server:
+        (line,) = [line for line in server.log_lines() if line["event"].startswith("items that")]
+        assert (line["site"], line["items"]) == ("tiny", ["newspapre"])
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [

@@ -10,7 +10,10 @@ import pytest
 
 from service.bundle import read_manifest
 from service.classifier import Answers, Classifier
-from service.results import InferenceError, classification
+from service.results import InferenceError, Sorted, classification
+from service.schemas import Doubt
+from service.sites import MANUAL, SHIPPED
+from service.sorting import read_rules
 from tests.tiny_bundle import SIZE, SUPERCLASSES, write_bundle
 
 
@@ -52,3 +55,19 @@ def test_what_is_no_number_is_no_answer(classifier: Classifier, value: float) ->
         classification(
             classifier.bundle.manifest, answers_of(classifier, [value, 0.0, 0.0, 0.0]), None
         )
+
+
+def test_a_doubted_photo_goes_to_a_person_by_the_threshold_and_by_a_sites_rules(
+    classifier: Classifier,
+) -> None:
+    doubt = Doubt(reason="blurred", detail="expected more", measure=1.0, limit=5.0)
+    answers = answers_of(classifier, [1.0, 0.0, 0.0, 0.0])
+    manifest = classifier.bundle.manifest
+    told = classification(manifest, answers, None, None, [doubt])
+    assert (told.decision, told.doubts) == ("manual", [doubt])
+    by = Sorted(read_rules(SHIPPED / "single-stream-line.yaml"), "en")
+    told = classification(manifest, answers, None, by, [doubt])
+    assert told.sorting
+    assert (told.decision, told.sorting.bin) == ("manual", MANUAL)
+    assert "doubt" in told.sorting.reasons
+    assert classification(manifest, answers, None, by).decision == "sort"

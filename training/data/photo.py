@@ -14,13 +14,18 @@ from training.errors import DataError
 
 @dataclass(frozen=True)
 class Photo:
-    """One labelled photo; `path` is relative to the dataset's folder."""
+    """One labelled photo; `path` is relative to the dataset's folder, `file` where it is not."""
 
     path: str
     superclass: str
     subclass: str | None = None
     source: str | None = None
     split: str | None = None
+    file: Path | None = None
+
+    def label(self) -> dict[str, str | None]:
+        """All that is known of it but where it lies, as plain values."""
+        return {key: value for key, value in vars(self).items() if key != "file"}
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class PhotoSet:
     Attributes:
         missing: paths that the labels name and the folder does not have.
         unlabelled: photos without a usable label.
+        review: what of `training.data.review` joined `train`, for a run's record.
     """
 
     root: Path
@@ -69,6 +70,7 @@ class PhotoSet:
     superclasses: tuple[str, ...]
     missing: tuple[str, ...] = ()
     unlabelled: tuple[LeftOut, ...] = ()
+    review: dict[str, object] | None = None
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of `train`, `val` or `test`."""
@@ -91,6 +93,8 @@ class PhotoSet:
             "sources": dict(Counter(p.source or "unnamed" for p in self.photos)),
             "labels_sha256": hashlib.sha256(lines.encode()).hexdigest(),
         }
+        if self.review is not None:
+            counts["review"] = self.review
         return counts | ({"unlabelled": len(self.unlabelled)} if self.unlabelled else {})
 
 
@@ -172,13 +176,13 @@ def _map_of(layout: Layout, root: Path, given: Path | None) -> Path:
 
 def photo_file(root: Path, photo: Photo) -> Path:
     """The file that holds a photo, alone or among others."""
-    row = row_of(photo.path)
-    return root / (row[0] if row else photo.path)
+    row = None if photo.file else row_of(photo.path)
+    return photo.file or root / (row[0] if row else photo.path)
 
 
 def photo_bytes(root: Path, photo: Photo) -> bytes:
     """An encoded photo."""
-    file, row = photo_file(root, photo), row_of(photo.path)
+    file, row = photo_file(root, photo), None if photo.file else row_of(photo.path)
     return row_as_png(file, row[1]) if row else file.read_bytes()
 
 

@@ -1,0 +1,215 @@
+"""What a run is: its photos, frozen when it began, and all that its answers follow from."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from service.bulk.inputs import Inputs
+from service.bundle import MANIFEST, Bundle, sha256_of
+from service.errors import BulkError
+from service.results import Sorted
+from service.settings import Settings
+
+PLAN = "plan.json"
+INPUTS = "inputs"  # paths, each ended by a NUL
+ANSWERS_FOLLOW_FROM = ("max_photo_bytes", "max_photo_pixels", "device", "doubts")
+
+
+class Model(BaseModel):
+    """Which model answers, to the byte."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: str
+    variant: str
+    sha256: str  # of the variant's graph
+    manifest_sha256: str  # the threshold and the bank's names are there
+
+    @property
+    def id(self) -> str:
+        """`name/version`."""
+        return f"{self.name}/{self.version}"
+
+
+class Plan(BaseModel):
+    """A run's record; it is there once the list of its photos is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: int = 1
+    run: str
+    started: datetime
+    model: Model
+    settings: dict[str, Any]
+    source: str  # digest of what was named on the command line
+    photos: int
+    chunk: int
+    offsets: tuple[int, ...]  # bytes in the list of photos at which each chunk begins, and its end
+    left_out: dict[str, int]
+
+    @property
+    def chunks(self) -> range:
+        """Each chunk's number."""
+        return range(len(self.offsets) - 1)
+
+    def size(self, chunk: int) -> int:
+        """Photos in a chunk."""
+        return min(self.chunk, self.photos - chunk * self.chunk)
+
+    def paths(self, folder: Path, chunk: int) -> list[str]:
+        """A chunk's photos, as they were named."""
+        with (folder / INPUTS).open("rb") as file:
+            file.seek(self.offsets[chunk])
+            data = file.read(self.offsets[chunk + 1] - self.offsets[chunk])
+        return [os.fsdecode(path) for path in data.split(b"\0")[:-1]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a command is about, to be held beside what was begun."""
+
+    inputs: Inputs
+    model: Model
+    settings: Settings
+    chunk: int
+    by: Sorted | None = None
+
+    @property
+    def answering(self) -> dict[str, Any]:
+        """The settings that an answer follows from, and a site's rules."""
+        found = {name: getattr(self.settings, name) for name in ANSWERS_FOLLOW_FROM}
+        return found | {"site": told_site(self.by)}
+
+    def check_same(self, plan: Plan) -> None:
+        """That this goes on with a run, and is not about something else.
+
+        Raises:
+            BulkError: with what differs.
+        """
+        now = self.answering
+        differing = [name for name in now if plan.settings.get(name) != now[name]]
+        told = None
+        if plan.model != self.model:
+            told = f"by the model {_told(plan.model)}, and now it is {_told(self.model)}"
+        elif plan.source != self.inputs.digest():
+            told = "for other photos"
+        elif differing:
+            name = differing[0]
+            told = f"with {name} = {plan.settings.get(name)}, and now it is {now[name]}"
+        elif plan.chunk != self.chunk:
+            told = f"with --chunk {plan.chunk}, and now it is {self.chunk}"
+        if told:
+            raise BulkError(f"this run was begun {told}: --restart begins anew")
+
+    def is_same(self, told: dict[str, str]) -> bool:
+        """Whether a file, by its metadata, is what this command would write."""
+        expected = {
+            "source": self.inputs.digest(),
+            "variant": self.model.variant,
+            "manifest_sha256": self.model.manifest_sha256,
+            "settings": json.dumps(self.answering),
+        }
+        return all(told.get(name) == value for name, value in expected.items())
+
+
+def model_of(bundle: Bundle, variant: str | None) -> Model:
+    """Which model a verified bundle is."""
+    manifest = bundle.manifest
+    chosen = variant or manifest.default_variant
+    return Model(
+        name=manifest.name,
+        version=manifest.version,
+        variant=chosen,
+        sha256=sha256_of(bundle.model_path(chosen)),
+        manifest_sha256=sha256_of(bundle.path / MANIFEST),
+    )
+
+
+def told_site(by: Sorted | None) -> str | None:
+    """Which rules, to the byte, and in which language."""
+    if by is None:
+        return None
+    site = by.rules.site
+    return f"{site.site} {site.version} ({by.rules.digest}, {by.language})"
+
+
+def make_plan(asked: Asked, folder: Path) -> Plan:
+    """Freeze the photos into `folder`, then write the plan beside them.
+
+    Raises:
+        BulkError: where the inputs are no photos.
+        OSError: where the folder cannot be written.
+    """
+    inputs = asked.inputs
+    photos, offsets = _freeze(inputs.paths(), asked.chunk, folder / INPUTS)
+    plan = Plan(
+        run=uuid4().hex,
+        started=datetime.now(UTC),
+        model=asked.model,
+        settings=asked.answering,
+        source=inputs.digest(),
+        photos=photos,
+        chunk=asked.chunk,
+        offsets=tuple(offsets),
+        left_out=dict(inputs.left_out),
+    )
+    part = folder / f"{PLAN}.tmp"
+    with part.open("w", encoding="utf-8") as file:
+        file.write(plan.model_dump_json())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(folder / PLAN)
+    sync_folder(folder)
+    return plan
+
+
+def read_plan(folder: Path) -> Plan | None:
+    """That of a run that has begun there.
+
+    Raises:
+        BulkError: where it is of another version of this program.
+    """
+    try:
+        return Plan.model_validate_json((folder / PLAN).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise BulkError(
+            f"{folder / PLAN} is not of this version: --restart begins anew ({error})"
+        ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in it outlast a power cut."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _freeze(paths: Iterable[bytes], chunk: int, to: Path) -> tuple[int, list[int]]:
+    photos, at, offsets = 0, 0, []
+    with to.open("wb") as file:
+        for path in paths:
+            if photos % chunk == 0:
+                offsets.append(at)
+            at += file.write(path + b"\0")
+            photos += 1
+        file.flush()
+        os.fsync(file.fileno())
+    return photos, [*offsets, at]
+
+
+def _told(model: Model) -> str:
+    return f"{model.id} ({model.variant}, manifest {model.manifest_sha256[:12]})"

@@ -1,0 +1,35 @@
+"""What a run over many files says at its end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from service.bulk.inputs import told_left_out
+from service.bulk.run import Summary
+
+
+def show_summary(summary: Summary, as_json: bool) -> None:
+    """To a person on stderr, or as one line of JSON on stdout."""
+    if as_json:
+        print(json.dumps(asdict(summary)))
+        return
+    for line in summary_lines(summary):
+        print(line, file=sys.stderr)
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """How many photos, how they were answered, what was left out."""
+    lines = [f"{summary.out}: {summary.photos:,} photos, {summary.bad:,} of them bad"]
+    if summary.answers:
+        lines.append(", ".join(f"{word} {n:,}" for word, n in sorted(summary.answers.items())))
+    if summary.left_out:
+        told = told_left_out(summary.left_out)
+        lines.append(f"left out of the folders, no photos by their suffix: {told}")
+    if summary.here:
+        rate = summary.here / max(summary.seconds, 1e-9)
+        lines.append(f"{summary.here:,} photos in {summary.seconds:.1f} s, {rate:.1f} a second")
+    else:
+        lines.append("it was whole already; --restart writes it anew")
+    return lines

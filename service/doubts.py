@@ -1,0 +1,122 @@
+"""What speaks against a photo: a `Doubt` for each limit that it does not keep.
+
+A model names a bin for anything: a dark photo, an empty belt, somebody's cat. What is doubted here
+is left to a person whatever the model says. Limits come from the bundle, or from the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from service.bundle import Bundle, Manifest
+from service.familiarity import Familiarity, Floats, read_familiarity
+from service.preprocess import Pixels
+from service.quality import Quality, measure
+from service.schemas import Doubt, DoubtReason
+
+Limits = Mapping[DoubtReason, float]
+MEASURED_AS: dict[DoubtReason, str] = {  # of `Quality`
+    "too_dark": "light",
+    "too_bright": "clipped",
+    "blurred": "sharpness",
+    "empty": "contrast",
+}
+IN_WORDS: dict[DoubtReason, str] = {
+    "too_dark": "expected bright parts of a luminance of {limit:.0f} of 255 or more, got "
+    "{measure:.0f}",
+    "too_bright": "expected at most {limit:.1%} of the pixels overexposed, got {measure:.1%}",
+    "blurred": "expected edges of {limit:.1f} grey levels or more in every direction, got "
+    "{measure:.1f}",
+    "empty": "expected a contrast of {limit:.1f} or more between the photo's parts, got "
+    "{measure:.1f}",
+    "unfamiliar": "expected a likeness of {limit:.3f} or more to photos that the model knows, got "
+    "{measure:.3f}",
+}
+DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """The limits of one model. Thread-safe.
+
+    Attributes:
+        limits: by reason; what is not there is never doubted.
+        familiarity: needed for `unfamiliar`.
+    """
+
+    limits: Limits
+    familiarity: Familiarity | None = None
+
+    def of(self, pixels: Pixels, embedding: Floats) -> tuple[Doubt, ...]:
+        """All about one photo [H, W, 3] and its embedding [1, E]."""
+        return (*self.of_pixels(pixels), *self.of_embeddings(embedding)[0])
+
+    def of_pixels(self, pixels: Pixels) -> tuple[Doubt, ...]:
+        """About uint8 [H, W, 3], as the model sees them."""
+        if not self.limits.keys() & MEASURED_AS.keys():
+            return ()
+        return self.of_quality(measure(pixels))
+
+    def of_quality(self, quality: Quality) -> tuple[Doubt, ...]:
+        """About what was measured."""
+        found = [
+            self._doubt(reason, getattr(quality, name)) for reason, name in MEASURED_AS.items()
+        ]
+        return tuple(doubt for doubt in found if doubt)
+
+    def of_embeddings(self, embedding: Floats) -> list[tuple[Doubt, ...]]:
+        """About each of N photos by their embeddings [N, E]."""
+        if self.familiarity is None or "unfamiliar" not in self.limits:
+            return [()] * len(embedding)
+        found = [
+            self._doubt("unfamiliar", value) for value in self.familiarity.of(embedding).tolist()
+        ]
+        return [(doubt,) if doubt else () for doubt in found]
+
+    def _doubt(self, reason: DoubtReason, value: float) -> Doubt | None:
+        limit = self.limits.get(reason)
+        if limit is None:
+            return None
+        fine = value <= limit if reason == "too_bright" else value >= limit
+        if fine:
+            return None
+        return Doubt(
+            reason=reason,
+            detail=IN_WORDS[reason].format(measure=value, limit=limit),
+            measure=round(value, DIGITS),
+            limit=round(limit, DIGITS),
+        )
+
+
+NONE = Doubts({})
+
+
+def open_doubts(bundle: Bundle, wanted: Mapping[DoubtReason, float | None]) -> Doubts:
+    """What a bundle doubts, of the reasons that are wanted; a limit given here counts first.
+
+    Raises:
+        BundleError: where the bundle's embeddings are not what its manifest says.
+    """
+    own = own_limits(bundle.manifest)
+    limits = {
+        reason: value
+        for reason, given in wanted.items()
+        if (value := own.get(reason) if given is None else given) is not None
+    }
+    return Doubts(limits, read_familiarity(bundle) if "unfamiliar" in limits else None)
+
+
+def own_limits(manifest: Manifest) -> dict[DoubtReason, float]:
+    """The limits that a bundle brings."""
+    limits: dict[DoubtReason, float] = {}
+    if quality := manifest.quality:
+        limits |= {
+            "too_dark": quality.least_light,
+            "too_bright": quality.most_clipped,
+            "blurred": quality.least_sharpness,
+            "empty": quality.least_contrast,
+        }
+    if manifest.familiarity:
+        limits["unfamiliar"] = manifest.familiarity.threshold
+    return limits

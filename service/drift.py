@@ -1,0 +1,245 @@
+"""Whether photos of one place still look to the model as those did that it was calibrated on.
+
+For each combination of tags there are exponentially moving averages of what the model says: its
+embedding, and histograms of its confidence and of the weight of its nearest reference, each less
+what is usual for the superclass that it predicts. Their squared length in the reference's whitened
+space is Hotelling's statistic (MEWMA: Lowry et al., Technometrics 1992), which for a histogram is
+chi-square. Directions in which the mix of kinds moves the averages count less. Memory is constant.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from service.classifier import Answers
+from service.drift_reference import PARTS, DriftReference
+from service.tags import UNTOLD, Tags
+
+log = structlog.get_logger()
+
+OTHER = Tags("other", "other", "other")
+CHECK_EVERY = 10  # photos
+LEAST_SHARE = 0.4  # of the window; before so many photos there is no score
+SUREST = 1e-4  # below 1; what is nearer differs from one processor to the next
+CALM = 0.8  # below it an alarm is over; between it and 1 it would begin and end by turns
+NAMED = 0.3  # least cosine with a signature for it to be named
+NEAR = 0.1  # and what the second may be below the first
+
+Doubles = npt.NDArray[np.float64]
+
+
+def surprise(share: float) -> float:
+    """How far a share stays below 1, in powers of ten: 0.9 gives -1, 0.99 gives -2."""
+    return math.log10(max(1.0 - share, SUREST))
+
+
+@dataclass(frozen=True)
+class PartScore:
+    """What one of `PARTS` says: 1 is the alarm's threshold."""
+
+    part: str
+    score: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one combination of tags stands.
+
+    Attributes:
+        score: the largest of its parts; 0 before there are enough photos.
+        photos: that came since the window began.
+        shifts: mean confidence less the usual one, by predicted superclass; only those that came.
+    """
+
+    tags: Tags
+    score: float
+    enough: bool
+    photos: int
+    since: datetime
+    parts: tuple[PartScore, ...]
+    shifts: dict[str, float]
+
+
+class Window:
+    """The moving averages of one combination of tags."""
+
+    def __init__(self, reference: DriftReference, tags: Tags) -> None:
+        superclasses, width = reference.means.shape
+        bins = reference.shares.shape[2]
+        self.tags = tags
+        self.photos = 0
+        self.since = datetime.now(UTC)
+        self.alarmed = False
+        self._reference = reference
+        self._means = list(reference.means)  # views; lists are looked up sooner
+        self._edges: list[list[float]] = reference.edges.tolist()
+        self._keep = 1.0 - 2.0 / (float(reference.window) + 1.0)
+        self._sums = np.zeros(width + 2 * bins + 2 * superclasses)
+        cuts = np.cumsum([width, bins, bins, superclasses])
+        parts = np.split(self._sums, cuts)  # views
+        self._embedding, self._confidence, self._likeness, self._seen, self._confident = parts
+        self._mass = 0.0  # of all weights, which are 1 for the photo that came last
+        self._squares = 0.0  # of them squared
+
+    def add(self, answers: Answers) -> None:
+        """Take one photo's row (N = 1)."""
+        keep = self._keep
+        row: list[float] = answers.probabilities[0].tolist()
+        confidence = max(row)
+        superclass = row.index(confidence)
+        weight = float(answers.reference_weights[0, 0])
+        self._sums *= keep
+        self._mass = self._mass * keep + 1.0
+        self._squares = self._squares * keep * keep + 1.0
+        self._embedding += answers.embedding[0]
+        self._embedding -= self._means[superclass]
+        self._confidence[bisect_left(self._edges[0], surprise(confidence))] += 1.0
+        self._likeness[bisect_left(self._edges[1], surprise(weight))] += 1.0
+        self._seen[superclass] += 1.0
+        self._confident[superclass] += confidence
+        self.photos += 1
+
+    @property
+    def weight(self) -> float:
+        """As many photos in a plain mean would be as steady."""
+        return self._mass**2 / self._squares if self.photos else 0.0
+
+    @property
+    def enough(self) -> bool:
+        """Whether there are photos enough for a score."""
+        return self.photos >= LEAST_SHARE * float(self._reference.window)
+
+    def statistics(self) -> Doubles:
+        """Hotelling's statistic of each part: [3]."""
+        reference = self._reference
+        mix = self._seen / self._mass
+        moved = [self._moved_embedding()]
+        for one, sums in enumerate((self._confidence, self._likeness)):
+            usual = mix @ reference.shares[one]
+            moved.append((sums / self._mass - usual) @ reference.bin_whitening[one])
+        return np.array([self.weight * float(part @ part) for part in moved])
+
+    def _moved_embedding(self) -> Doubles:
+        moved: Doubles = (self._embedding / self._mass) @ self._reference.whitening
+        return moved
+
+    def scores(self) -> Doubles:
+        """Statistics over their thresholds: [3]; 0 before there are photos enough."""
+        if not self.enough:
+            return np.zeros(len(PARTS))
+        scores: Doubles = self.statistics() / self._reference.thresholds
+        return scores
+
+    def shifts(self) -> Doubles:
+        """Mean confidence less the usual one, by predicted superclass: [K]; NaN where none came."""
+        with np.errstate(invalid="ignore"):
+            shifts: Doubles = self._confident / self._seen - self._reference.confidences
+        return shifts
+
+    def likest(self) -> str:
+        """Which change moves the embedding this way, in words, or that none does."""
+        moved = self._moved_embedding()
+        signatures = self._reference.signatures
+        length = float(np.linalg.norm(moved))
+        if not len(signatures) or not length:
+            return "photos look otherwise to the model"
+        cosines = signatures @ moved / length
+        best = float(cosines.max())
+        if best < NAMED:
+            return "photos look otherwise to the model, in no way that has a name"
+        near = [row for row in np.argsort(-cosines)[:2] if cosines[row] > best - NEAR]
+        named = " or ".join(f"{self._reference.words[row]} ({cosines[row]:.2f})" for row in near)
+        return f"photos look otherwise to the model, most like {named}"
+
+    def confidence_words(self) -> str:
+        """What the model's confidence does."""
+        usual = float(self._seen @ self._reference.confidences / self._mass)
+        found = float(self._confident.sum() / self._mass)
+        return f"mean confidence {found:.3f}, usually {usual:.3f} for these superclasses"
+
+    def likeness_words(self) -> str:
+        """What the weight of the nearest reference does."""
+        bins = np.arange(len(self._likeness))
+        usual = self._seen / self._mass @ self._reference.shares[1] @ bins
+        # Upwards in bins is less weight.
+        less = self._likeness @ bins / self._mass > usual
+        return f"the nearest reference gets {'less' if less else 'more'} weight than usual"
+
+
+@dataclass
+class DriftMonitor:
+    """The windows of one model. For one event loop."""
+
+    model: str
+    superclasses: tuple[str, ...]
+    reference: DriftReference
+    max_tags: int
+    _windows: dict[Tags, Window] = field(default_factory=dict)
+
+    def observe(self, tags: Tags, answers: Answers) -> None:
+        """Take one photo's row (N = 1), whose numbers are finite."""
+        window = self._windows.get(tags) or self._open(tags)
+        window.add(answers)
+        if window.photos % CHECK_EVERY == 0:
+            self._check(window)
+
+    def readings(self) -> Iterator[Reading]:
+        """How each combination of tags stands, those with the highest score first."""
+        read = [self._read(window) for window in self._windows.values()]
+        return iter(sorted(read, key=lambda one: -one.score))
+
+    def _open(self, tags: Tags) -> Window:
+        """The window of new tags; beyond the limit all share one."""
+        known = len(self._windows) - (UNTOLD in self._windows) - (OTHER in self._windows)
+        if tags not in (UNTOLD, OTHER) and known >= self.max_tags:
+            if OTHER not in self._windows:
+                log.warning("too many tags", expected=self.max_tags, counted_under="other")
+            tags = OTHER
+        if tags not in self._windows:
+            self._windows[tags] = Window(self.reference, tags)
+        return self._windows[tags]
+
+    def _check(self, window: Window) -> None:
+        """Log that an alarm begins, or ends."""
+        scores = window.scores()
+        alarmed = bool(scores.max() >= (CALM if window.alarmed else 1.0))
+        if alarmed != window.alarmed:
+            window.alarmed = alarmed
+            reading = self._read(window)
+            tell = log.warning if alarmed else log.info
+            tell(
+                "drift" if alarmed else "drift is over",
+                model=self.model,
+                site=window.tags.site,
+                line=window.tags.line,
+                camera=window.tags.camera,
+                score=round(reading.score, 2),
+                moved=reading.parts[0].words,
+            )
+
+    def _read(self, window: Window) -> Reading:
+        scores = window.scores()
+        words = (window.likest(), window.confidence_words(), window.likeness_words())
+        parts = [
+            PartScore(part, float(score), told)
+            for part, score, told in zip(PARTS, scores, words, strict=True)
+        ]
+        shifts = zip(self.superclasses, window.shifts().tolist(), strict=True)
+        return Reading(
+            tags=window.tags,
+            score=float(scores.max()),
+            enough=window.enough,
+            photos=window.photos,
+            since=window.since,
+            parts=tuple(sorted(parts, key=lambda part: -part.score)),
+            shifts={name: shift for name, shift in shifts if math.isfinite(shift)},
+        )

@@ -1,0 +1,71 @@
+"""How near a photo lies to what a model knows: its embedding beside those of the context bank.
+
+A model that sorts into bins has a bin for anything, and is often sure of it. What tells a photo of
+something else is that little in the bank is like it. The measure is the density of the bank's
+items around the photo on the unit sphere, T log(mean(exp((cosine - 1) / T))): a kernel density by
+von Mises and Fisher, or the energy of Liu et al. (NeurIPS 2020) with cosines for logits. At a
+small T it is the cosine to the nearest item, less a constant; at a large one the mean cosine to
+all of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import Bundle
+from service.errors import BundleError
+
+Floats = npt.NDArray[np.float32]
+STATISTIC = "log_mean_exp_cosine"  # the one that there is; a manifest names it
+
+
+class Familiarity:
+    """The bank's embeddings in memory. Thread-safe: it is only read."""
+
+    def __init__(self, items: Floats, temperature: float) -> None:
+        """Keep the bank's embeddings [M, E], of unit length."""
+        self._items = np.ascontiguousarray(items.T, dtype=np.float32)
+        self._temperature = temperature
+
+    def of(self, embedding: Floats) -> Floats:
+        """float32 [N], -2 to 0, for embeddings [N, E]; 0 where all items are where the photo is."""
+        closeness = (embedding @ self._items - 1.0) / np.float32(self._temperature)
+        nearest = closeness.max(axis=1, keepdims=True)
+        density = np.exp(closeness - nearest).mean(axis=1)
+        return np.asarray(self._temperature * (nearest[:, 0] + np.log(density)), dtype=np.float32)
+
+
+def read_familiarity(bundle: Bundle) -> Familiarity | None:
+    """Of a verified bundle; None where it brings none.
+
+    Raises:
+        BundleError: where the file is not what the manifest says.
+    """
+    record = bundle.manifest.familiarity
+    if record is None:
+        return None
+    return Familiarity(read_items(bundle.path / record.file, bundle), record.temperature)
+
+
+def read_items(file: Path, bundle: Bundle) -> Floats:
+    """float32 [M, E], one row for each item of the bank, in its order.
+
+    Raises:
+        BundleError: where it is no such array.
+    """
+    try:
+        items = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BundleError(f"{file}: expected an array of embeddings: {error}") from error
+    expected = len(bundle.manifest.bank.items)
+    if items.ndim != 2 or len(items) != expected or items.dtype != np.float16:
+        raise BundleError(
+            f"{file}: expected float16 [{expected}, E], an embedding for each item of the bank, "
+            f"got {items.dtype} {list(items.shape)}"
+        )
+    if not np.isfinite(items).all():
+        raise BundleError(f"{file}: expected finite numbers, got others")
+    return np.asarray(items, dtype=np.float32)

@@ -1,0 +1,69 @@
+"""Progress bars on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LOG_EVERY_S = 30.0
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def track(
+    label: str, total: int, done: int = 0, state: Callable[[], str] = lambda: ""
+) -> Iterator[Advance]:
+    """Yield a function that reports `n` more of `total` as done.
+
+    Args:
+        label: what is done.
+        total: how many there are.
+        done: how many were there before.
+        state: what else to say, asked for whenever something is shown.
+    """
+    started = time.monotonic()
+    count = done
+
+    def rate() -> str:
+        a_second = (count - done) / max(time.monotonic() - started, 1e-9)
+        return ", ".join(filter(None, (f"{a_second:.1f} a second", state())))
+
+    with _bar(label, total, done) if sys.stderr.isatty() else _lines(label, total) as show:
+
+        def advance(n: int) -> None:
+            nonlocal count
+            count += n
+            show(count, rate)
+
+        yield advance
+
+
+Show = Callable[[int, Callable[[], str]], None]
+
+
+@contextmanager
+def _bar(label: str, total: int, done: int) -> Iterator[Show]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    told = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, *told, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, completed=done, rate="")
+        yield lambda count, rate: bar.update(task, completed=count, rate=rate())
+
+
+@contextmanager
+def _lines(label: str, total: int) -> Iterator[Show]:
+    last = time.monotonic()
+
+    def show(count: int, rate: Callable[[], str]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= LOG_EVERY_S or count >= total:
+            print(f"{label}: {count}/{total}, {rate()}", file=sys.stderr, flush=True)
+            last = now
+
+    yield show

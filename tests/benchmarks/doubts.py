@@ -1,0 +1,43 @@
+"""What it takes to doubt: measures of a photo's pixels, and its likeness to the bank."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from service.bundle import read_bundle
+from service.familiarity import read_familiarity
+from service.preprocess import decode
+from service.quality import measure
+from tests.integration.server import ROOT
+
+RUNS = 1000
+
+
+def told(name: str, call: Callable[[], object]) -> None:
+    """Median and least of some runs, in milliseconds."""
+    seconds = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    print(f"{name}: median {1000 * np.median(seconds):.3f} ms, least {1000 * min(seconds):.3f} ms")
+
+
+def main() -> None:
+    bundle = read_bundle(ROOT / "models" / "refuse" / "2")
+    familiarity = read_familiarity(bundle)
+    assert familiarity is not None
+    photo = (ROOT / "tests" / "photos" / "metal.jpg").read_bytes()
+    pixels = decode(photo, bundle.manifest.preprocessing)
+    width = np.load(bundle.path / bundle.manifest.familiarity.file).shape[1]  # type: ignore[union-attr]
+    embedding = np.full((1, width), width**-0.5, np.float32)
+    told("quality of a photo", lambda: measure(pixels))
+    items = len(bundle.manifest.bank.items)
+    told(f"its likeness to {items} items", lambda: familiarity.of(embedding))
+
+
+if __name__ == "__main__":
+    main()

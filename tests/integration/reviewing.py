@@ -1,0 +1,54 @@
+"""A server that keeps photos for review, and its store as a test fills it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from service.keys import digest_of
+from service.review import schema
+from service.review.records import Rules
+from service.review.store import Store, open_store
+from tests.integration.server import Server, running
+from tests.review_stores import new_photo
+
+KEY = "sesame"
+
+
+@dataclass
+class Reviewing:
+    """A server with the key `KEY`, and its store, open here too."""
+
+    server: Server
+    store: Store
+
+    def refill(self, photos: int) -> list[int]:
+        """Forget everything and keep so many photos; their ids."""
+        with self.store._database.write() as connection:
+            for table in reversed(schema.metadata.sorted_tables):
+                if table is not schema.meta:
+                    connection.execute(sa.delete(table))
+        self.store.sweep()
+        return [self.store.add(new_photo(seed)).id for seed in range(photos)]
+
+    def labels(self) -> dict[int, str]:
+        """What people have settled."""
+        return {one.photo.id: one.superclass for one in self.store.reviewed()}
+
+
+@contextmanager
+def reviewing(models_dir: Path, folder: Path, **settings: object) -> Iterator[Reviewing]:
+    """A server over a store in a folder."""
+    keys = folder / "keys.toml"
+    keys.write_text(f'[clients]\nkiosk = "{digest_of(KEY)}"\n')
+    url, photos = f"sqlite:///{folder}/review.db", str(folder / "photos")
+    given = {"review_url": url, "review_photos": photos, "keys_file": keys} | settings
+    with (
+        running(models_dir, **given) as server,
+        open_store(url, photos, Rules(double_share=0.0)) as store,
+    ):
+        yield Reviewing(server, store)

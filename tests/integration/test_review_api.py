@@ -1,0 +1,186 @@
+"""Reviewing over HTTP, and what comes out of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from service.cli import main
+from service.keys import digest_of
+from service.review.records import Verdict
+from service.review.store import open_store
+from tests.integration.asking import problem
+from tests.integration.reviewing import KEY, Reviewing, reviewing
+from tests.integration.server import running
+from tests.review_stores import new_photo
+from tests.tiny_bundle import SUPERCLASSES
+from training.data.photos import read_photos
+
+
+@pytest.fixture(scope="module")
+def held(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
+    with reviewing(models_dir, tmp_path_factory.mktemp("api"), review_export_photos=5) as found:
+        yield found
+
+
+def asking(held: Reviewing, reviewer: str = "anna", key: str = KEY) -> httpx.Client:
+    headers = {"X-API-Key": key, "X-Reviewer": reviewer}
+    return httpx.Client(base_url=f"{held.server.url}/v1/review/", headers=headers, timeout=30)
+
+
+def queue(client: httpx.Client, **words: Any) -> dict[str, Any]:
+    response = client.post("queue", json=words)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def test_the_queue_gives_photos_choices_and_progress(held: Reviewing) -> None:
+    ids = held.refill(3)
+    with asking(held) as client:
+        found = queue(client, limit=2)
+        assert [task["id"] for task in found["tasks"]] == ids[:2]
+        task = found["tasks"][0]
+        assert (task["site"], task["line"], task["camera"]) == ("hall-2", "1", "left")
+        assert task["guess"]["superclass"] == "organic"
+        assert task["guess"]["references"][0]["subclass"] == "food"
+        choices = [(one["key"], one["superclass"]) for one in found["choices"]]
+        assert choices == [*zip("1234", SUPERCLASSES, strict=True), ("0", None)]
+        assert found["progress"]["left"] == 3
+        photo = client.get(f"photos/{ids[0]}")
+        assert photo.headers["content-type"] == "image/jpeg"
+        assert "no-store" in photo.headers["cache-control"]
+        assert Image.open(io.BytesIO(photo.content)).size == (task["width"], task["height"])
+
+
+def test_a_verdict_is_saved_replaced_and_taken_back(held: Reviewing) -> None:
+    (photo,) = held.refill(1)
+    with asking(held) as client:
+        for superclass in ("organic", "organic", "residual"):
+            said = client.put(f"photos/{photo}/verdict", json={"superclass": superclass})
+            assert said.status_code == 204
+        assert held.labels() == {photo: "residual"}
+        assert client.delete(f"photos/{photo}/verdict").json()["id"] == photo
+        assert held.labels() == {}
+        assert client.put(f"photos/{photo}/skip").status_code == 204
+        assert queue(client)["tasks"] == []
+        assert queue(client, skipped=True)["tasks"][0]["id"] == photo
+        assert queue(client, skipped=True, after=photo)["tasks"] == []
+
+
+def test_two_reviewers_never_have_the_same_photo(held: Reviewing) -> None:
+    held.refill(4)
+    with asking(held, "anna") as anna, asking(held, "bert") as bert:
+        hers = {task["id"] for task in queue(anna, limit=3)["tasks"]}
+        his = {task["id"] for task in queue(bert, limit=3)["tasks"]}
+        assert (len(hers), len(his)) == (3, 1)
+        assert not hers & his
+
+
+def test_bad_words_are_told(held: Reviewing) -> None:
+    (photo,) = held.refill(1)
+    with asking(held) as client:
+        wrong = client.put(f"photos/{photo}/verdict", json={"superclass": "paper"})
+        assert "expected one of recyclable" in problem(wrong, 422, "unknown_superclass")["detail"]
+        gone = client.put(f"photos/{photo + 99}/verdict", json={"superclass": "organic"})
+        problem(gone, 404, "photo_gone")
+        problem(client.get(f"photos/{photo + 99}"), 404, "photo_gone")
+        problem(client.post("queue", json={"limit": 1000}), 422, "malformed_review")
+        problem(client.put(f"photos/{photo}/verdict", json={}), 422, "malformed_review")
+    with asking(held, reviewer="no spaces") as client:
+        assert client.post("queue", json={}).status_code == 422
+
+
+def test_kept_photos_are_for_holders_of_a_key_alone(
+    held: Reviewing, models_dir: Path, tmp_path: Path
+) -> None:
+    (photo,) = held.refill(1)
+    with asking(held, key="wrong") as client:
+        for answer in (client.get(f"photos/{photo}"), client.get("export.csv")):
+            problem(answer, 401, "key_refused")
+    settings = {"review_url": f"sqlite:///{tmp_path}/r.db", "review_photos": tmp_path / "photos"}
+    with running(models_dir, **settings) as server:
+        answer = httpx.get(f"{server.url}/v1/review/export.csv")
+        assert "superbin key" in problem(answer, 403, "review_needs_keys")["detail"]
+    (tmp_path / "keys.toml").write_text(f'[admins]\nops = "{digest_of("open")}"\n')
+    with running(models_dir, keys_file=tmp_path / "keys.toml", **settings) as server:
+        url = f"{server.url}/v1/review/export.csv"
+        problem(httpx.get(url), 401, "key_refused")
+        assert httpx.get(url, headers={"X-API-Key": "open"}).status_code == 200
+
+
+def test_where_nothing_is_kept_there_is_no_review(client: httpx.Client) -> None:
+    problem(client.get("/v1/review/export.csv"), 404, "review_off")
+    problem(client.get("/review"), 404, "review_off")
+    assert "nothing is kept" in client.get("/").text
+
+
+def test_the_page_does_not_promise_more_than_is_kept(held: Reviewing) -> None:
+    page = httpx.get(held.server.url).text
+    assert "nothing is kept" not in page
+    assert "Some are kept" in page
+    assert 'href="review"' in page
+
+
+def test_exports_are_bounded_and_hold_the_newest(held: Reviewing) -> None:
+    ids = held.refill(7)
+    with asking(held) as client:
+        for photo in ids:
+            client.put(f"photos/{photo}/verdict", json={"superclass": "organic", "subclass": "tea"})
+        rows = list(csv.DictReader(io.StringIO(client.get("export.csv").text)))
+        answer = client.get("export.zip")
+    newest = [held.store.photo(photo) for photo in ids[-5:]]
+    assert [row["path"] for row in rows] == [f"photos/{one.sha256}.jpg" for one in newest]
+    assert {(row["superclass"], row["subclass"], row["source"]) for row in rows} == {
+        ("organic", "tea", "hall-2")
+    }
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert archive.read("labels.csv").decode().splitlines()[1:] == [
+            ",".join(row.values()) for row in rows
+        ]
+        assert archive.read(rows[0]["path"]) == newest[0].load()
+
+
+def test_the_command_exports_what_training_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, photos, out = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos"), tmp_path / "out"
+    with open_store(url, photos) as store:
+        for seed in range(60):
+            photo = store.add(new_photo(seed)).id
+            for reviewer in ("anna", "bert"):
+                said = Verdict(SUPERCLASSES[seed % 4], "kind, with a comma")
+                store.review(photo, reviewer, said)
+        store.review(store.add(new_photo(99)).id, "anna", Verdict(None))
+    given = ["review", "export", url, "--photos", photos, "--out", str(out), "--val-share", "0.3"]
+    for _ in range(2):  # the second time everything is there already
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        assert ended.value.code == 0
+    assert "60 photos (" in capsys.readouterr().out
+    found = read_photos(out)
+    assert len(found.photos) == 60
+    assert {one.subclass for one in found.photos} == {"kind, with a comma"}
+    with open_store(url, photos) as store:
+        held_out = {f"photos/{one.photo.sha256}.jpg" for one in store.reviewed() if one.held_out}
+    assert {one.path for one in found.split("test")} == held_out
+    assert held_out
+    assert found.split("val")
+
+
+def test_a_store_that_is_none_is_told_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["review", "export", "nonsense", "--photos", str(tmp_path), "--out", str(tmp_path)])
+    assert ended.value.code == 1
+    assert "expected SUPERBIN_REVIEW_URL" in capsys.readouterr().err

@@ -1,0 +1,437 @@
+"""The review page in a real Chromium: by keyboard, by touch, for two at once, without a network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.integration.contrast import AA, lowest_contrast
+from tests.integration.reviewing import KEY, Reviewing, reviewing
+from tests.integration.server import until
+from tests.photo_factory import noise
+from tests.review_stores import new_photo
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+DESK: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 390, "height": 844},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+SHOWN = re.compile(r"\d+")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+    # Playwright's own event loop is collected late.
+    pytest.mark.filterwarnings("default::ResourceWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def held(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
+    with reviewing(models_dir, tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Browser, held: Reviewing) -> Iterator[list[BrowserContext]]:
+    """Contexts that are closed in the end."""
+    contexts: list[BrowserContext] = []
+    yield contexts
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """What pages complain of, which is nothing."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+class Desk:
+    """Opens the page as one reviewer or another."""
+
+    def __init__(
+        self, browser: Browser, held: Reviewing, opened: list[BrowserContext], errors: list[str]
+    ) -> None:
+        self._browser, self._held = browser, held
+        self._opened, self._errors = opened, errors
+
+    def page(self, reviewer: str | None = "anna", **options: Any) -> Page:
+        context = self._browser.new_context(base_url=self._held.server.url, **(options or DESK))
+        self._opened.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: self._errors.append(str(error)))
+        page.on(
+            "console",
+            lambda m: self._errors.append(m.text) if "Content Security" in m.text else None,
+        )
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto("/review")
+        if reviewer:
+            page.get_by_label("Your name").fill(reviewer)
+            page.get_by_label("Key of this service").fill(KEY)
+            page.keyboard.press("Enter")
+        return page
+
+
+@pytest.fixture
+def desk(
+    browser: Browser, held: Reviewing, opened: list[BrowserContext], errors: list[str]
+) -> Desk:
+    return Desk(browser, held, opened, errors)
+
+
+def shown(page: Page, photo: int | None = None) -> int:
+    """The id of the photo that is before the reviewer, once it is there."""
+    wanted = SHOWN if photo is None else str(photo)
+    expect(page.locator("#photo")).to_have_attribute("data-id", wanted)
+    return int(page.get_attribute("#photo", "data-id") or 0)
+
+
+def saved(page: Page, held: Reviewing, labels: dict[int, str]) -> None:
+    until(lambda: held.labels() == labels or page.evaluate("0"), f"{labels} to be saved")
+
+
+def test_from_start_to_finish_by_keyboard_alone(desk: Desk, held: Reviewing) -> None:
+    first, second, third, fourth, fifth, sixth = held.refill(6)
+    page = desk.page(reviewer=None)
+    keyboard = page.keyboard
+    expect(page.get_by_label("Your name")).to_be_focused()
+    keyboard.type("anna")
+    keyboard.press("Tab")
+    keyboard.type(KEY)
+    keyboard.press("Enter")
+    shown(page, first)
+    expect(page.locator("#progress")).to_have_text("6 left · 0 done · 0 today")
+    guess = page.locator("#guess")
+    expect(guess).to_be_hidden()
+    keyboard.press("g")
+    expect(guess).to_contain_text("Organic")
+    expect(guess).to_contain_text("40% sure (tiny/1)")
+    expect(guess).to_contain_text("Food 30%")
+    keyboard.press("1")
+    shown(page, second)
+    expect(guess).to_be_hidden()  # of the next photo nothing is told
+    expect(page.get_by_role("status")).to_contain_text("Recyclable. Next photo.")
+    expect(page.locator("#progress")).to_have_text("5 left · 1 done · 1 today")
+    keyboard.press("z")
+    transform = page.locator("#photo").evaluate("image => image.style.transform")
+    assert "scale(2.5)" in transform
+    keyboard.press("ArrowRight")
+    assert page.locator("#photo").evaluate("image => image.style.transform") != transform
+    keyboard.press("z")
+    keyboard.press("u")
+    shown(page, first)
+    keyboard.press("2")
+    shown(page, second)
+    keyboard.press("k")
+    keyboard.type("4 crisp packets")  # a figure in the field is no verdict
+    keyboard.press("Enter")
+    keyboard.press("2")
+    shown(page, third)
+    keyboard.press("s")
+    shown(page, fourth)
+    keyboard.press("0")
+    shown(page, fifth)
+    keyboard.press("3")
+    shown(page, sixth)
+    keyboard.press("Control+z")
+    shown(page, fifth)
+    keyboard.press("4")
+    shown(page, sixth)
+    keyboard.press("1")
+    expect(page.get_by_role("heading", name="Only skipped photos are left.")).to_be_focused()
+    keyboard.press("Tab")
+    keyboard.press("Enter")
+    shown(page, third)
+    keyboard.press("3")
+    expect(page.get_by_role("heading", name="Nothing waits for you.")).to_be_focused()
+    expect(page.get_by_text("You have done 6, today 6.")).to_be_visible()
+    saved(
+        page,
+        held,
+        {
+            first: "residual",
+            second: "residual",
+            third: "organic",
+            fifth: "hazardous",
+            sixth: "recyclable",
+        },
+    )
+    kinds = {one.photo.id: one.subclass for one in held.store.reviewed()}
+    assert kinds[second] == "4 crisp packets"
+    assert kinds[third] is None
+    assert held.store.counts().reviewed == 6
+
+
+def test_on_a_phone_by_touch(desk: Desk, held: Reviewing) -> None:
+    first, second, third = held.refill(3)
+    page = desk.page(**PHONE)
+    shown(page, first)
+    for button in page.locator("button:visible").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+        assert box["width"] >= 44
+    for choice in page.locator(".choice").all():
+        expect(choice).to_be_in_viewport()  # the photo and every bin without scrolling
+    page.get_by_role("button", name="Organic").tap()
+    shown(page, second)
+    page.get_by_role("button", name="Undo: Organic").tap()
+    shown(page, first)
+    page.get_by_role("button", name="Hazardous").tap()
+    shown(page, second)
+    pinch(page)
+    scale = page.locator("#photo").evaluate("image => image.style.transform")
+    assert float(re.findall(r"scale\(([\d.]+)\)", scale)[0]) > 1.5
+    assert page.evaluate("visualViewport.scale") == 1
+    page.get_by_role("button", name="Skip").tap()
+    shown(page, third)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    saved(page, held, {first: "hazardous"})
+
+
+@pytest.mark.parametrize("size", [(300, 900), (900, 300)])
+def test_the_whole_photo_is_seen(desk: Desk, held: Reviewing, size: tuple[int, int]) -> None:
+    held.refill(0)
+    held.store.add(new_photo(1, data=noise(1, *size)))
+    for options in (DESK, PHONE, {"viewport": {"width": 1280, "height": 600}}):
+        page = desk.page(**options)
+        shown(page)
+        image, stage = page.locator("#photo").bounding_box(), page.locator("#stage").bounding_box()
+        assert image == stage  # in which it is contained
+        assert page.locator("#photo").evaluate("e => getComputedStyle(e).objectFit") == "contain"
+        held.store.release("anna")
+
+
+def pinch(page: Page) -> None:
+    """Two fingers that part."""
+    box = page.locator("#stage").bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+    for kind, apart in (("touchStart", 20), ("touchMove", 40), ("touchMove", 80), ("touchEnd", 0)):
+        points = [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        given = {"type": kind, "touchPoints": points if apart else []}
+        touch.send("Input.dispatchTouchEvent", given)
+
+
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_every_text_has_the_contrast_of_wcag_aa(
+    desk: Desk, held: Reviewing, options: dict[str, Any]
+) -> None:
+    held.refill(2)
+    page = desk.page(reviewer=None, **options)
+    check_contrast(page)
+    page.get_by_label("Your name").fill("anna")
+    page.get_by_label("Key of this service").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not know this key")
+    check_contrast(page)
+    page.get_by_label("Key of this service").fill(KEY)
+    page.keyboard.press("Enter")
+    shown(page)
+    page.keyboard.press("g")
+    page.get_by_text("Agreement, export, keys").click()
+    page.locator("#kind").fill("tea bag")
+    check_contrast(page)
+    page.locator(".choice").first.hover()
+    check_contrast(page)
+    page.locator(".choice").first.click()
+    page.locator(".choice").nth(1).click()
+    expect(page.get_by_role("heading", name="Nothing waits for you.")).to_be_visible()
+    check_contrast(page)
+
+
+def check_contrast(page: Page) -> None:
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        ratio, which = lowest_contrast(page)
+        assert ratio >= AA, (scheme, which)
+
+
+def test_focus_is_seen_on_everything_that_can_have_it(desk: Desk, held: Reviewing) -> None:
+    held.refill(1)
+    page = desk.page()
+    shown(page)
+    page.get_by_text("Agreement, export, keys").click()
+    page.locator("body").press("Tab")
+    seen = set()
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        name, style, width = page.evaluate(
+            """() => {
+                const e = document.activeElement, s = getComputedStyle(e);
+                return [e.id || e.textContent.trim(), s.outlineStyle, parseFloat(s.outlineWidth)];
+            }"""
+        )
+        if page.evaluate("document.activeElement === document.body") or name in seen:
+            continue
+        seen.add(name)
+        assert style == "solid", name
+        assert width >= 2, name
+    assert {"skip", "undo", "zoom", "ask", "kind", "export-csv", "sign-out", "keys"} <= seen
+
+
+@pytest.mark.parametrize("width", [640, 320])
+def test_at_200_and_400_per_cent_nothing_is_cut_off(
+    desk: Desk, held: Reviewing, width: int
+) -> None:
+    """A browser at 200% on a desk of 1280 x 900 lays out 640 x 450 CSS pixels."""
+    held.refill(1)
+    page = desk.page(viewport={"width": width, "height": width * 450 // 640})
+    shown(page)
+    page.keyboard.press("g")
+    page.get_by_text("Agreement, export, keys").click()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for one in page.locator("button:visible, input:visible, h2:visible").all():
+        box = one.bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= width
+
+
+def test_without_a_network_words_wait_are_told_and_are_saved_after(
+    desk: Desk, held: Reviewing
+) -> None:
+    first, second, third, *_ = held.refill(5)
+    page = desk.page()
+    shown(page, first)
+    page.locator("#progress").get_by_text("5").wait_for()
+    until(lambda: page.evaluate("performance.getEntriesByType('resource').length") > 8, "photos")
+    page.context.set_offline(True)
+    page.keyboard.press("1")
+    shown(page, second)  # it goes on: the next photos are here already
+    expect(page.get_by_role("alert")).to_contain_text("Not saved yet: 1")
+    page.keyboard.press("2")
+    shown(page, third)
+    expect(page.get_by_role("alert")).to_contain_text("Not saved yet: 2")
+    page.keyboard.press("u")  # nobody has heard it yet
+    shown(page, second)
+    page.keyboard.press("3")
+    shown(page, third)
+    assert held.labels() == {}
+    page.context.set_offline(False)
+    saved(page, held, {first: "recyclable", second: "organic"})
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_words_outlive_a_reload(desk: Desk, held: Reviewing) -> None:
+    first, *_ = held.refill(3)
+    page = desk.page()
+    shown(page, first)
+    page.route("**/verdict", lambda route: route.abort())
+    page.keyboard.press("4")
+    expect(page.get_by_role("alert")).to_contain_text("Not saved yet: 1")
+    page.unroute("**/verdict")
+    page.reload()
+    saved(page, held, {first: "hazardous"})
+
+
+def test_a_photo_that_is_gone_is_passed_over(desk: Desk, held: Reviewing) -> None:
+    first, second = held.refill(2)
+    page = desk.page()
+    shown(page, first)
+    (fresh,) = held.refill(1)
+    page.keyboard.press("1")
+    shown(page, second)  # which had been fetched before
+    page.keyboard.press("1")
+    shown(page, fresh)
+    expect(page.get_by_role("status")).to_contain_text("no longer kept")
+    page.keyboard.press("2")
+    saved(page, held, {fresh: "residual"})
+
+
+def test_two_reviewers_share_the_queue_and_meet_no_photo_twice(desk: Desk, held: Reviewing) -> None:
+    ids = held.refill(12)
+    pages = [desk.page("anna"), desk.page("bert")]
+    before: set[int] = set()
+    while not all(page.locator("#rest").is_visible() for page in pages):
+        now = []
+        for page in pages:
+            there = page.locator("#photo[data-id]:not([data-id='']), #rest")
+            expect(there.filter(visible=True)).to_have_count(1)
+            if not page.locator("#rest").is_visible():
+                now.append(shown(page))
+                page.keyboard.press("1")
+                page.wait_for_selector(f"#photo:not([data-id='{now[-1]}'])", state="attached")
+        assert not before & set(now)
+        before |= set(now)
+    assert sorted(before) == ids
+    until(lambda: len(held.labels()) == 12, "all to be saved")
+    votes = [len(one.votes) for one in held.store.reviewed()]
+    assert votes == [1] * 12
+
+
+def test_a_wrong_key_is_told_and_asked_for_again(desk: Desk, held: Reviewing) -> None:
+    held.refill(1)
+    page = desk.page(reviewer=None)
+    page.get_by_label("Your name").fill("anna")
+    page.get_by_label("Key of this service").fill("wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not know this key")
+    expect(page.get_by_label("Key of this service")).to_be_focused()
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    shown(page)
+    page.reload()  # the tab remembers
+    shown(page)
+    page.get_by_text("Agreement, export, keys").click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Your name")).to_have_value("")
+    assert page.evaluate("Object.keys(sessionStorage).length") == 0
+
+
+def test_single_keys_can_be_switched_off(desk: Desk, held: Reviewing) -> None:
+    (first,) = held.refill(1)
+    page = desk.page()
+    shown(page, first)
+    page.get_by_text("Agreement, export, keys").click()
+    page.get_by_role("checkbox").uncheck()
+    page.keyboard.press("1")
+    assert page.get_attribute("#photo", "data-id") == str(first)
+    page.get_by_role("checkbox").check()
+    page.keyboard.press("1")
+    saved(page, held, {first: "recyclable"})
+
+
+def test_what_was_reviewed_can_be_fetched(desk: Desk, held: Reviewing, tmp_path: Path) -> None:
+    held.refill(2)
+    page = desk.page()
+    for _ in range(2):
+        photo = shown(page)
+        page.keyboard.press("3")
+        page.wait_for_selector(f"#photo:not([data-id='{photo}']), #rest:visible", state="attached")
+    until(lambda: len(held.labels()) == 2, "both to be saved")
+    page.get_by_text("Agreement, export, keys").click()
+    for button, name in (("Labels (CSV)", "labels.csv"), ("photos (ZIP)", "reviewed.zip")):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button).click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+    labels = (tmp_path / "labels.csv").read_text()
+    assert labels.count(",organic,") == 2
+    with zipfile.ZipFile(tmp_path / "reviewed.zip") as archive:
+        assert archive.read("labels.csv").decode() == labels
+        assert len(archive.namelist()) == 3

@@ -1,0 +1,255 @@
+"""What the windows of drift say, against SciPy and against naive versions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.spatial.distance import mahalanobis
+from scipy.stats import chisquare
+
+from service.bundle import Bundle, read_manifest
+from service.classifier import Answers
+from service.drift import OTHER, DriftMonitor, Window, surprise
+from service.drift_reference import DRIFT, DriftReference, read_reference, write_reference
+from service.errors import BundleError
+from service.tags import UNTOLD, Tags
+from tests.tiny_bundle import SUPERCLASSES, WIDTH, tiny_reference, write_bundle
+
+LINE = Tags("plant", "1", "left")
+
+
+def answer(
+    embedding: npt.ArrayLike, superclass: int = 0, confidence: float = 0.95, weight: float = 0.5
+) -> Answers:
+    """A lone photo's."""
+    others = (1.0 - confidence) / (len(SUPERCLASSES) - 1)
+    row = np.full((1, len(SUPERCLASSES)), others, np.float32)
+    row[0, superclass] = confidence
+    return Answers(
+        probabilities=row,
+        embedding=np.array(embedding, np.float32)[np.newaxis],
+        references=np.zeros((1, 1), np.int64),
+        reference_weights=np.array([[weight]], np.float32),
+        self_weight=np.zeros(1, np.float32),
+    )
+
+
+def usual(random: np.random.Generator, superclass: int = 0) -> Answers:
+    """As `tiny_reference` says that they are."""
+    share = 1.0 - 10.0 ** (-3.5 + random.integers(4))  # the middle of a bin
+    confidence = 1.0 - 10.0 ** (-3.5 + random.integers(4))
+    embedding = random.normal(size=WIDTH) / WIDTH**0.5
+    return answer(embedding, superclass, max(confidence, 0.26), max(share, 0.0))
+
+
+def window_of(photos: list[Answers], reference: DriftReference | None = None) -> Window:
+    window = Window(reference or tiny_reference(), LINE)
+    for photo in photos:
+        window.add(photo)
+    return window
+
+
+def with_arrays(reference: DriftReference, **arrays: npt.NDArray[np.float32]) -> DriftReference:
+    return DriftReference(**(vars(reference) | arrays))
+
+
+def weights(photos: int, window: int = 20) -> npt.NDArray[np.float64]:
+    """Of each photo in the moving average, the last 1."""
+    return (1.0 - 2.0 / (window + 1)) ** np.arange(photos)[::-1]
+
+
+# --- Statistics
+
+
+def test_the_embeddings_statistic_is_mahalanobis_distance_of_the_weighted_mean() -> None:
+    random = np.random.default_rng(0)
+    means = random.normal(size=(4, WIDTH)).astype(np.float32)
+    whitening = random.normal(size=(WIDTH, WIDTH)).astype(np.float32)
+    reference = with_arrays(tiny_reference(), means=means, whitening=whitening)
+    rows = random.normal(size=(50, WIDTH)).astype(np.float32)
+    predicted = random.integers(0, 4, 50)
+    window = window_of([answer(*pair) for pair in zip(rows, predicted, strict=True)], reference)
+
+    w = weights(50)
+    mean = np.average(rows - means[predicted], axis=0, weights=w)
+    distance = mahalanobis(mean, np.zeros(WIDTH), whitening @ whitening.T)
+    photos = w.sum() ** 2 / (w**2).sum()
+    assert window.weight == pytest.approx(photos)
+    assert window.statistics()[0] == pytest.approx(photos * distance**2, rel=1e-5)
+
+
+def test_the_histograms_statistics_are_chi_square_of_weighted_counts() -> None:
+    random = np.random.default_rng(1)
+    photos = [usual(random) for _ in range(60)]
+    window = window_of(photos)
+    edges = [-3.0, -2.0, -1.0]
+    w = weights(60) * window.weight / weights(60).sum()
+    confidences = [surprise(float(photo.probabilities[0, 0])) for photo in photos]
+    likenesses = [surprise(float(photo.reference_weights[0, 0])) for photo in photos]
+    for part, values in ((1, confidences), (2, likenesses)):
+        counts = np.bincount(np.digitize(values, edges, right=True), weights=w, minlength=4)
+        assert window.statistics()[part] == pytest.approx(chisquare(counts).statistic, rel=1e-6)
+
+
+def test_long_runs_weigh_as_much_as_the_window() -> None:
+    random = np.random.default_rng(2)
+    assert window_of([usual(random) for _ in range(300)]).weight == pytest.approx(20.0, abs=0.01)
+
+
+def test_another_mix_of_superclasses_is_no_drift() -> None:
+    """The averages are of what is left when a superclass's own mean is taken away."""
+    random = np.random.default_rng(3)
+    means = (10.0 * random.normal(size=(4, WIDTH))).astype(np.float32)
+    shares = np.zeros((2, 4, 4), np.float32)
+    shares[:, :, 0] = [1.0, 1.0, 1.0, 0.0]
+    shares[:, 3, 3] = 1.0  # one superclass is always unsure
+    reference = with_arrays(tiny_reference(), means=means, shares=shares)
+    sure = [answer(means[k], k, 0.99995, 0.99995) for k in (0, 1, 2)]
+    unsure = answer(means[3], 3, 0.5, 0.5)
+    window = window_of([*sure, unsure] * 20, reference)
+    before = window.statistics()
+    for _ in range(100):
+        window.add(unsure)
+    np.testing.assert_allclose([before, window.statistics()], 0.0, atol=1e-4)
+
+
+def test_a_moved_embedding_and_a_fallen_confidence_are_each_told_by_their_part() -> None:
+    random = np.random.default_rng(4)
+    window = window_of([usual(random) for _ in range(100)])
+    assert window.scores().max() < 1.0
+    for _ in range(40):
+        window.add(answer(np.eye(WIDTH)[0], confidence=0.4))
+    embedding, confidence, _ = window.scores()
+    assert embedding > 1.0
+    assert confidence > 1.0
+    assert window.shifts()[0] == pytest.approx(0.4 - 0.9, abs=0.02)
+    assert np.isnan(window.shifts()[1:]).all()
+    assert "mean confidence 0.4" in window.confidence_words()
+    assert "usually 0.900" in window.confidence_words()
+
+
+def test_there_is_no_score_before_there_are_photos_enough() -> None:
+    window = window_of([answer(np.eye(WIDTH)[0], confidence=0.3)] * 7)
+    assert not window.enough
+    assert window.scores().max() == 0.0
+    window.add(answer(np.eye(WIDTH)[0], confidence=0.3))  # two fifths of 20
+    assert window.enough
+    assert window.scores().max() > 1.0
+
+
+def test_a_change_that_moves_the_embedding_is_named_where_it_is_known() -> None:
+    reference = tiny_reference(words=("less light", "a turned camera"))
+    turned = window_of([answer(np.eye(WIDTH)[1])] * 20, reference)
+    assert "most like a turned camera (1.00)" in turned.likest()
+    other = window_of([answer(np.eye(WIDTH)[5])] * 20, reference)
+    assert "no way that has a name" in other.likest()
+
+
+# --- Tags
+
+
+def monitor(max_tags: int = 3) -> DriftMonitor:
+    return DriftMonitor("tiny", SUPERCLASSES, tiny_reference(), max_tags)
+
+
+def test_a_drifting_camera_is_seen_beside_one_that_is_not() -> None:
+    random = np.random.default_rng(5)
+    watched = monitor()
+    for _ in range(50):
+        watched.observe(Tags(camera="good"), usual(random))
+        watched.observe(Tags(camera="bad"), answer(np.eye(WIDTH)[0]))
+    bad, good = watched.readings()
+    assert (bad.tags.camera, good.tags.camera) == ("bad", "good")
+    assert bad.score >= 1.0 > good.score
+    assert bad.photos == good.photos == 50
+    assert bad.parts[0].part == "embedding"
+
+
+def test_tags_beyond_the_limit_share_one_window_and_known_ones_keep_theirs() -> None:
+    watched = monitor(max_tags=3)
+    photo = answer(np.zeros(WIDTH))
+    watched.observe(UNTOLD, photo)
+    for number in range(500):
+        watched.observe(Tags(site=f"site-{number}"), photo)
+    watched.observe(Tags(site="site-1"), photo)
+    photos = {reading.tags: reading.photos for reading in watched.readings()}
+    assert photos == {
+        UNTOLD: 1,
+        Tags(site="site-0"): 1,
+        Tags(site="site-1"): 2,
+        Tags(site="site-2"): 1,
+        OTHER: 497,
+    }
+
+
+def test_a_window_takes_no_more_memory_with_more_photos() -> None:
+    random = np.random.default_rng(6)
+    window = window_of([usual(random)])
+    arrays = {name: value for name, value in vars(window).items() if hasattr(value, "nbytes")}
+    small = sum(map(sys.getsizeof, arrays.values()))
+    for _ in range(1000):
+        window.add(usual(random))
+    assert sum(sys.getsizeof(getattr(window, name)) for name in arrays) == small
+
+
+# --- The file
+
+
+def test_a_reference_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    found = read_reference(Bundle(path, read_manifest(path)))
+    assert found is not None
+    for name, array in vars(tiny_reference()).items():
+        np.testing.assert_array_equal(getattr(found, name), array)
+
+
+def test_a_bundle_without_a_reference_has_none(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    assert read_reference(Bundle(path, read_manifest(path))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("means", np.zeros((3, WIDTH), np.float32)),
+        ("whitening", np.eye(WIDTH)),  # float64
+        ("thresholds", np.array([1.0, np.nan, 1.0], np.float32)),
+        ("edges", np.zeros((2, 7), np.float32)),
+    ],
+)
+def test_a_reference_that_does_not_fit_is_refused(
+    tmp_path: Path, name: str, array: npt.NDArray[np.float32]
+) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    write_reference(path / DRIFT, with_arrays(tiny_reference(), **{name: array}))
+    with pytest.raises(BundleError, match=f"expected {name} to be finite float32"):
+        read_reference(Bundle(path, read_manifest(path)))
+
+
+@pytest.mark.parametrize("data", [b"", b"PK not really", b"\x93NUMPY"])
+def test_a_file_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    (path / DRIFT).write_bytes(data)
+    with pytest.raises(BundleError, match="expected the arrays of a drift reference"):
+        read_reference(Bundle(path, read_manifest(path)))
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    hostile = vars(tiny_reference()) | {"words": np.array([{}], dtype=object)}
+    with (path / DRIFT).open("wb") as file:
+        np.savez(file, **hostile)
+    with pytest.raises(BundleError, match="expected the arrays of a drift reference"):
+        read_reference(Bundle(path, read_manifest(path)))
+
+
+def test_a_manifest_lists_the_file_that_it_names(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    manifest = read_manifest(path)
+    files = {name: record for name, record in manifest.files.items() if name != DRIFT}
+    with pytest.raises(ValueError, match="expected a listed file as drift"):
+        type(manifest).model_validate(manifest.model_dump() | {"files": files})

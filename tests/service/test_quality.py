@@ -1,0 +1,71 @@
+"""Light, sharpness and content are measured as their definitions say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFilter
+
+from service.preprocess import Pixels
+from service.quality import LIGHT_STRIDE, ROW_STRIDE, measure
+from tests.integration.server import ROOT
+
+
+def photo(name: str = "metal", px: int = 256) -> Image.Image:
+    return Image.open(ROOT / "tests" / "photos" / f"{name}.jpg").convert("RGB").resize((px, px))
+
+
+def pixels(image: Image.Image) -> Pixels:
+    return np.asarray(image)
+
+
+def naive_sharpness(grey: np.ndarray) -> float:
+    """Pixel by pixel."""
+    found: dict[tuple[int, int], list[int]] = {d: [] for d in ((0, 1), (1, 0), (1, 1), (1, -1))}
+    height, width = grey.shape
+    for y in range(1, height - 1, ROW_STRIDE):
+        for x in range(1, width - 1):
+            for dy, dx in found:
+                one, other = int(grey[y - dy, x - dx]), int(grey[y + dy, x + dx])
+                found[dy, dx].append(abs(2 * int(grey[y, x]) - one - other))
+    return min(sorted(v)[int(0.999 * (len(v) - 1))] for v in found.values())
+
+
+@pytest.mark.parametrize("name", ["metal", "paper"])
+def test_each_measure_is_what_a_plain_version_gives(name: str) -> None:
+    image = photo(name, 64)
+    found = measure(pixels(image))
+    grey = np.asarray(image.convert("L"))
+    assert found.sharpness == naive_sharpness(grey)
+    light = np.sort(grey[::LIGHT_STRIDE, ::LIGHT_STRIDE].ravel())
+    assert found.light == light[int(0.95 * (len(light) - 1))]
+    assert found.clipped == np.mean((pixels(image)[::LIGHT_STRIDE, ::LIGHT_STRIDE] >= 254).any(2))
+    blocks = pixels(image).reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    assert found.contrast == pytest.approx(np.sqrt(blocks.var(axis=(0, 1)).sum()), abs=0.5)
+
+
+def test_blur_lowers_sharpness_and_so_does_motion_along_one_line() -> None:
+    sharp = measure(pixels(photo())).sharpness
+    blurred = measure(pixels(photo().filter(ImageFilter.GaussianBlur(4)))).sharpness
+    smear = np.asarray(photo(), dtype=float)
+    smear = np.mean([np.roll(smear, shift, axis=1) for shift in range(20)], axis=0)
+    assert blurred < 0.2 * sharp
+    assert measure(smear.astype(np.uint8)).sharpness < 0.5 * sharp
+
+
+def test_a_plain_surface_has_no_contrast_and_neither_has_its_noise() -> None:
+    plain = np.full((256, 256, 3), 120, np.uint8)
+    noisy = np.random.default_rng(0).normal(120, 20, plain.shape).astype(np.uint8)
+    assert measure(plain).contrast == 0.0
+    assert measure(noisy).contrast < 6.0
+    assert measure(pixels(photo())).contrast > 30.0
+
+
+@given(st.integers(8, 70), st.integers(8, 70), st.integers(0, 2**32 - 1))
+def test_every_photo_of_every_shape_has_finite_measures(h: int, w: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, 256, (h, w, 3), dtype=np.uint8)
+    found = measure(image)
+    assert all(np.isfinite(value) for value in vars(found).values())
+    assert 0.0 <= found.clipped <= 1.0

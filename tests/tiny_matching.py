@@ -1,0 +1,228 @@
+"""A tiny but real bundle by matching, and coloured photos for it: its bank can be corrected.
+
+The embedding is the mean colour of a 4 x 4 grid, projected; attention is sharp, as in
+`training.methods.matching`, and the bank is an input that may have any number of items.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from service import bundle as contract
+from service.bundle import (
+    Bank,
+    BankItem,
+    Calibration,
+    Manifest,
+    Provenance,
+    SelfTest,
+    record_of,
+    write_manifest,
+)
+from service.preprocess import Pixels, Preprocessing, decode
+from tests.tiny_bundle import REFERENCES, SIZE
+
+SUPERCLASSES = ("hazardous", "organic", "recyclable", "residual")
+KINDS = {  # subclass: superclass, colour
+    "battery": ("hazardous", (200, 40, 30)),
+    "paint": ("hazardous", (150, 30, 160)),
+    "peel": ("organic", (60, 160, 50)),
+    "can": ("recyclable", (40, 80, 210)),
+    "paper": ("recyclable", (230, 230, 220)),
+    "mug": ("residual", (210, 150, 60)),
+}
+SPLITS = {"train": 8, "val": 3, "test": 4}
+TEMPERATURE = 0.03
+WIDTH = 32  # of keys and embeddings
+SPEC = Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": "squash"})
+
+
+def photo_of(kind: str, number: int) -> bytes:
+    """A PNG in the kind's colour, another for each number."""
+    random = np.random.default_rng((list(KINDS).index(kind), number))
+    colour = np.array(KINDS[kind][1]) + random.normal(0.0, 12.0, 3)
+    pixels = np.clip(colour + random.normal(0.0, 28.0, (4, 4, 3)), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_photos(
+    root: Path, kinds: Iterable[str] = KINDS, splits: dict[str, int] = SPLITS, first: int = 0
+) -> Path:
+    """A folder of photos of these kinds with a `labels.csv`.
+
+    Args:
+        first: number of the first photo of each kind: other photos than those of another folder.
+    """
+    lines = ["path,source,subclass,superclass,split"]
+    (root / "photos").mkdir(parents=True)
+    for kind in kinds:
+        number = first
+        for split, count in splits.items():
+            for _ in range(count):
+                path = f"photos/{kind}-{number:03}.png"
+                (root / path).write_bytes(photo_of(kind, number))
+                lines.append(f"{path},drawn,{kind},{KINDS[kind][0]},{split}")
+                number += 1
+    (root / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def write_bundle(
+    models_dir: Path,
+    version: str = "1",
+    *,
+    without: Collection[str] = (),
+    method: str = "matching",
+) -> Path:
+    """Write `models_dir/bins/version`, which knows the train photos of all kinds but some.
+
+    It has a self-test of one photo, an int8 variant in name only, and a file of another's making.
+    """
+    path = models_dir / "bins" / version
+    path.mkdir(parents=True)
+    known = [(f"photos/{kind}-{n:03}.png", kind) for kind in KINDS for n in range(SPLITS["train"])]
+    known = [(name, kind) for name, kind in known if kind not in without]
+    pixels = np.stack([decode(photo_of(kind, int(name[-7:-4])), SPEC) for name, kind in known])
+    labels = [SUPERCLASSES.index(KINDS[kind][0]) for _, kind in known]
+    values = np.eye(len(SUPERCLASSES), dtype=np.float32)[labels]
+    blank = np.zeros((REFERENCES, WIDTH), dtype=np.float32)
+    (keys,) = _ask(_graph(blank, values[:REFERENCES]), pixels, contract.OUTPUT_EMBEDDING)
+    graph = _graph(keys, values)
+    for name in (contract.MODEL, "fp32.onnx"):
+        (path / name).write_bytes(graph.SerializeToString())
+    (path / "self-test-can.png").write_bytes(photo_of("can", 99))
+    (path / "drift.npz").write_bytes(b"of the bank's answers")
+    (path / "CARD.md").write_text(
+        f"# bins/{version}\n\n## Confidence\n\nFitted.\n\n## Licences\n\nNone.\n\n"
+        "## Provenance\n\n    tests\n",
+        encoding="utf-8",
+    )
+    photo = decode(photo_of("can", 99), SPEC)[np.newaxis]
+    (answer,) = _ask(graph, photo, contract.OUTPUT_PROBABILITIES)
+    files = (contract.MODEL, "fp32.onnx", "self-test-can.png", "drift.npz")
+    write_manifest(
+        path,
+        Manifest(
+            name="bins",
+            version=version,
+            superclasses=SUPERCLASSES,
+            preprocessing=SPEC,
+            calibration=Calibration(
+                temperature=1.0,
+                confidence_threshold=0.7,
+                wanted_error_rate=0.05,
+                split="val",
+                photos=18,
+            ),
+            bank=Bank(
+                selection="all",
+                items=tuple(
+                    BankItem(id=name, superclass=KINDS[kind][0], subclass=kind, source="drawn")
+                    for name, kind in known
+                ),
+            ),
+            default_variant="int8",
+            variants={"int8": contract.MODEL, "fp32": "fp32.onnx"},
+            files={name: record_of(path / name) for name in files},
+            provenance=_provenance(method),
+            drift="drift.npz",
+            self_test=(
+                SelfTest(file="self-test-can.png", probabilities=tuple(map(float, answer[0]))),
+            ),
+        ),
+    )
+    return path
+
+
+def _provenance(method: str) -> Provenance:
+    return Provenance(
+        command="tests",
+        git_commit=None,
+        seed=0,
+        trained_at=datetime(2026, 1, 1, tzinfo=UTC),
+        hardware="none",
+        packages={},
+        config={"method": method},
+        dataset={},
+    )
+
+
+def _ask(model: onnx.ModelProto, pixels: Pixels, output: str) -> list[np.ndarray]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run([output], {contract.INPUT_IMAGES: pixels})
+
+
+def _graph(keys: np.ndarray, values: np.ndarray) -> onnx.ModelProto:
+    random = np.random.default_rng(3)
+    constants = {
+        contract.INPUT_BANK_KEYS: keys,
+        contract.INPUT_BANK_VALUES: values,
+        "mean": np.float32(127.0),
+        "deviation": np.float32(64.0),
+        "projection": random.normal(0.0, 0.5, (48, WIDTH)).astype(np.float32),
+        "temperature": np.float32(TEMPERATURE),
+        "nothing": np.float32(0.0),
+        "last": np.array([-1], np.int64),
+        "top": np.array([REFERENCES], np.int64),
+        "flat": np.array([-1, 48], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["floats", "mean"], ["centred"]),
+        helper.make_node("Div", ["centred", "deviation"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node(
+            "AveragePool",
+            ["planes"],
+            ["grid"],
+            kernel_shape=[SIZE // 4] * 2,
+            strides=[SIZE // 4] * 2,
+        ),
+        helper.make_node("Reshape", ["grid", "flat"], ["cells"]),
+        helper.make_node("MatMul", ["cells", "projection"], ["projected"]),
+        helper.make_node("ReduceL2", ["projected", "last"], ["length"], keepdims=1),
+        helper.make_node("Div", ["projected", "length"], ["embedding"]),
+        helper.make_node("Transpose", ["bank_keys"], ["keys"], perm=[1, 0]),
+        helper.make_node("MatMul", ["embedding", "keys"], ["cosines"]),
+        helper.make_node("Div", ["cosines", "temperature"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"], axis=1),
+        helper.make_node("MatMul", ["weights", "bank_values"], ["votes"]),
+        helper.make_node("ReduceSum", ["votes", "last"], ["all_votes"], keepdims=1),
+        helper.make_node("Div", ["votes", "all_votes"], ["probabilities"]),
+        helper.make_node("Mul", ["embedding", "nothing"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros", "last"], ["self_weight"], keepdims=0),
+        helper.make_node("TopK", ["weights", "top"], ["reference_weights", "references"], axis=1),
+    ]
+    floats, integers = TensorProto.FLOAT, TensorProto.INT64
+    inputs = [
+        helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3]),
+        helper.make_tensor_value_info(contract.INPUT_BANK_KEYS, floats, ["M", WIDTH]),
+        helper.make_tensor_value_info(contract.INPUT_BANK_VALUES, floats, ["M", len(SUPERCLASSES)]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("probabilities", floats, ["N", len(SUPERCLASSES)]),
+        helper.make_tensor_value_info("embedding", floats, ["N", WIDTH]),
+        helper.make_tensor_value_info("references", integers, ["N", REFERENCES]),
+        helper.make_tensor_value_info("reference_weights", floats, ["N", REFERENCES]),
+        helper.make_tensor_value_info("self_weight", floats, ["N"]),
+    ]
+    initializers = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
+    graph = helper.make_graph(nodes, "bins", inputs, outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,298 @@
+"""The drift reference: the numbers in it, and that it tells a changed camera from an unchanged."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import gumbel_r
+
+from service.bundle import MODEL, read_bundle, sha256_of
+from service.classifier import Answers, Classifier
+from service.drift import CHECK_EVERY, DriftMonitor, Window
+from service.drift_reference import read_reference
+from service.preprocess import decode
+from service.tags import UNTOLD
+from tests.photo_factory import noise
+from tests.tiny_bundle import SUPERCLASSES, write_bundle
+from training import drift_reference as module
+from training.camera_changes import CHANGES, CameraChange, encoded, jittered
+from training.data.photos import Photo, PhotoSet
+from training.drift_reference import (
+    Looks,
+    calibrate,
+    describe,
+    highest_statistic,
+    looks_of,
+    make_reference,
+    mix_covariance,
+    upper_quantile,
+    with_drift_reference,
+)
+from training.errors import DataError
+from training.reference import add_references
+
+PHOTOS = 120
+
+
+def random_looks(seed: int = 0, photos: int = 200, takes: int = 3) -> Looks:
+    random = np.random.default_rng(seed)
+    each = random.normal(size=(1, photos, 6)) + 0.1 * random.normal(size=(takes, photos, 6))
+    return Looks(
+        embedding=each,
+        superclass=random.integers(0, 4, (takes, photos)),
+        confidence=random.uniform(0.3, 1.0, (takes, photos)),
+        likeness=random.uniform(0.0, 1.0, (takes, photos)),
+    )
+
+
+def one_kind(photos: int) -> np.ndarray:
+    return np.array([""] * photos)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoSet:
+    """All of them val: blotches in the tones of two kinds."""
+    root = tmp_path_factory.mktemp("photos")
+    listed = []
+    for number in range(PHOTOS):
+        (root / f"{number}.jpg").write_bytes(noise(number))
+        kind = ("can", "peel")[number % 2]
+        superclass = ("recyclable", "organic")[number % 2]
+        listed.append(Photo(f"{number}.jpg", superclass, kind, "here", "val"))
+    return PhotoSet(root, tuple(listed), SUPERCLASSES)
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory, photos: PhotoSet) -> Path:
+    """A tiny bundle to which a reference was added."""
+    path = write_bundle(tmp_path_factory.mktemp("models"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RUNS", 10)
+        patch.setattr(module, "RUN_PHOTOS", 4000)
+        with_drift_reference(path, read_bundle(path).manifest, photos)
+    return path
+
+
+def monitor_of(path: Path) -> DriftMonitor:
+    reference = read_reference(read_bundle(path))
+    assert reference is not None
+    return DriftMonitor("tiny", SUPERCLASSES, reference, 8)
+
+
+def answers_of(path: Path, photos: PhotoSet, change: CameraChange | None) -> list[Answers]:
+    """Of each photo, jittered, and changed strongly."""
+    bundle = read_bundle(path)
+    classifier = Classifier(bundle, threads=1)
+    random = np.random.default_rng(5)
+    found = []
+    for photo in photos.split("val"):
+        with Image.open(photos.root / photo.path) as image:
+            data = jittered(image.convert("RGB"), random)
+        if change:
+            with Image.open(io.BytesIO(data)) as image:
+                data = encoded(change.apply(image, change.strengths[-1], random), 90)
+        pixels = decode(data, bundle.manifest.preprocessing)
+        found.append(classifier.run(pixels[np.newaxis]))
+    return found
+
+
+# --- The numbers
+
+
+def test_calibration_sees_what_the_service_will_see() -> None:
+    """The highest statistic of a run, by filters there and photo by photo here."""
+    usual = random_looks()
+    reference = describe(usual, one_kind(200), 4)
+    order = np.random.default_rng(1).integers(0, 200, 400)
+    window, highest = Window(reference, UNTOLD), np.zeros(3)
+    for count, row in enumerate(order, 1):
+        probabilities = np.zeros((1, 4), np.float32)
+        probabilities[0, usual.superclass[0, row]] = usual.confidence[0, row]
+        window.add(
+            Answers(
+                probabilities=probabilities,
+                embedding=usual.embedding[:1, row].astype(np.float32),
+                references=np.zeros((1, 1), np.int64),
+                reference_weights=usual.likeness[:1, row, np.newaxis].astype(np.float32),
+                self_weight=np.zeros(1, np.float32),
+            )
+        )
+        if window.enough and count % CHECK_EVERY == 0:
+            highest = np.maximum(highest, window.statistics())
+    parts = module._whitened(reference, usual)
+    expected = [highest_statistic(part[0, order]) for part in parts]
+    np.testing.assert_allclose(highest, expected, rtol=1e-3)
+
+
+def test_deviations_are_white_where_there_is_one_kind() -> None:
+    usual = random_looks()
+    embedding, *bins = module._whitened(describe(usual, one_kind(200), 4), usual)
+    flat = embedding.reshape(-1, 6)
+    np.testing.assert_allclose(flat.T @ flat / len(flat), np.eye(6), atol=1e-4)
+    for part in bins:  # of 8 bins 7 are free
+        flat = part.reshape(-1, 8)
+        variances = np.linalg.eigvalsh(flat.T @ flat / len(flat))
+        np.testing.assert_allclose(variances, [0.0] + [1.0] * 7, atol=1e-3)
+
+
+def test_the_mixs_covariance_is_that_of_dirichlet_draws() -> None:
+    random = np.random.default_rng(2)
+    kinds = np.array(["a"] * 50 + ["b"] * 30 + ["c"] * 20)
+    deviations = random.normal(size=(2, 100, 3))
+    found = mix_covariance(deviations, kinds)
+    means = np.stack([deviations[:, kinds == kind].mean(axis=(0, 1)) for kind in "abc"])
+    alpha = module.MIX_CONCENTRATION * np.array([0.5, 0.3, 0.2])
+    drawn = random.dirichlet(alpha, 200_000) @ means
+    np.testing.assert_allclose(found, np.cov(drawn.T), rtol=0.05, atol=1e-5)
+
+
+def test_another_mix_of_kinds_moves_the_statistic_less_where_kinds_are_known() -> None:
+    random = np.random.default_rng(3)
+    usual = random_looks(3)
+    kinds = np.array(["a", "b"])[random.integers(0, 2, 200)]
+    shifted = usual.embedding + 3.0 * (kinds == "b")[:, np.newaxis] * np.eye(6)[0]
+    usual = Looks(shifted, usual.superclass, usual.confidence, usual.likeness)
+    only_b = np.flatnonzero(kinds == "b")[random.integers(0, (kinds == "b").sum(), 500)]
+    statistics = [
+        highest_statistic(module._whitened(describe(usual, told, 4), usual)[0][0, only_b])
+        for told in (one_kind(200), kinds)
+    ]
+    assert statistics[0] > 5.0 * statistics[1]
+
+
+def test_the_upper_quantile_is_gumbels() -> None:
+    maxima = gumbel_r.rvs(loc=50.0, scale=4.0, size=20_000, random_state=4)
+    expected = gumbel_r.ppf(0.999, loc=50.0, scale=4.0)
+    assert upper_quantile(maxima, 0.001) == pytest.approx(expected, rel=0.02)
+
+
+def test_thresholds_are_above_what_calm_runs_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RUNS", 10)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 3000)
+    usual = random_looks()
+    reference = describe(usual, one_kind(200), 4)
+    reference = calibrate(reference, usual, np.random.default_rng(0))
+    random = np.random.default_rng(9)
+    drawn = random.integers(0, 3, 3000), random.integers(0, 200, 3000)
+    reached = [highest_statistic(part[drawn]) for part in module._whitened(reference, usual)]
+    assert (np.array(reached) < reference.thresholds).all()
+
+
+def test_takes_of_a_photo_stay_together() -> None:
+    def answer(value: float) -> Answers:
+        probabilities = np.array([[0.25, 0.75]], np.float32)
+        weights = np.full((1, 5), value, np.float32)
+        embedding = np.full((1, 2), value, np.float32)
+        return Answers(probabilities, embedding, np.zeros((1, 5), np.int64), weights, weights[:, 0])
+
+    looks = looks_of([answer(value) for value in (0.0, 0.1, 1.0, 1.1, 2.0, 2.1)], takes=2)
+    assert looks.likeness.round(1).tolist() == [[0.0, 1.0, 2.0], [0.1, 1.1, 2.1]]
+    assert looks.embedding.shape == (2, 3, 2)
+    assert (looks.superclass == 1).all()
+
+
+# --- The whole
+
+
+def test_the_bundle_gains_a_file_and_its_graph_stays(bundle_path: Path, tmp_path: Path) -> None:
+    before = write_bundle(tmp_path)
+    assert sha256_of(bundle_path / MODEL) == sha256_of(before / MODEL)
+    manifest = read_bundle(bundle_path).manifest
+    assert manifest.drift in manifest.files
+    assert (bundle_path / str(manifest.drift)).stat().st_size < 50_000
+
+
+def test_the_same_photos_are_no_drift_and_a_changed_camera_is(
+    bundle_path: Path, photos: PhotoSet
+) -> None:
+    usual, (green,) = (
+        answers_of(bundle_path, photos, None),
+        [c for c in CHANGES if c.name == "green"],
+    )
+    changed = answers_of(bundle_path, photos, green)
+    monitor = monitor_of(bundle_path)
+    random = np.random.default_rng(6)
+    for row in random.integers(0, PHOTOS, 1500):
+        monitor.observe(UNTOLD, usual[row])
+        (reading,) = monitor.readings()
+        assert reading.score < 1.0
+    for row in random.integers(0, PHOTOS, 300):
+        monitor.observe(UNTOLD, changed[row])
+    (reading,) = monitor.readings()
+    assert reading.score > 1.0
+    assert reading.parts[0].part == "embedding"
+    assert green.words in reading.parts[0].words
+
+
+def labelled(root: Path, superclasses: tuple[str, ...], photos: int) -> Path:
+    """A folder of photos that are all val, but for one of each superclass in train."""
+    root.mkdir()
+    lines = ["path,superclass,split"]
+    for number in range(photos):
+        (root / f"{number}.jpg").write_bytes(noise(number))
+        split = "train" if number < len(superclasses) else "val"
+        lines.append(f"{number}.jpg,{superclasses[number % len(superclasses)]},{split}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_the_command_adds_a_reference_and_makes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS", 5)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 500)
+    path = write_bundle(tmp_path / "models", superclasses=tuple(sorted(SUPERCLASSES)))
+    data = labelled(tmp_path / "photos", SUPERCLASSES, 110)
+    for _ in range(2):
+        add_references(path, data, None)
+        reference = read_reference(read_bundle(path))
+        assert reference is not None
+        assert reference.photos == 106
+
+
+def test_photos_of_other_superclasses_are_refused(tmp_path: Path) -> None:
+    data = labelled(tmp_path / "photos", ("wood", "stone"), 10)
+    with pytest.raises(DataError, match="the model knows the superclasses"):
+        add_references(write_bundle(tmp_path / "models"), data, None)
+
+
+def test_too_few_photos_are_refused(photos: PhotoSet, tmp_path: Path) -> None:
+    few = PhotoSet(photos.root, photos.photos[:20], SUPERCLASSES)
+    with pytest.raises(DataError, match="expected at least 100 photos of val"):
+        make_reference(read_bundle(write_bundle(tmp_path)), few)
+
+
+# --- Photos
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
+def test_stronger_changes_change_photos_more(change: CameraChange) -> None:
+    with Image.open(Path(__file__).parents[1] / "photos" / "glass.jpg") as image:
+        whole = image.convert("RGB")
+    before = np.asarray(whole, np.float64)
+    moved = []
+    for strength in change.strengths:
+        changed = change.apply(whole, strength, np.random.default_rng(0))
+        assert changed.mode == "RGB"
+        after = np.asarray(changed.resize(whole.size), np.float64)
+        moved.append(float(np.abs(after - before).mean()))
+    assert moved[-1] > moved[0] > 0.5
+
+
+def test_jitter_is_slight_and_never_the_same() -> None:
+    with Image.open(Path(__file__).parents[1] / "photos" / "glass.jpg") as image:
+        whole = image.convert("RGB")
+    random = np.random.default_rng(0)
+    takes = [jittered(whole, random) for _ in range(5)]
+    assert len(set(takes)) == 5
+    for take in takes:
+        with Image.open(io.BytesIO(take)) as image:
+            assert all(
+                0.93 < new / old <= 1.0 for new, old in zip(image.size, whole.size, strict=True)
+            )
+            light = np.asarray(image).mean() / np.asarray(whole).mean()
+        assert 0.9 < light < 1.1

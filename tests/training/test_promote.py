@@ -1,0 +1,181 @@
+"""A candidate follows where it is worse on nothing, and is refused where it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import binomtest
+
+from service.bundle import read_manifest, write_manifest
+from service.catalogue import open_bundle
+from service.classifier import Classifier
+from service.self_test import check_answers
+from tests.tiny_matching import write_bundle, write_photos
+from tests.training.test_whole_loop import superbin
+from training.correct import Order, correct_bundle
+from training.errors import ConfigError
+from training.paired import jeffreys, pair
+from training.promote import Contest, promote
+
+COMMAND = "superbin promote candidate --over models/bins/2"
+
+
+@pytest.fixture
+def contest(tmp_path: Path) -> Contest:
+    """A model without batteries that serves, and a whole one that is to follow."""
+    models = tmp_path / "models"
+    write_bundle(models, "1")
+    over = write_bundle(models, "2", without=["battery"])
+    candidate = write_bundle(tmp_path / "new", "7")
+    data = write_photos(tmp_path / "data")
+    return Contest(candidate=candidate, over=over, data=data, report=tmp_path / "report")
+
+
+def versions(contest: Contest) -> list[str]:
+    return sorted(path.name for path in contest.over.parent.iterdir())
+
+
+def test_a_better_one_becomes_the_next_version(
+    contest: Contest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert promote(contest, COMMAND)
+    assert versions(contest) == ["1", "2", "3"]
+    out = contest.over.parent / "3"
+    bundle = open_bundle(out)
+    check_answers(Classifier(bundle, threads=1))
+    assert (out / "CARD.md").read_text().startswith("# bins/3\n")
+    assert (out / "drift.npz").is_file()  # made of this model, so it stays
+    report = (out / "PROMOTION.md").read_text()
+    assert report.startswith("# bins/7 against bins/2: passed")
+    assert "| hazardous | 8 | 50.0% " in report
+    assert "| 0, 4 | +50.0 (" in report
+    figures = json.loads((out / "promotion.json").read_text())
+    (test,) = figures["compared"]
+    assert test["superclasses"]["hazardous"]["gained"] == 4
+    with Image.open(out / "promotion.png") as picture:
+        assert min(picture.size) > 200
+    assert "bins/7 against bins/2: passed" in capsys.readouterr().out
+
+
+def test_a_worse_one_is_refused_with_the_table(
+    contest: Contest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = replace(contest, candidate=contest.over, over=contest.over.parent / "1")
+    assert not promote(worse, COMMAND)
+    assert versions(contest) == ["1", "2"]
+    told = capsys.readouterr().out
+    assert "refused: hazardous (test): 100.00% to 50.00%, -50.00% on 8 photos" in told
+    assert contest.report is not None
+    assert "refused" in (contest.report / "PROMOTION.md").read_text()
+
+
+def test_the_margin_is_what_may_be_lost(contest: Contest) -> None:
+    worse = replace(contest, candidate=contest.over, over=contest.over.parent / "1", dry=True)
+    assert promote(replace(worse, margin=0.5), COMMAND)
+    assert not promote(replace(worse, margin=0.49), COMMAND)
+    with pytest.raises(ConfigError, match="expected a margin from 0 to below 1"):
+        promote(replace(worse, margin=1.0), COMMAND)
+
+
+def test_a_dry_run_writes_nothing_but_the_report(contest: Contest) -> None:
+    assert promote(replace(contest, dry=True), COMMAND)
+    assert versions(contest) == ["1", "2"]
+    assert contest.report is not None
+    assert sorted(path.name for path in contest.report.iterdir()) == [
+        "PROMOTION.md",
+        "promotion.json",
+        "promotion.png",
+    ]
+
+
+def test_held_out_reviewed_photos_count_too(contest: Contest, tmp_path: Path) -> None:
+    """On the test split both may be level; people have seen what it does not show."""
+    data = write_photos(tmp_path / "no-batteries", ["paint", "peel", "can", "paper", "mug"])
+    review = write_photos(tmp_path / "review", ["battery"], {"train": 2, "test": 3}, first=100)
+    worse = replace(
+        contest, candidate=contest.over, over=contest.over.parent / "1", data=data, dry=True
+    )
+    assert promote(worse, COMMAND)
+    assert not promote(replace(worse, review=review), COMMAND)
+    assert contest.report is not None
+    report = (contest.report / "PROMOTION.md").read_text()
+    assert "Reviewed, held out: 3 photos" in report
+    assert "hazardous (reviewed, held out, 3 photos: 33.3 points each)" in report
+
+
+def test_other_superclasses_cannot_be_compared(contest: Contest) -> None:
+    manifest = read_manifest(contest.candidate)
+    renamed = ("compost", *manifest.superclasses[1:])
+    items = [
+        item.model_copy(update={"superclass": "compost"})
+        if item.superclass == "hazardous"
+        else item
+        for item in manifest.bank.items
+    ]
+    bank = manifest.bank.model_copy(update={"items": tuple(items)})
+    write_manifest(
+        contest.candidate, manifest.model_copy(update={"superclasses": renamed, "bank": bank})
+    )
+    with pytest.raises(ConfigError, match="clients would meet other answers"):
+        promote(contest, COMMAND)
+    assert versions(contest) == ["1", "2"]
+
+
+def test_a_model_that_knows_the_photos_it_is_measured_by_is_refused(
+    contest: Contest, tmp_path: Path
+) -> None:
+    review = write_photos(tmp_path / "review", ["battery"], {"train": 5}, first=100)
+    out = contest.over.parent.parent.parent / "candidates" / "bins" / "1"
+    correct_bundle(Order(bundle=contest.over, out=out, review=review), COMMAND)
+    labels = (review / "labels.csv").read_text()
+    (review / "labels.csv").write_text(labels.replace(",train", ",test"))
+    with pytest.raises(ConfigError, match="has 5 of the photos that it is measured by in its bank"):
+        promote(replace(contest, candidate=out, review=review), COMMAND)
+
+
+def test_the_command_ends_with_one_where_it_refuses(contest: Contest, tmp_path: Path) -> None:
+    words = ["promote", contest.over, "--over", contest.over.parent / "1", "--data", contest.data]
+    refused = superbin(tmp_path, *words)
+    assert refused.returncode == 1, refused.stderr
+    assert "hazardous" in refused.stdout
+    words = ["promote", contest.candidate, "--over", contest.over, "--data", contest.data]
+    assert superbin(tmp_path, *words).returncode == 0
+    assert versions(contest) == ["1", "2", "3"]
+    missing = superbin(tmp_path, *words[:-1], tmp_path / "none")
+    assert missing.returncode == 2
+
+
+def test_pairs_are_counted_and_tested() -> None:
+    old = np.array([True] * 30 + [False] * 6)
+    new = np.array([True] * 28 + [False] * 2 + [True] * 5 + [False])
+    found = pair(old, new)
+    assert (found.lost, found.gained) == (2, 5)
+    assert found.difference == pytest.approx(3 / 36)
+    assert found.p == pytest.approx(binomtest(2, 7).pvalue)
+    assert found.interval[0] < 0.0 < found.difference < found.interval[1]
+    assert not found.worse_by_more_than(0.01)
+    assert pair(new, old).worse_by_more_than(0.01)
+    assert pair(new, old).difference == pytest.approx(-found.difference)
+
+
+def test_few_photos_show_little_even_where_both_are_always_right() -> None:
+    few, many = np.ones(36, dtype=bool), np.ones(2000, dtype=bool)
+    assert pair(few, few).difference == 0.0
+    assert not pair(few, few).surely_within(0.01)
+    assert pair(many, many).surely_within(0.01)
+    assert pair(few, few).old_interval[0] < 0.95
+    assert jeffreys(36, 36)[1] == 1.0
+
+
+def test_one_photo_of_few_is_more_than_the_margin() -> None:
+    old = np.ones(36, dtype=bool)
+    new = old.copy()
+    new[0] = False
+    assert pair(old, new).worse_by_more_than(0.01)
+    assert not pair(old, new).worse_by_more_than(1 / 36)
+    assert pair(old, new).p == 1.0  # and yet that is no evidence

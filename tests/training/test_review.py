@@ -1,0 +1,153 @@
+"""Reviewed photos: which may be learned from, and how they join the train split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.preprocess import Preprocessing
+from service.review.records import Rules, Verdict
+from service.review.store import open_store as open_review
+from tests.review_stores import new_photo
+from tests.tiny_matching import photo_of, write_photos
+from tests.training.test_whole_loop import superbin
+from tests.training_runs import toml
+from training import checkpoint
+from training.data.photos import read_photos
+from training.data.review import join_train, read_review, review_folder
+from training.data.store import open_store
+from training.errors import DataError
+
+NAMES = ("hazardous", "organic", "recyclable", "residual")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_photos(tmp_path / "data")
+
+
+@pytest.fixture
+def review(tmp_path: Path) -> Path:
+    return write_photos(
+        tmp_path / "review", ["battery", "can"], {"train": 4, "val": 1, "test": 2}, first=100
+    )
+
+
+def test_only_those_of_train_are_learned(review: Path) -> None:
+    reviewed = read_review(review, NAMES)
+    assert [len(reviewed.learned), len(reviewed.held_out)] == [8, 6]
+    assert {photo.source for photo in reviewed.learned} == {"review"}
+    assert reviewed.learned[0].path == "review/photos/battery-100.png"
+    assert reviewed.learned[0].file == review / "photos/battery-100.png"
+
+
+def test_they_join_the_train_split_and_its_record(data: Path, review: Path) -> None:
+    before = read_photos(data)
+    joined = join_train(before, read_review(review, NAMES))
+    assert len(joined.split("train")) == len(before.split("train")) + 8
+    for split in ("val", "test"):
+        assert joined.split(split) == before.split(split)
+    summary = json.loads(json.dumps(joined.summary()))
+    assert summary["review"]["photos"] == 8
+    assert summary["review"]["superclasses"] == {"hazardous": 4, "recyclable": 4}
+    assert summary["review"]["held_out"] == 6
+    assert len(summary["review"]["sha256"]) == 64
+    assert str(review) not in json.dumps(summary)
+    assert "review" not in before.summary()
+    spec = Preprocessing.model_validate({"height": 16, "width": 16, "fit": "squash"})
+    store = open_store(data, joined.split("train"), spec)
+    assert len(store.photos) == 56
+    assert not store.bad
+
+
+def test_the_record_tells_one_review_from_another(data: Path, review: Path) -> None:
+    def digest() -> str:
+        return read_review(review, NAMES).digest()
+
+    first = digest()
+    assert digest() == first
+    (review / "photos/can-100.png").write_bytes(photo_of("can", 77))
+    second = digest()
+    assert second != first
+    (review / "photos/can-104.png").write_bytes(photo_of("can", 78))  # held out
+    assert digest() == second
+
+
+def test_photos_of_val_and_test_never_join(data: Path, review: Path) -> None:
+    before = read_photos(data)
+    measured = [*before.split("val"), *before.split("test")]
+    for place, photo in enumerate(measured[:3]):
+        shutil.copy(data / photo.path, review / f"photos/battery-{100 + place}.png")
+    joined = join_train(before, read_review(review, NAMES))
+    assert joined.review is not None
+    assert joined.review["photos"] == 5
+    assert joined.review["left_out"] == {
+        f"review/photos/battery-{n}.png": "a photo of val or test" for n in (100, 101, 102)
+    }
+
+
+def test_of_a_photo_that_is_in_both_the_review_says_what_it_is(data: Path, review: Path) -> None:
+    shutil.copy(data / "photos/mug-001.png", review / "photos/battery-100.png")
+    joined = join_train(read_photos(data), read_review(review, NAMES))
+    paths = {photo.path for photo in joined.photos}
+    assert "photos/mug-001.png" not in paths
+    assert joined.review is not None
+    assert joined.review["in_place_of"] == 1
+
+
+def test_what_is_no_review_is_refused(data: Path, review: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"expected superclasses of a, b, got hazardous, rec"):
+        read_review(review, ("a", "b"))
+    for reference, told in (
+        (str(tmp_path / "none"), r"a folder with a labels\.csv or the URL of a review"),
+        (f"sqlite:///{tmp_path}/review.db", "expected --review-photos, or SUPERBIN_REVIEW_PHOTOS"),
+    ):
+        with pytest.raises(DataError, match=told), review_folder(reference, None):
+            pass
+    shutil.rmtree(review / "photos")
+    with pytest.raises(DataError, match="has no reviewed photo that may be learned from"):
+        join_train(read_photos(data), read_review(review, NAMES))
+
+
+def test_a_store_is_read_like_a_folder_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    url, photos = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "kept")
+    with open_review(url, photos, Rules(held_out_share=0.5, double_share=0.0)) as store:
+        for seed in range(12):
+            added = store.add(new_photo(seed))
+            store.review(added.id, "anna", Verdict("hazardous", "battery"))
+    with review_folder(url, photos) as folder:
+        reviewed = read_review(folder, NAMES)
+        assert len(reviewed.learned) + len(reviewed.held_out) == 12
+        assert reviewed.learned
+        assert reviewed.held_out
+        assert {photo.subclass for photo in reviewed.learned} == {"battery"}
+        assert reviewed.learned[0].path.startswith("review/photos/")
+    assert not folder.exists()
+
+
+def test_train_takes_them_and_its_record_says_so(
+    data: Path, review: Path, tiny_record: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    record = tmp_path / "tiny.toml"
+    matching = {"method": "matching", "matching": {"width": 16}, "bank": {"selection": "all"}}
+    record.write_text(toml(tiny_record(**matching, train={"epochs": 0.1})))
+    words: list[object] = ["train", record, "--data", data, "--out", tmp_path / "run"]
+    done: subprocess.CompletedProcess[str] = superbin(tmp_path, *words, "--from-review", review)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert found["dataset"]["review"]["subclasses"] == {"battery": 4, "can": 4}
+    assert found["dataset"]["sources"]["review"] == 8
+    items = checkpoint.load(tmp_path / "run" / "model.pt")["bank"]
+    mine = [item for item in items if item["source"] == "review"]
+    assert len(mine) == 8
+    assert all(item["path"].startswith("review/photos/") for item in mine)
+    rest = [*words, "--from-review", f"postgresql://anna:secret@host/{tmp_path.name}"]
+    refused = superbin(tmp_path, *rest[:4], "--out", tmp_path / "other", *rest[6:])
+    assert refused.returncode == 2
+    assert "expected --review-photos" in refused.stderr

@@ -1,0 +1,177 @@
+"""Photos that people have reviewed: a folder with a `labels.csv` in the form of one's own photos.
+
+Those of the split `train` (or of none) are there to learn from; all others are held out, to measure
+by, and are never learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training.data.own import LABELS, read_labels
+from training.data.photo import Photo
+from training.data.photos import PhotoSet, photo_bytes, photo_file
+from training.errors import DataError
+
+REVIEW = "review"  # the source of such photos, and where their ids begin
+MEASURED_BY = ("val", "test")
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """Reviewed photos, by what they may be used for.
+
+    Attributes:
+        learned: to learn from.
+        held_out: to measure by.
+        left_out: path to what is wrong with it.
+    """
+
+    root: Path
+    learned: tuple[Photo, ...]
+    held_out: tuple[Photo, ...]
+    left_out: dict[str, str]
+
+    def digest(self) -> str:
+        """SHA-256 of the list of those to learn from: names, superclasses and bytes."""
+        lines = [f"{p.path},{p.superclass},{p.subclass or ''},{_digest(p)}" for p in self.learned]
+        return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
+
+
+@contextmanager
+def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
+    """A folder of reviewed photos: the one that is named, or a store's, for as long as it is used.
+
+    Args:
+        reference: a folder with a `labels.csv`, or the URL of a review store's database.
+        photos: where the store keeps its photos.
+
+    Raises:
+        DataError: where it is neither.
+    """
+    if "://" not in reference:
+        if not (Path(reference) / LABELS).is_file():
+            raise DataError(
+                f"expected reviewed photos: a folder with a {LABELS} or the URL of a review "
+                f"store's database, got {reference!r}"
+            )
+        yield Path(reference)
+        return
+    if photos is None:
+        raise DataError(
+            f"{reference} is a store's database: expected --review-photos, or "
+            "SUPERBIN_REVIEW_PHOTOS, which says where its photos lie"
+        )
+    # No longer than it is needed: how long photos are kept is for the store to say.
+    with tempfile.TemporaryDirectory(prefix="superbin-review-") as folder:
+        _export(reference, photos, Path(folder))
+        yield Path(folder)
+
+
+def _export(url: str, photos: str, folder: Path) -> None:
+    try:
+        from service.review.export import export
+        from service.review.store import open_store
+    except ImportError as error:
+        raise DataError(
+            f"{url}: a review store needs packages that are not installed ({error}): pip install "
+            "-c constraints.txt -e '.[review]' in the repository"
+        ) from error
+    with open_store(url, photos) as store:
+        export(store, folder)
+
+
+def read_review(root: Path, superclasses: tuple[str, ...]) -> Reviewed:
+    """The reviewed photos of a folder.
+
+    Args:
+        superclasses: those that a model, or the data, know.
+
+    Raises:
+        DataError: where there is no `labels.csv`, a line is unusable, or names another superclass.
+    """
+    file = root / LABELS
+    if not file.is_file():
+        raise DataError(f"expected reviewed photos with a {LABELS} in {root}, which has none")
+    photos = tuple(
+        replace(p, path=f"{REVIEW}/{p.path}", source=REVIEW, file=root / p.path)
+        for p in read_labels(file)
+    )
+    if strays := sorted({photo.superclass for photo in photos} - set(superclasses)):
+        raise DataError(
+            f"{file}: expected superclasses of {', '.join(superclasses)}, got {', '.join(strays)}"
+        )
+    if repeated := [path for path, n in Counter(p.path for p in photos).items() if n > 1]:
+        raise DataError(f"{file}: {len(repeated)} paths are listed twice, first {repeated[0]}")
+    present = [photo for photo in photos if photo_file(root, photo).is_file()]
+    missing = dict.fromkeys(sorted({p.path for p in photos} - {p.path for p in present}), "missing")
+    learned = tuple(photo for photo in present if photo.split in (None, "train"))
+    held_out = tuple(photo for photo in present if photo.split not in (None, "train"))
+    return Reviewed(root, learned, held_out, missing)
+
+
+def without_measured(reviewed: Reviewed, data: PhotoSet) -> Reviewed:
+    """The reviewed photos without those that are photos of `val` or `test`, byte by byte.
+
+    A figure on these splits would mean nothing once they are learned.
+    """
+    digests = {photo.path: _digest(photo) for photo in reviewed.learned}
+    measured = _same_files(data, MEASURED_BY, set(digests.values()))
+    told = {path: "a photo of val or test" for path, one in digests.items() if one in measured}
+    fair = tuple(photo for photo in reviewed.learned if photo.path not in told)
+    return replace(reviewed, learned=fair, left_out=reviewed.left_out | told)
+
+
+def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
+    """The data with the reviewed photos in `train`; of a photo that is in both, the review's label.
+
+    Raises:
+        DataError: where no reviewed photo is left to be learned from.
+    """
+    fair = without_measured(reviewed, data)
+    if not fair.learned:
+        raise DataError(f"{reviewed.root} has no reviewed photo that may be learned from")
+    known = _same_files(data, ("train",), {_digest(photo) for photo in fair.learned})
+    kept = tuple(photo for photo in data.photos if photo.path not in known.values())
+    joined = tuple(replace(photo, split="train") for photo in fair.learned)
+    record = {
+        "photos": len(joined),
+        "superclasses": dict(Counter(photo.superclass for photo in joined)),
+        "subclasses": dict(Counter(photo.subclass or "unnamed" for photo in joined)),
+        "in_place_of": len(known),
+        "held_out": len(fair.held_out),
+        "left_out": fair.left_out,
+        "sha256": fair.digest(),
+    }
+    return replace(data, photos=kept + joined, review=record)
+
+
+def _digest(photo: Photo) -> str:
+    assert photo.file is not None  # all reviewed photos have one
+    return hashlib.sha256(photo.file.read_bytes()).hexdigest()
+
+
+def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> dict[str, str]:
+    """Digest to path of the data's photos that have one of these digests."""
+    found = {}
+    for photo in data.photos:
+        if photo.split in splits:
+            digest = hashlib.sha256(photo_bytes(data.root, photo)).hexdigest()
+            if digest in digests:
+                found[digest] = photo.path
+    return found
+
+
+@contextmanager
+def joined_photos(data: PhotoSet, reference: str, photos: str | None) -> Iterator[PhotoSet]:
+    """`join_train` of what `review_folder` gives, for as long as it is used."""
+    with review_folder(reference, photos) as folder:
+        joined = join_train(data, read_review(folder, data.superclasses))
+        print(f"reviewed photos in train: {joined.review}", flush=True)
+        yield joined

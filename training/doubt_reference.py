@@ -1,0 +1,179 @@
+"""What a bundle is told of the photos that it knows, so that it can doubt others.
+
+Two parts: limits of quality, from percentiles of val, and the embeddings of the bank with the
+familiarity that val's photos have. Graphs stay as they are; the manifest is replaced in one step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from service.bundle import (
+    Bank,
+    Bundle,
+    FamiliarityLimit,
+    Manifest,
+    QualityLimits,
+    record_of,
+    write_manifest,
+)
+from service.classifier import Classifier
+from service.familiarity import STATISTIC, Familiarity
+from service.preprocess import Pixels
+from service.quality import Quality, measure
+from training.data.photos import Photo, PhotoSet
+from training.data.review import REVIEW
+from training.data.store import open_store
+from training.errors import ConfigError, DataError
+from training.progress import track
+from training.served_bank import served_bank
+
+Floats = npt.NDArray[np.float32]
+
+SPLIT = "val"
+ACCEPTED_SHARE = 0.99
+QUALITY_PART = 0.2  # of those that are not accepted: each of the four measures may doubt so many
+TEMPERATURE = 0.12  # of the familiarity: chosen on val against pictures that are no refuse
+BATCH = 2  # on a CPU more gain nothing
+# From the percentile on away from good photos. A photo a stop and a half darker than any of val is
+# still answered well, and an object may be small; where sharpness ends, accuracy has begun to fall.
+LIGHT_MARGIN, CLIPPED_MARGIN, SHARPNESS_MARGIN, CONTRAST_MARGIN = 0.6, 0.9, 0.9, 0.8
+
+
+def with_doubts(
+    path: Path, manifest: Manifest, photos: PhotoSet, accepted_share: float = ACCEPTED_SHARE
+) -> Manifest:
+    """The manifest with limits, written; what it had of them before is replaced.
+
+    Raises:
+        DataError: where a photo of the bank is not among these.
+        ConfigError: for a share that leaves nothing.
+    """
+    if not 0.5 <= accepted_share < 1.0:
+        raise ConfigError(f"expected a share of 0.5 up to below 1, got {accepted_share}")
+    bundle = Bundle(path, manifest)
+    if not (known := photos.split(SPLIT)):
+        raise DataError(f"{photos.root} has no photo in the split {SPLIT!r}")
+    pixels = open_store(photos.root, known, manifest.preprocessing).pixels
+    limited = with_quality(manifest, pixels, accepted_share)
+    complete, old = with_familiarity(bundle, limited, photos, pixels, accepted_share)
+    write_manifest(path, complete)
+    if old and old not in complete.files:
+        (path / old).unlink(missing_ok=True)
+    return complete
+
+
+def with_quality(manifest: Manifest, pixels: Pixels, accepted_share: float) -> Manifest:
+    """With limits from photos [n, H, W, 3]."""
+    share = 1.0 - (1.0 - accepted_share) * QUALITY_PART
+    limits = quality_limits([measure(photo) for photo in pixels], share)
+    return manifest.model_copy(update={"quality": limits})
+
+
+def quality_limits(measured: list[Quality], share: float) -> QualityLimits:
+    """Limits that leave `share` of these by each measure, moved away from them by a margin."""
+
+    def least(name: str) -> float:
+        return float(np.quantile([getattr(one, name) for one in measured], 1.0 - share))
+
+    clipped = float(np.quantile([one.clipped for one in measured], share))
+    return QualityLimits(
+        least_light=LIGHT_MARGIN * least("light"),
+        most_clipped=1.0 - CLIPPED_MARGIN * (1.0 - clipped),
+        least_sharpness=SHARPNESS_MARGIN * least("sharpness"),
+        least_contrast=CONTRAST_MARGIN * least("contrast"),
+        accepted_share=share,
+        split=SPLIT,
+        photos=len(measured),
+    )
+
+
+def with_familiarity(
+    bundle: Bundle, manifest: Manifest, photos: PhotoSet, pixels: Pixels, accepted_share: float
+) -> tuple[Manifest, str | None]:
+    """With the bank's embeddings in a file, and the threshold from photos [n, H, W, 3].
+
+    The file is named by what it holds, so that the manifest never names another's content.
+
+    Returns:
+        The manifest, and the file that the one before named.
+    """
+    classifier = Classifier(bundle)
+    items = bank_embeddings(classifier, manifest, photos).astype(np.float16)
+    content = io.BytesIO()
+    np.save(content, items, allow_pickle=False)
+    file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
+    (bundle.path / file).write_bytes(content.getvalue())
+    found = Familiarity(items.astype(np.float32), TEMPERATURE).of(
+        embeddings(classifier, pixels, SPLIT)
+    )
+    limit = FamiliarityLimit(
+        file=file,
+        statistic=STATISTIC,
+        temperature=TEMPERATURE,
+        threshold=float(np.quantile(found, 1.0 - accepted_share)),
+        accepted_share=accepted_share,
+        split=SPLIT,
+        photos=len(found),
+    )
+    old = manifest.familiarity.file if manifest.familiarity else None
+    kept = {name: record for name, record in manifest.files.items() if name != old}
+    files = kept | {file: record_of(bundle.path / file)}
+    return manifest.model_copy(update={"familiarity": limit, "files": files}), old
+
+
+def bank_embeddings(classifier: Classifier, manifest: Manifest, photos: PhotoSet) -> Floats:
+    """float32 [M, E], in the order of the bank's items.
+
+    Reviewed items are not among the photos; by matching their keys are their embeddings.
+
+    Raises:
+        DataError: where a photo of the bank is missing or does not decode.
+    """
+    bank = served_bank(classifier.bundle)
+    matching = manifest.provenance.config.get("method") == "matching"
+    known = {photo.path for photo in photos.photos}
+    asked = [not (matching and i.source == REVIEW and i.id not in known) for i in bank.items]
+    items = tuple(item for item, wanted in zip(bank.items, asked, strict=True) if wanted)
+    trained = manifest.model_copy(update={"bank": Bank(selection="", items=items)})
+    store = open_store(photos.root, bank_photos(trained, photos), manifest.preprocessing)
+    if store.bad:
+        raise DataError(f"photos of the bank that do not decode: {store.bad}")
+    rows = embeddings(classifier, store.pixels, "bank")
+    if all(asked):
+        return rows
+    found = bank.keys.copy()
+    found[asked] = rows
+    return found
+
+
+def bank_photos(manifest: Manifest, photos: PhotoSet) -> tuple[Photo, ...]:
+    """The photos of the bank's items, in their order.
+
+    Raises:
+        DataError: where the data lack one.
+    """
+    by_path = {photo.path: photo for photo in photos.photos}
+    missing = [item.id for item in manifest.bank.items if item.id not in by_path]
+    if missing:
+        raise DataError(
+            f"expected the photos that the bank was made of in {photos.root}: {len(missing)} of "
+            f"{len(manifest.bank.items)} are missing, first {missing[0]}"
+        )
+    return tuple(by_path[item.id] for item in manifest.bank.items)
+
+
+def embeddings(classifier: Classifier, pixels: Pixels, label: str) -> Floats:
+    """float32 [n, E] of photos [n, H, W, 3], by the graph that is served."""
+    parts = []
+    with track(f"{classifier.bundle.id}: {label}", len(pixels)) as advance:
+        for start in range(0, len(pixels), BATCH):
+            chunk = np.ascontiguousarray(pixels[start : start + BATCH])
+            parts.append(classifier.run(chunk).embedding)
+            advance(len(chunk))
+    return np.concatenate(parts)

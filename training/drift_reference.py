@@ -1,0 +1,302 @@
+"""`drift.npz`: what a bundle's answers look like while nothing drifts, and how far they wander.
+
+From the photos of val: those of train are the bank's own, and each would be its own neighbour. They
+are taken several times with ordinary jitter, through the code that serves. What the averages of
+`service.drift` reach in long runs of such photos, drawn from populations as far from val as other
+photos of its kind are, is what the thresholds stand on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy.signal import lfilter
+
+from service.bundle import Bundle, Manifest, read_bundle, record_of, write_manifest
+from service.classifier import Answers, Classifier
+from service.drift import CHECK_EVERY, LEAST_SHARE, surprise
+from service.drift_reference import DRIFT, PARTS, DriftReference, write_reference
+from service.preprocess import decode
+from training.camera_changes import CHANGES, Random, encoded, jittered
+from training.data.photos import Photo, PhotoSet, photo_bytes
+from training.errors import DataError
+from training.progress import track
+
+Array = npt.NDArray[Any]
+
+SPLIT = "val"
+LEAST_PHOTOS, MOST_PHOTOS = 100, 1000
+JITTERS = 6
+SIGNATURE_PHOTOS = 150
+BINS = 8
+WINDOW = 250  # photos
+RUN_PHOTOS = 20_000
+RUNS = 60
+FALSE_ALARMS = 0.001  # of such runs: a plant has many cameras
+# A kind's share p of a day's photos varies with a deviation of sqrt(p (1 - p) / 12).
+MIX_CONCENTRATION = 11.0
+LEAST_VARIANCE = 1e-4  # of the largest, in any direction that counts
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the model says of n photos, J times each.
+
+    Attributes:
+        embedding: float64 [J, n, E].
+        superclass: int64 [J, n], predicted.
+        confidence, likeness: float64 [J, n]; likeness is the weight of the strongest reference.
+    """
+
+    embedding: Array
+    superclass: Array
+    confidence: Array
+    likeness: Array
+
+    def surprises(self) -> Array:
+        """float64 [2, J, n], of confidence and likeness."""
+        each = np.vectorize(surprise, otypes=[np.float64])
+        return np.stack([each(self.confidence), each(self.likeness)])
+
+
+def with_drift_reference(path: Path, manifest: Manifest, data: PhotoSet) -> Manifest:
+    """Give the bundle at `path` its `drift.npz`; the manifest is written too.
+
+    Raises:
+        DataError: where val has too few photos to tell.
+    """
+    reference = make_reference(Bundle(path, manifest), data)
+    write_reference(path / DRIFT, reference)
+    files = manifest.files | {DRIFT: record_of(path / DRIFT)}
+    complete = manifest.model_copy(update={"files": files, "drift": DRIFT})
+    write_manifest(path, complete)
+    read_bundle(path)
+    return complete
+
+
+def make_reference(bundle: Bundle, data: PhotoSet, seed: int = 0) -> DriftReference:
+    """Look at val, and calibrate.
+
+    Raises:
+        DataError: where val has too few photos to tell.
+    """
+    random = np.random.default_rng(seed)
+    photos = _sample(data.split(SPLIT), MOST_PHOTOS, random)
+    if len(photos) < LEAST_PHOTOS:
+        raise DataError(
+            f"expected at least {LEAST_PHOTOS} photos of {SPLIT} for a drift reference, got "
+            f"{len(photos)}"
+        )
+    classifier = Classifier(bundle)
+    usual = look(classifier, data.root, photos, [jittered] * JITTERS, "drift reference", random)
+    kinds = np.array([photo.subclass or "" for photo in photos])
+    reference = describe(usual, kinds, len(bundle.manifest.superclasses))
+    reference = calibrate(reference, usual, random)
+    few = _sample(photos, SIGNATURE_PHOTOS, random)
+    return with_signatures(reference, classifier, data.root, few, random)
+
+
+def _sample(photos: tuple[Photo, ...], most: int, random: Random) -> tuple[Photo, ...]:
+    if len(photos) <= most:
+        return photos
+    return tuple(photos[row] for row in sorted(random.permutation(len(photos))[:most]))
+
+
+def look(
+    classifier: Classifier,
+    root: Path,
+    photos: tuple[Photo, ...],
+    takes: list[Callable[[Image.Image, Random], bytes]],
+    label: str,
+    random: Random,
+) -> Looks:
+    """What the model says of each photo in each take, an encoded version of it."""
+    spec = classifier.bundle.manifest.preprocessing
+    answers: list[Answers] = []
+    with track(label, len(takes) * len(photos)) as advance:
+        for photo in photos:
+            with Image.open(io.BytesIO(photo_bytes(root, photo))) as image:
+                whole = image.convert("RGB")
+            for take in takes:
+                pixels = decode(take(whole, random), spec)
+                answers.append(classifier.run(pixels[np.newaxis]))
+                advance(1)
+    return looks_of(answers, len(takes))
+
+
+def looks_of(answers: list[Answers], takes: int) -> Looks:
+    """Answers of photos one after the other, each with all its takes."""
+
+    def by_take(values: list[Array]) -> Array:
+        stacked = np.concatenate(values).astype(np.float64)
+        return stacked.reshape(-1, takes, *stacked.shape[1:]).swapaxes(0, 1)
+
+    probabilities = by_take([one.probabilities for one in answers])
+    return Looks(
+        embedding=by_take([one.embedding for one in answers]),
+        superclass=probabilities.argmax(axis=-1),
+        confidence=probabilities.max(axis=-1),
+        likeness=by_take([one.reference_weights[:, 0] for one in answers]),
+    )
+
+
+def describe(usual: Looks, kinds: npt.NDArray[np.str_], superclasses: int) -> DriftReference:
+    """Means, histograms and whitenings, with thresholds that are still all 1.
+
+    Args:
+        kinds: [n], subclasses; all alike where they are not known.
+    """
+    predicted = usual.superclass
+    means = _by_superclass(usual.embedding, predicted, superclasses)
+    surprises = usual.surprises()
+    edges = np.stack([_edges(values) for values in surprises]).astype(np.float32)
+    hot = np.stack([one_hot(*pair) for pair in zip(surprises, edges, strict=True)])
+    shares = np.stack([_by_superclass(bins, predicted, superclasses) for bins in hot])
+    whitening = whiten(usual.embedding - means[predicted], kinds)
+    bin_whitening = np.stack(
+        [whiten(bins - of[predicted], kinds) for bins, of in zip(hot, shares, strict=True)]
+    )
+    confidences = _by_superclass(usual.confidence[..., None], predicted, superclasses)[:, 0]
+    width = means.shape[1]
+    return DriftReference(
+        window=np.array(WINDOW, np.float32),
+        thresholds=np.ones(len(PARTS), np.float32),
+        means=means.astype(np.float32),
+        whitening=whitening.astype(np.float32),
+        edges=edges,
+        shares=shares.astype(np.float32),
+        bin_whitening=bin_whitening.astype(np.float32),
+        confidences=confidences.astype(np.float32),
+        signatures=np.zeros((0, width), np.float32),
+        words=np.zeros(0, "U1"),
+        photos=np.array(predicted.shape[1], np.float32),
+        run_photos=np.array(RUN_PHOTOS, np.float32),
+        false_alarms=np.array(FALSE_ALARMS, np.float32),
+    )
+
+
+def _by_superclass(values: Array, predicted: Array, superclasses: int) -> Array:
+    """Means [K, ...] of values [J, n, ...]; of all photos for a superclass that none was given."""
+    rows = [predicted == one for one in range(superclasses)]
+    overall = values.mean(axis=(0, 1))
+    return np.stack([values[row].mean(axis=0) if row.any() else overall for row in rows])
+
+
+def _edges(values: Array) -> Array:
+    """Between bins of about equally many photos: float64 [B - 1]; ties leave some bins empty."""
+    return np.asarray(np.quantile(values, np.arange(1, BINS) / BINS))
+
+
+def one_hot(values: Array, edges: Array) -> Array:
+    """The bin of each value: float64 [..., B]."""
+    return np.eye(len(edges) + 1)[edges.searchsorted(values)]
+
+
+def whiten(deviations: Array, kinds: npt.NDArray[np.str_]) -> Array:
+    """From the deviation of a window's mean to unit variance where nothing drifts: [F, F].
+
+    To the photos' covariance over the window's photos comes that of the mean over days with other
+    mixes of kinds (Dirichlet), so that those directions need to move farther.
+
+    Args:
+        deviations: [J, n, F], without means.
+    """
+    flat = deviations.reshape(-1, deviations.shape[-1])
+    covariance = flat.T @ flat / len(flat) + WINDOW * mix_covariance(deviations, kinds)
+    variances, directions = np.linalg.eigh(covariance)
+    kept = variances > LEAST_VARIANCE * variances[-1]
+    scales = np.where(kept, 1.0 / np.sqrt(np.where(kept, variances, 1.0)), 0.0)
+    return np.asarray(directions * scales)
+
+
+def mix_covariance(deviations: Array, kinds: npt.NDArray[np.str_]) -> Array:
+    """Of the mean of all photos, [F, F], where the kinds' shares are Dirichlet-distributed."""
+    names, which = np.unique(kinds, return_inverse=True)
+    each = deviations.mean(axis=0)
+    means = np.stack([each[which == one].mean(axis=0) for one in range(len(names))])
+    shares = np.bincount(which) / len(which)
+    spread = np.diag(shares) - np.outer(shares, shares)
+    return np.asarray(means.T @ spread @ means / (MIX_CONCENTRATION + 1.0))
+
+
+def calibrate(reference: DriftReference, usual: Looks, random: Random) -> DriftReference:
+    """Thresholds that together raise a false alarm in `FALSE_ALARMS` of runs.
+
+    Each run draws its photos from a population of its own, a bootstrap of half as many photos as
+    val has: its mean is as far from val's as that of another split of this size would be.
+    """
+    parts = _whitened(reference, usual)
+    takes, photos = usual.superclass.shape
+    highest = np.empty((RUNS, len(parts)))
+    for run in range(RUNS):
+        population = random.integers(0, photos, photos // 2)
+        drawn = random.integers(0, takes, RUN_PHOTOS), random.choice(population, RUN_PHOTOS)
+        highest[run] = [highest_statistic(part[drawn]) for part in parts]
+    each = np.array([upper_quantile(column, FALSE_ALARMS) for column in highest.T])
+    together = upper_quantile((highest / each).max(axis=1), FALSE_ALARMS)
+    return _replaced(reference, thresholds=(each * together).astype(np.float32))
+
+
+def _whitened(reference: DriftReference, usual: Looks) -> list[Array]:
+    """Of each part the photos' whitened deviations: [J, n, F]."""
+    predicted = usual.superclass
+    parts = [(usual.embedding - reference.means[predicted]) @ reference.whitening]
+    for one, values in enumerate(usual.surprises()):
+        bins = one_hot(values, reference.edges[one])
+        parts.append((bins - reference.shares[one][predicted]) @ reference.bin_whitening[one])
+    return parts
+
+
+def highest_statistic(run: Array) -> float:
+    """The highest that `service.drift` sees in a run of whitened deviations: [T, F]."""
+    keep = 1.0 - 2.0 / (WINDOW + 1.0)
+    sums = lfilter([1.0], [1.0, -keep], run, axis=0)
+    seen = np.arange(1, len(run) + 1)
+    squares = (1.0 - keep ** (2 * seen)) / (1.0 - keep**2)
+    statistics = (sums**2).sum(axis=1) / squares  # the squared mean times its weight
+    checked = (seen >= LEAST_SHARE * WINDOW) & (seen % CHECK_EVERY == 0)
+    return float(statistics[checked].max())
+
+
+def upper_quantile(maxima: Array, exceeded: float) -> float:
+    """What maxima exceed so often, by Gumbel's distribution with their mean and deviation."""
+    scale = maxima.std() * np.sqrt(6.0) / np.pi
+    location = maxima.mean() - np.euler_gamma * scale
+    return float(location - scale * np.log(-np.log(1.0 - exceeded)))
+
+
+def with_signatures(
+    reference: DriftReference,
+    classifier: Classifier,
+    root: Path,
+    photos: tuple[Photo, ...],
+    random: Random,
+) -> DriftReference:
+    """With the direction in which each of `CHANGES`, at its middle strength, moves the mean.
+
+    It moves from where these photos are unchanged: a few of val are not all of it.
+    """
+
+    def take(number: int) -> Callable[[Image.Image, Random], bytes]:
+        change = CHANGES[number]
+        strength = change.strengths[len(change.strengths) // 2]
+        return lambda image, source: encoded(change.apply(image, strength, source), 90)
+
+    takes = [jittered, *(take(number) for number in range(len(CHANGES)))]
+    looks = look(classifier, root, photos, takes, "drift signatures", random)
+    means = (looks.embedding - reference.means[looks.superclass]).mean(axis=1)
+    signatures = (means[1:] - means[0]) @ reference.whitening
+    signatures /= np.maximum(np.linalg.norm(signatures, axis=1, keepdims=True), 1e-12)
+    words = np.array([change.words for change in CHANGES])
+    return _replaced(reference, signatures=signatures.astype(np.float32), words=words)
+
+
+def _replaced(reference: DriftReference, **arrays: Array) -> DriftReference:
+    return DriftReference(**(vars(reference) | arrays))

@@ -1,0 +1,126 @@
+"""A candidate becomes the next version where it is worse than the one before on no superclass."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.bundle import (
+    MANIFEST,
+    Bundle,
+    Manifest,
+    read_bundle,
+    record_of,
+    sha256_of,
+    write_manifest,
+)
+from training.card import CARD
+from training.checkpoint import hardware
+from training.comparison import check_alike, compare_on_held_out, compare_on_test
+from training.data.review import read_review
+from training.errors import ConfigError
+from training.export import portable
+from training.promotion_report import REPORT, Verdict
+from training.recheck import read_photos_of
+from training.versions import in_place, next_version
+
+MARGIN = 0.01
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What is compared, and how.
+
+    Attributes:
+        candidate, over: bundle folders, new and old.
+        data, superclass_map: labelled photos, of which the test split is used.
+        review: folder of reviewed photos, of which those held out are used.
+        margin: loss in a superclass's recall that is let pass, of 1.
+        report: folder for the report, whatever comes of it.
+        dry: whether to compare only.
+    """
+
+    candidate: Path
+    over: Path
+    data: Path
+    superclass_map: Path | None = None
+    review: Path | None = None
+    margin: float = MARGIN
+    report: Path | None = None
+    dry: bool = False
+
+
+def promote(contest: Contest, command: str) -> bool:
+    """Compare; where the candidate passes, write it as the next version. Whether it passed.
+
+    Raises:
+        ConfigError: for models that cannot be compared.
+        BundleError, DataError: for what cannot be read.
+    """
+    if not 0.0 <= contest.margin < 1.0:
+        raise ConfigError(f"expected a margin from 0 to below 1, got {contest.margin}")
+    old, new = read_bundle(contest.over), read_bundle(contest.candidate)
+    verdict = judge(contest, old, new, command)
+    print(verdict.text())
+    if contest.report:
+        verdict.write(contest.report)
+    if verdict.refused or contest.dry:
+        return not verdict.refused
+    out = next_version(contest.over.absolute().parent)
+    with in_place(out) as part:
+        _copy(new, part, old.manifest.name, out.name)
+        verdict.write(part)
+        read_bundle(part)  # what the service will do
+    print(f"bundle: {out}, with its {REPORT}")
+    if out.name != str(int(contest.over.name) + 1 if contest.over.name.isdecimal() else 0):
+        print(f"note: {old.id}, which it was compared with, is not the newest version there")
+    return True
+
+
+def judge(contest: Contest, old: Bundle, new: Bundle, command: str) -> Verdict:
+    """Compare two bundles on the test split and on held-out reviewed photos.
+
+    Raises:
+        ConfigError, DataError: as `promote`.
+    """
+    check_alike(old, new)
+    data = read_photos_of(old.manifest, contest.data, contest.superclass_map)
+    compared = [compare_on_test(old, new, data)]
+    if contest.review:
+        held_out = read_review(contest.review, old.manifest.superclasses).held_out
+        reviewed = compare_on_held_out(old, new, held_out) if held_out else None
+        if reviewed is None:
+            print(f"note: {contest.review} has no reviewed photo that is held out")
+        else:
+            compared.append(reviewed)
+    about = {
+        "command": portable(command),
+        "at": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "hardware": hardware("cpu"),
+        "old": f"{old.id}, {old.manifest.default_variant}, manifest {_digest(old)}",
+        "new": f"{new.id}, {new.manifest.default_variant}, manifest {_digest(new)}",
+        "data": f"{data.root.name}, labels {data.summary()['labels_sha256']}",
+    }
+    refused = [loss for one in compared for loss in one.losses(contest.margin)]
+    return Verdict(old.id, new.id, contest.margin, tuple(compared), tuple(refused), about)
+
+
+def _digest(bundle: Bundle) -> str:
+    return sha256_of(bundle.path / MANIFEST)
+
+
+def _copy(bundle: Bundle, part: Path, name: str, version: str) -> None:
+    """All of a bundle's files under another name and version."""
+    old = bundle.manifest
+    pictures = {file.name for file in bundle.path.glob("*.png")}
+    card = {CARD} if (bundle.path / CARD).is_file() else set()
+    for file in {*old.files, *pictures, *card}:
+        shutil.copyfile(bundle.path / file, part / file)
+    if card:
+        text = (part / CARD).read_text(encoding="utf-8")
+        (part / CARD).write_text(text.replace(f"# {bundle.id}\n", f"# {name}/{version}\n", 1))
+    files = {file: record_of(part / file) for file in old.files}
+    fields = {"name": name, "version": version, "files": files}
+    write_manifest(part, Manifest.model_validate(old.model_dump() | fields))

@@ -1,0 +1,56 @@
+"""Versions in a folder of models: the name of the next one, and how a bundle gets its place.
+
+A version is never overwritten. It is put together in a folder of its own, which no service looks
+into, and then renamed, so that a service that watches the folder sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from service.bundle import NAME_PATTERN, version_key
+from training.errors import ConfigError
+
+
+def check_place(out: Path) -> None:
+    """See that a bundle can be written to `out`, which is `<models>/<name>/<version>`.
+
+    Raises:
+        ConfigError: where `out` exists already or its name cannot be a bundle's.
+    """
+    if out.exists():
+        raise ConfigError(f"{out} exists; versions are never overwritten, name the next one")
+    for part_name in (out.absolute().parent.name, out.name):
+        if not re.fullmatch(NAME_PATTERN, part_name):
+            raise ConfigError(
+                f"expected a folder models/<name>/<version>, both of {NAME_PATTERN}, got {out}"
+            )
+
+
+@contextmanager
+def in_place(out: Path) -> Iterator[Path]:
+    """A folder to put a bundle together in; it becomes `out` where nothing went wrong.
+
+    Raises:
+        ConfigError: where another has taken the place meanwhile.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".new-") as folder:
+        part = Path(folder) / out.name
+        part.mkdir()
+        yield part
+        try:
+            part.rename(out)
+        except OSError as error:
+            raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
+
+
+def next_version(folder: Path) -> Path:
+    """The place after the newest version of `<models>/<name>`; numbers only count."""
+    versions = [one.name for one in folder.iterdir() if one.name.isdecimal()]
+    newest = max(versions, key=version_key, default="0")
+    return folder / str(int(newest) + 1)
