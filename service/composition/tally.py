@@ -19,7 +19,7 @@ from service.tags import Tags
 
 HOUR_S = 3600
 OTHER = "other"  # line and camera of what comes from more places than are counted
-THRESHOLD = "threshold"  # the one reason that there is without a site's rules
+DOUBT, THRESHOLD = "doubt", "threshold"  # the reasons that there are without a site's rules
 
 Place = tuple[str, str, str]  # site, line, camera; "" where it was not told
 
@@ -143,7 +143,8 @@ class Tally:
             site = sorting.site
         else:
             sure = answer.decision == "sort"
-            choice, reason = (answer.superclass, "") if sure else (MANUAL, THRESHOLD)
+            choice = answer.superclass if sure else MANUAL
+            reason = "" if sure else DOUBT if answer.doubts else THRESHOLD
             alert, wrong = False, 1.0 - answer.confidence if sure else 0.0
             site = tags.site or ""
         line, camera = self._told(site, tags)
