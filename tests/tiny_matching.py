@@ -84,10 +84,14 @@ def write_bundle(
     *,
     without: Collection[str] = (),
     method: str = "matching",
+    drift: bool = False,
 ) -> Path:
     """Write `models_dir/bins/version`, which knows the train photos of all kinds but some.
 
-    It has a self-test of one photo, an int8 variant in name only, and a file of another's making.
+    It has a self-test of one photo, and an int8 variant in name only.
+
+    Args:
+        drift: with a drift reference, in name only too: no service starts with that.
     """
     path = models_dir / "bins" / version
     path.mkdir(parents=True)
@@ -102,7 +106,8 @@ def write_bundle(
     for name in (contract.MODEL, "fp32.onnx"):
         (path / name).write_bytes(graph.SerializeToString())
     (path / "self-test-can.png").write_bytes(photo_of("can", 99))
-    (path / "drift.npz").write_bytes(b"of the bank's answers")
+    if drift:
+        (path / "drift.npz").write_bytes(b"of the bank's answers")
     (path / "CARD.md").write_text(
         f"# bins/{version}\n\n## Confidence\n\nFitted.\n\n## Licences\n\nNone.\n\n"
         "## Provenance\n\n    tests\n",
@@ -110,7 +115,7 @@ def write_bundle(
     )
     photo = decode(photo_of("can", 99), SPEC)[np.newaxis]
     (answer,) = _ask(graph, photo, contract.OUTPUT_PROBABILITIES)
-    files = (contract.MODEL, "fp32.onnx", "self-test-can.png", "drift.npz")
+    files = [contract.MODEL, "fp32.onnx", "self-test-can.png", *(["drift.npz"] if drift else [])]
     write_manifest(
         path,
         Manifest(
@@ -136,7 +141,7 @@ def write_bundle(
             variants={"int8": contract.MODEL, "fp32": "fp32.onnx"},
             files={name: record_of(path / name) for name in files},
             provenance=_provenance(method),
-            drift="drift.npz",
+            drift="drift.npz" if drift else None,
             self_test=(
                 SelfTest(file="self-test-can.png", probabilities=tuple(map(float, answer[0]))),
             ),

@@ -12,7 +12,7 @@ REVIEWED = "review"  # the source of items that a correction brought
 DOUBTS = "## Doubts"
 _DRIFT = """## Drift
 
-The bundle knows how its answers to the photos of val are spread (`drift.npz`), and the service
+The bundle knows how its answers to the photos of val are spread (`drift-*.npz`), and the service
 tells by site, line and camera when they no longer are (`GET /v1/drift`). That is against the photos
 that it was made from: another camera may look like drift from its first day, until `superbin
 reference` is run on photos of theirs."""

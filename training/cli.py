@@ -162,13 +162,16 @@ def reference(
     accept: Annotated[
         float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
     ] = 0.99,
+    only_drift: Annotated[
+        bool, typer.Option("--only-drift", help="For photos of your own cameras, without the bank.")
+    ] = False,
     superclasses: MapOption = None,
 ) -> None:
     """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
     with explained():
         from training.reference import add_references
 
-        add_references(bundle, data, superclasses, accept)
+        add_references(bundle, data, superclasses, accept, only_drift=only_drift)
 
 
 def bank_curve(

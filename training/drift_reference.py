@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.signal import lfilter
 
-from service.bundle import Bundle, Manifest, read_bundle, record_of, write_manifest
+from service.bundle import Bundle, Manifest, read_bundle, record_of, sha256_of, write_manifest
 from service.classifier import Answers, Classifier
 from service.drift import CHECK_EVERY, LEAST_SHARE, surprise
 from service.drift_reference import DRIFT, PARTS, DriftReference, write_reference
@@ -67,16 +67,23 @@ class Looks:
 
 
 def with_drift_reference(path: Path, manifest: Manifest, data: PhotoSet) -> Manifest:
-    """Give the bundle at `path` its `drift.npz`; the manifest is written too.
+    """Give the bundle at `path` its drift reference; the manifest is written too.
 
     Raises:
         DataError: where val has too few photos to tell.
     """
     reference = make_reference(Bundle(path, manifest), data)
-    write_reference(path / DRIFT, reference)
-    files = manifest.files | {DRIFT: record_of(path / DRIFT)}
-    complete = manifest.model_copy(update={"files": files, "drift": DRIFT})
+    part = path / f".{DRIFT}.part"
+    write_reference(part, reference)
+    # Named by what it holds, so that a manifest never names another's content.
+    file = f"drift-{sha256_of(part)[:8]}.npz"
+    part.replace(path / file)
+    kept = {name: record for name, record in manifest.files.items() if name != manifest.drift}
+    files = kept | {file: record_of(path / file)}
+    complete = manifest.model_copy(update={"files": files, "drift": file})
     write_manifest(path, complete)
+    if manifest.drift and manifest.drift != file:
+        (path / manifest.drift).unlink(missing_ok=True)
     read_bundle(path)
     return complete
 

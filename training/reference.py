@@ -13,11 +13,17 @@ from training.errors import DataError
 
 
 def add_references(
-    path: Path, data: Path, superclass_map: Path | None, accepted_share: float = ACCEPTED_SHARE
+    path: Path,
+    data: Path,
+    superclass_map: Path | None,
+    accepted_share: float = ACCEPTED_SHARE,
+    *,
+    only_drift: bool = False,
 ) -> None:
     """Make the references of the bundle at `path` from the photos of val.
 
-    Its graphs stay as they are; references that it has are made anew.
+    Its graphs stay as they are; references that it has are made anew. Limits of doubt need the
+    photos that the bank was made of; drift does not, so that it can be told by other cameras.
 
     Raises:
         BundleError, DataError: where either side cannot be used.
@@ -30,8 +36,9 @@ def add_references(
             f"the model knows the superclasses {list(manifest.superclasses)}, and {data} has "
             f"{list(photos.superclasses)}"
         )
-    manifest = with_doubts(path, manifest, photos, accepted_share)
-    put_section(path, doubts_section(manifest))
-    print(f"{path}: limits of doubt from val")
+    if not only_drift:
+        manifest = with_doubts(path, manifest, photos, accepted_share)
+        put_section(path, doubts_section(manifest))
+        print(f"{path}: limits of doubt from val")
     with_drift_reference(path, manifest, photos)
     print(f"{path}: drift reference from val")

@@ -57,7 +57,7 @@ def relabel(review: Path, labels: dict[str, str]) -> None:
 @pytest.fixture
 def wrong(tmp_path: Path) -> Path:
     """A bundle that has never seen a battery."""
-    return write_bundle(tmp_path / "models", without=["battery"])
+    return write_bundle(tmp_path / "models", without=["battery"], drift=True)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def contest(tmp_path: Path) -> Contest:
     models = tmp_path / "models"
     write_bundle(models, "1")
     over = write_bundle(models, "2", without=["battery"])
-    candidate = write_bundle(tmp_path / "new", "7")
+    candidate = write_bundle(tmp_path / "new", "7", drift=True)
     data = write_photos(tmp_path / "data")
     return Contest(candidate=candidate, over=over, data=data, report=tmp_path / "report")
 
