@@ -66,10 +66,9 @@ class Recorder:
         """Write what waits, in one try, then let go of the store; blocks, for seconds at most."""
         self._closing.set()
         self._thread.join(CLOSE_S)
-        left = self._tally.take()
-        if left is not None:
-            log.error("counts lost: the database is away", photos=left.photos)
-            self._metrics.tally("lost", left.photos)
+        if photos := self._tally.photos:
+            log.error("counts lost: the database is away", photos=photos)
+            self._metrics.tally("lost", photos)
         if not self._thread.is_alive():
             self.store.close()
 

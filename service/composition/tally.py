@@ -19,7 +19,7 @@ from service.tags import Tags
 
 HOUR_S = 3600
 OTHER = "other"  # line and camera of what comes from more places than are counted
-THRESHOLD = "threshold"  # the one reason that there is without a site's rules
+DOUBT, THRESHOLD = "doubt", "threshold"  # the reasons that there are without a site's rules
 
 Place = tuple[str, str, str]  # site, line, camera; "" where it was not told
 
@@ -105,7 +105,8 @@ class Tally:
         """Tell these places apart, and those that are counted now; no longer any others."""
         with self._lock:
             waiting = {(key.site, key.line, key.camera) for key in self._counts}
-            self._places = waiting.union(places)
+            told = waiting.union(places)
+            self._places = {one for one in told if any(one[1:]) and one[1:] != (OTHER, OTHER)}
 
     def take(self) -> Batch | None:
         """What is to be written: the same batch again until `wrote`; None where there is none."""
@@ -119,6 +120,13 @@ class Tally:
         """What was taken last is written."""
         with self._lock:
             self._pending = None
+
+    @property
+    def photos(self) -> int:
+        """That are counted and not written."""
+        with self._lock:
+            waiting = sum(one.photos for one in self._counts.values())
+            return waiting + (self._pending.photos if self._pending else 0)
 
     def take_dropped(self) -> int:
         """Photos that were dropped since this was asked last."""
@@ -135,7 +143,8 @@ class Tally:
             site = sorting.site
         else:
             sure = answer.decision == "sort"
-            choice, reason = (answer.superclass, "") if sure else (MANUAL, THRESHOLD)
+            choice = answer.superclass if sure else MANUAL
+            reason = "" if sure else DOUBT if answer.doubts else THRESHOLD
             alert, wrong = False, 1.0 - answer.confidence if sure else 0.0
             site = tags.site or ""
         line, camera = self._told(site, tags)

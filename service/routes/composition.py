@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator
 
 from service.composition.answer import (
     By,
@@ -34,12 +35,22 @@ SiteQuery = Annotated[
 LineQuery = Annotated[
     str | None, Query(pattern=TAG, description="Only this one; empty: only what has none.")
 ]
+
+
+def _as_written(value: object) -> object:
+    """No mere number: pydantic would take it for seconds since 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
+        raise ValueError("expected a time such as 2026-11-25T06:00:00Z")
+    return value
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_as_written)]
 FromQuery = Annotated[
-    AwareDatetime | None,
+    Time | None,
     Query(alias="from", description="Rounded down to an hour; by default a week before `to`."),
 ]
 ToQuery = Annotated[
-    AwareDatetime | None, Query(alias="to", description="Rounded up to an hour; by default now.")
+    Time | None, Query(alias="to", description="Rounded up to an hour; by default now.")
 ]
 ByQuery = Annotated[
     list[By],

@@ -30,6 +30,8 @@ REPORT_LINK = '<a href="report">Report</a> '
 async def page(request: Request) -> Response:
     """Drop, choose or photograph an image; the page does not promise more than is kept."""
     held = serving(request)
+    if held.capture is None and held.recorder is None:
+        return FileResponse(STATIC / "index.html", headers=FRESH)
     text = (STATIC / "index.html").read_text(encoding="utf-8")
     if held.capture is not None:
         text = text.replace(FORGOTTEN, SOME_KEPT).replace("<!--review-->", LINK)

@@ -163,6 +163,7 @@ def test_a_report_as_csv_has_no_formulas(asking: httpx.Client, how: dict[str, st
     [
         ({"by": "colour"}, "unprocessable_entity", "'hour', 'day', 'site'"),
         ({"from": "yesterday"}, "unprocessable_entity", "yesterday"),
+        ({"to": "1700000000"}, "unprocessable_entity", "expected a time such as 2026-11-25T06"),
         ({"from": "2026-11-01T00:00:00"}, "unprocessable_entity", "timezone"),
         ({"site": "a b"}, "unprocessable_entity", "a b"),
         ({"format": "xml"}, "unprocessable_entity", "'json' or 'csv'"),

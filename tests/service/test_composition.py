@@ -28,6 +28,7 @@ from service.composition.tally import OTHER, Count, Key, Tally
 from service.metrics import Metrics
 from service.review.records import DAY_S, StoreError
 from service.review.store import open_store
+from service.schemas import Doubt
 from service.tags import UNTOLD, Tags
 from tests.composition import HALL, MODEL, answered, sorting
 from tests.integration.server import until
@@ -114,10 +115,13 @@ def test_without_a_site_the_superclass_is_the_bin() -> None:
     tally = new_tally()
     tally.count(answered(), UNTOLD, MODEL)
     tally.count(answered(decision="manual"), UNTOLD, MODEL)
+    doubt = Doubt(reason="blurred", detail="", measure=0.0, limit=1.0)
+    tally.count(answered(decision="manual", doubts=[doubt]), UNTOLD, MODEL)
     found = {(key.site, key.bin, key.reason): one for key, one in counted(tally).items()}
     assert found == {
         ("", "recyclable", ""): Count(1, 0.25, 0),
         ("", "manual", "threshold"): Count(1, 0.0, 0),
+        ("", "manual", "doubt"): Count(1, 0.0, 0),
     }
 
 
