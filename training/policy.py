@@ -13,6 +13,7 @@ import numpy as np
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
+from service.doubts import open_doubts, own_limits
 from service.results import Sorted, classification
 from service.sorting import Rules, Sorter
 from training.data.photos import PhotoSet
@@ -32,6 +33,7 @@ class Evidence:
         probabilities: float64 [n, C], as an answer tells them.
         hazard: float64 [n].
         true: int64 [n], where each thing belongs by its label.
+        doubted: bool [n], whether the photo is no ground to decide on.
     """
 
     split: str
@@ -39,6 +41,7 @@ class Evidence:
     probabilities: Array
     hazard: Array
     true: Array
+    doubted: Array
 
     def __len__(self) -> int:
         return len(self.true)
@@ -65,7 +68,7 @@ class Evidence:
         hazardous = (self.hazard > 0.0) & (self.hazard >= threshold)
         by_rule = self.probabilities.argmax(axis=1) == self.probabilities.shape[1] - 1
         dear = self.expected[np.arange(len(self)), self.best] > self.expected[:, -1]
-        return np.asarray(hazardous | by_rule | dear)
+        return np.asarray(hazardous | by_rule | dear | self.doubted)
 
     def choices(self, thresholds: Array) -> Array:
         """int64 [n]: with these thresholds [C - 1] in place of the site's own."""
@@ -105,11 +108,14 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
     sorter = rules.sorter(manifest.superclasses)
     store = open_store(data.root, data.split(split), manifest.preprocessing)
     by = Sorted(rules, rules.site.languages[0])
+    doubts = open_doubts(bundle, dict.fromkeys(own_limits(manifest)))
     told = []
     with track(f"{bundle.id} on {split}", len(store.photos)) as advance:
         for index in range(len(store.photos)):
             pixels = np.ascontiguousarray(store.pixels[index : index + 1])
-            told.append(classification(manifest, classifier.run(pixels), None, by).sorting)
+            answers = classifier.run(pixels)
+            about = doubts.of(pixels[0], answers.embedding)
+            told.append(classification(manifest, answers, None, by, about).sorting)
             advance(1)
     true = [sorter.place_of(photo.superclass, photo.subclass) for photo in store.photos]
     return Evidence(
@@ -118,6 +124,7 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
         probabilities=np.array([list(one.probabilities.values()) for one in told if one]),
         hazard=np.array([one.hazard for one in told if one]),
         true=np.array([sorter.choices.index(place) for place in true]),
+        doubted=np.array(["doubt" in one.reasons for one in told if one]),
     )
 
 

@@ -48,7 +48,7 @@ def evidence(n: int = 400, seed: int = 0, changes: dict[str, object] | None = No
     probabilities = np.stack([two, 1.0 - two, np.zeros(n)], axis=1)
     true = (random.random(n) > two).astype(int)
     sorter = Sorter(tiny_site(PLAIN | (changes or {})), SUPERCLASSES)
-    return Evidence("val", sorter, probabilities, np.zeros(n), true)
+    return Evidence("val", sorter, probabilities, np.zeros(n), true, np.zeros(n, bool))
 
 
 def test_what_choices_come_to_is_counted() -> None:
@@ -58,6 +58,7 @@ def test_what_choices_come_to_is_counted() -> None:
         np.array([[0.9, 0.1, 0.0]] * 4),
         np.zeros(4),
         np.array([0, 1, 1, 0]),
+        np.zeros(4, bool),
     )
     found = assess(one, np.array([0, 0, 2, 1]))  # right, a mistake of 2, a person, a mistake of 1
     assert (found.sorted, found.wrong, found.manual) == (3, 2, 0.25)
@@ -80,9 +81,13 @@ def test_choices_are_those_of_the_service() -> None:
 
 def test_hazards_go_to_a_person_whatever_the_thresholds() -> None:
     one = evidence(changes={"hazards.superclasses": ["hazardous"]})
-    risky = Evidence("val", one.sorter, one.probabilities, np.full(len(one), 0.06), one.true)
+    risky = Evidence(
+        "val", one.sorter, one.probabilities, np.full(len(one), 0.06), one.true, one.doubted
+    )
     assert (risky.choices(np.zeros(2)) == 2).all()
     assert not (one.choices(np.zeros(2)) == 2).any()
+    doubted = Evidence("val", one.sorter, one.probabilities, one.hazard, one.true, one.true == 1)
+    assert ((doubted.choices(np.zeros(2)) == 2) == (one.true == 1)).all()
 
 
 def test_the_curve_goes_from_everything_sorted_to_nothing() -> None:
@@ -125,7 +130,9 @@ def test_fitted_thresholds_keep_to_the_rate_in_every_bin() -> None:
 def test_a_bin_of_few_photos_is_not_trusted_with_a_lower_threshold() -> None:
     probabilities = np.array([[0.3, 0.7, 0.0]] * 100 + [[0.6, 0.4, 0.0]] * 5)
     true = np.array([0] * 20 + [1] * 80 + [0] * 5)
-    one = Evidence("val", evidence().sorter, probabilities, np.zeros(105), true)
+    one = Evidence(
+        "val", evidence().sorter, probabilities, np.zeros(105), true, np.zeros(105, bool)
+    )
     thresholds = fit_thresholds(one, 0.05)
     assert thresholds[0] == pytest.approx(1.0)  # what all bins together need
 
