@@ -49,6 +49,7 @@ def test_twenty_corrections_put_a_service_right(folder: Path, tmp_path: Path) ->
         "review_photos": kept,
         "review_random_share": 1.0,  # it is wrong and sure of it, so chance must keep the photos
         "review_double_share": 0.0,
+        "feedback_rate_s": 0.0,
     }
     with served(folder, **settings) as (_, client):
         assert bins_of(client, "battery") == {"residual"}

@@ -58,7 +58,7 @@ def test_it_learns_colours_and_answers_by_its_bank(
         trained = {photo.path: photo for photo in photos.split("train")}
         assert {item["superclass"] for item in state["bank"]} == set(state["superclasses"])
         for item in state["bank"]:
-            assert item == vars(trained[item["path"]])
+            assert item == trained[item["path"]].label()
 
 
 def test_the_chosen_bank_belongs_to_the_chosen_weights(
