@@ -45,6 +45,8 @@ def plant(folder: Path) -> Iterator[tuple[Server, httpx.Client]]:
         "review_random_share": 1.0,
         "review_double_share": 1.0,
         "review_queue_photos": 8,  # few to write when it ends
+        "tally_url": f"sqlite:///{folder}/tally.db",
+        "tally_interval_s": 0.5,
     }
     with (
         running(folder / "models", **settings) as server,

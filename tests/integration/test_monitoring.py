@@ -89,6 +89,7 @@ WITHOUT_A_PLANT = {
         "Agreement of the shadow": "no shadow",
         "Shadow, photos a second": "no shadow",
         "Put aside, photos a minute": "no review store",
+        "Counted for reports, photos a minute": "no database for reports",
     },
 }
 # Metrics that are on no panel: none.
