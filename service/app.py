@@ -19,7 +19,6 @@ from starlette.routing import Match, Route
 from service import __version__
 from service.access import Access
 from service.admission import Admission
-from service.bundle import Manifest
 from service.direct import DirectRoutes
 from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
@@ -46,7 +45,6 @@ from service.routes import (
 from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
-from service.sorting import Rules
 from service.tracing import open_provider, telemetry
 
 log = structlog.get_logger()
@@ -142,26 +140,16 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     Raises:
         SettingsError: where it does not.
     """
+    items = registry.default.manifest.bank.items
+    rulebook.kinds = frozenset(item.subclass for item in items if item.subclass)
     named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
     for source, name in named.items():
         try:
             if rules := rulebook.find(name):
-                _check_site(rules, registry.default.manifest)
+                rules.sorter(registry.default.manifest.superclasses)
+                rulebook.mention_unknown(rules.site)
         except SuperbinError as error:
             raise SettingsError(f"{source}: {error}") from error
-
-
-def _check_site(rules: Rules, manifest: Manifest) -> None:
-    """Whether a site fits a model; an item that the model does not know is no error, but it is odd.
-
-    Raises:
-        SiteUnfit: where a superclass has no bin.
-    """
-    rules.sorter(manifest.superclasses)
-    known = {item.subclass for item in manifest.bank.items}
-    unknown = sorted({*rules.site.items, *rules.site.hazards.items} - known)
-    if unknown:
-        log.warning("items that the model does not know", site=rules.site.site, items=unknown)
 
 
 @asynccontextmanager

@@ -174,16 +174,24 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
 def sites(
     files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
     sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
+    model: ModelOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the sites and check their files; the status is 1 where one cannot be used."""
+    """List the sites and check their files; the status is 1 where one cannot be used.
+
+    Items that the model does not know are mentioned: they sort nothing.
+    """
+    from service.bundle import read_manifest, resolve_bundle
     from service.errors import SuperbinError
     from service.settings import load_settings
-    from service.sites import SiteError, find_sites, read_site
+    from service.sites import SiteError, find_sites, read_site, unknown_items
     from service.tables import show_sites
 
     try:
-        folder = load_settings(sites_dir=sites_dir).sites_dir
+        settings = load_settings(sites_dir=sites_dir, model=model)
+        folder, reference = settings.sites_dir, settings.models[0]
+        items = read_manifest(resolve_bundle(settings.models_dir, reference)).bank.items
+        kinds = {item.subclass for item in items if item.subclass}
     except SuperbinError as error:
         _fail(str(error))
     if not files and not folder.is_dir():
@@ -198,6 +206,10 @@ def sites(
         for one in found:
             print(one.model_dump_json(by_alias=True))
     show_sites([] if json else found, errors)
+    for one in found:
+        if unknown := unknown_items(one, kinds):
+            told = ", ".join(unknown)
+            print(f"warning: {one.site}: {reference} knows no {told}", file=sys.stderr)
     if not found and not errors:
         print(f"No site files in {folder}", file=sys.stderr)
     raise typer.Exit(1 if errors else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
@@ -101,8 +102,13 @@ def read_words(kind: type[Body], data: bytes) -> Body:
         raise ReviewMalformed(told[:1000]) from error
 
 
-def checked(body: FeedbackBody | VerdictBody, known: list[str]) -> Verdict:
+def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[str]) -> Verdict:
     """A verdict on a superclass that there is.
+
+    Args:
+        body: what came.
+        known: superclasses.
+        kinds: subclasses as the models spell them; `Glass bottle` is their `glass_bottle`.
 
     Raises:
         SuperclassUnknown: with those that there are.
@@ -111,4 +117,12 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str]) -> Verdict:
         raise SuperclassUnknown(
             f"superclass: expected one of {', '.join(known)}, got {body.superclass!r}"
         )
-    return Verdict(body.superclass, body.subclass, body.item)
+    subclass = body.subclass
+    if subclass is not None:
+        spelt = {_plain(kind): kind for kind in kinds}
+        subclass = spelt.get(_plain(subclass), subclass)
+    return Verdict(body.superclass, subclass, body.item)
+
+
+def _plain(kind: str) -> str:
+    return "_".join(kind.lower().replace("-", " ").replace("_", " ").split())

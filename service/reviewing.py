@@ -79,6 +79,12 @@ def known_superclasses(held: Serving) -> list[str]:
     return list(dict.fromkeys(one for model in served for one in model.manifest.superclasses))
 
 
+def known_kinds(held: Serving) -> list[str]:
+    """Subclasses of the context bank of every model that is served, by name."""
+    items = (item for model in held.registry.served for item in model.manifest.bank.items)
+    return sorted({item.subclass for item in items if item.subclass})
+
+
 def review_choices(held: Serving) -> list[ReviewChoice]:
     """What a reviewer can say, each with its key: the superclasses, and that it is of no use."""
     choices = [

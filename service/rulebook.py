@@ -9,7 +9,7 @@ import structlog
 
 from service.errors import SuperbinError
 from service.metrics import Metrics
-from service.sites import SiteError, find_sites
+from service.sites import Site, SiteError, find_sites, unknown_items
 from service.sorting import Rules, read_rules
 
 log = structlog.get_logger()
@@ -32,6 +32,7 @@ class Rulebook:
         self._rules: dict[str, Rules] = {}
         self._refused: dict[str, str] = {}
         self.default = default
+        self.kinds: frozenset[str] = frozenset()  # that the model knows; where there are none, any
         self.look()
 
     @property
@@ -41,7 +42,8 @@ class Rulebook:
 
     def names(self) -> str:
         """Which sites there are, in words."""
-        return ", ".join(sorted(self._rules)) or f"none, for {self._folder} holds no site file"
+        none = "none" if self._refused else f"none, for {self._folder} holds no site file"
+        return ", ".join(sorted(self._rules)) or none
 
     def find(self, name: str | None) -> Rules | None:
         """A site's rules; where none is named those of the default one, if there is one.
@@ -77,12 +79,19 @@ class Rulebook:
                 self._refused.pop(file.stem, None)
                 self._metrics.site_load("loaded")
                 log.info("site loaded", site=file.stem, version=self._rules[file.stem].site.version)
+                self.mention_unknown(self._rules[file.stem].site)
         for name in set(self._rules) - {file.stem for file in self._seen}:
             if name == self.default or not self._folder.is_dir():
                 log.error("site file gone, and its rules stay in force", site=name)
                 continue
             log.warning("site removed", site=name)
             del self._rules[name]
+
+    def mention_unknown(self, site: Site) -> None:
+        """Log the items of a site that the model does not know: no error, but odd."""
+        unknown = unknown_items(site, self.kinds) if self.kinds else []
+        if unknown:
+            log.warning("items that the model does not know", site=site.site, items=unknown)
 
     def _changed(self) -> list[Path]:
         before, self._seen = self._seen, {}

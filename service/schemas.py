@@ -249,6 +249,7 @@ class ReviewQueue(_Answer):
 
     tasks: list[ReviewTask]
     choices: list[ReviewChoice]
+    kinds: list[str] = Field(description="Subclasses that the models know, to choose from.")
     progress: ReviewProgress
 
 

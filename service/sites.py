@@ -22,7 +22,7 @@ Bins are data: a rule that is changed needs no training and no restart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -200,6 +200,11 @@ def parse_site(data: bytes, source: str) -> Site:
     except ValidationError as error:
         problems = "; ".join(map(_problem, error.errors()))
         raise SiteError(f"{source}: {problems}") from error
+
+
+def unknown_items(site: Site, kinds: Collection[str]) -> list[str]:
+    """Items of a site that are none of these kinds: most often they are misspelt."""
+    return sorted({*site.items, *site.hazards.items} - set(kinds))
 
 
 def find_sites(folder: Path) -> list[Path]:

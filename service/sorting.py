@@ -123,18 +123,19 @@ class Sorter:
         """How probable each choice is [C], and that the thing is hazardous.
 
         A superclass's probability goes to its items' bins as its references in the bank are
-        weighted; to its own bin where none of them is of the superclass.
+        weighted; to its own bin where none of them is of the superclass. A reference of no kind,
+        such as a correction that names none, says nothing of that.
         """
         found = np.zeros(len(self.choices))
         hazard = 0.0
         for index, name in enumerate(self.superclasses):
             probability = of_superclasses[index]
-            own = [one for one in references if one.superclass == name]
+            own = [one for one in references if one.superclass == name and one.subclass]
             total = sum(one.weight for one in own)
             hazardous = 0.0
             if total > 0.0:
                 for one in own:
-                    share = probability * one.weight / total
+                    share = probability * (one.weight / total)
                     subclass = one.subclass or ""
                     found[self._item.get(subclass, self._default[index])] += share
                     hazardous += share * (subclass in self.site.hazards.items)

@@ -136,6 +136,12 @@ def tell(figures: dict[str, Any], site: Site) -> str:
                 f"{split}: the right bin is in the set for {cover['share']:.1%}, "
                 f"{cover['mean_size']:.2f} bins in a set"
             )
+    closed = [name for name, one in site.bins.items() if one.threshold >= 1.0]
+    if closed:
+        lines.append(
+            f"warning: no threshold keeps to the wanted rate in {', '.join(closed)}, which take "
+            "now only what is certain; there may be too few photos, or a higher --error-rate may do"
+        )
     told = ", ".join(f"{name} {one.threshold:.4f}" for name, one in site.bins.items())
     lines.append(f"thresholds: {told}")
     return "\n".join(lines)

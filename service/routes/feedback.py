@@ -18,7 +18,7 @@ from service.review_words import (
     checked,
     read_words,
 )
-from service.reviewing import capture_of, known_superclasses
+from service.reviewing import capture_of, known_kinds, known_superclasses
 from service.schemas import FeedbackAnswer
 from service.serving import serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
@@ -51,7 +51,7 @@ async def feedback(request: Request) -> FeedbackAnswer:
     capture = capture_of(held)
     data = await read_json(request, MAX_BODY_BYTES, held.settings)
     body = read_words(FeedbackBody, data)
-    verdict = checked(body, known_superclasses(held))
+    verdict = checked(body, known_superclasses(held), known_kinds(held))
     found = await asyncio.to_thread(
         capture.store.feedback, body.request_id, body.photo, f"client:{client}"[:64], verdict
     )

@@ -26,7 +26,7 @@ from service.review_words import (
     checked,
     read_words,
 )
-from service.reviewing import capture_of, known_superclasses, review_choices
+from service.reviewing import capture_of, known_kinds, known_superclasses, review_choices
 from service.schemas import (
     ReviewGuess,
     ReviewProgress,
@@ -66,6 +66,7 @@ GIVES_PHOTO = _gives("image/jpeg", PhotoGone)
 GIVES_CSV = _gives("text/csv")
 GIVES_ZIP = _gives("application/zip")
 
+MOST_KINDS = 500
 router = APIRouter(tags=["review"])
 
 
@@ -80,6 +81,7 @@ async def queue(request: Request, reviewer: ReviewerHeader) -> ReviewQueue:
         return ReviewQueue(
             tasks=[_task(photo) for photo in photos],
             choices=review_choices(held),
+            kinds=known_kinds(held)[:MOST_KINDS],
             progress=_progress(capture, reviewer, body.since),
         )
 
@@ -102,7 +104,7 @@ async def verdict(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader)
     """What a reviewer says of a photo; the same again changes nothing, another replaces it."""
     held, capture = _let_in(request)
     body = read_words(VerdictBody, await read_json(request, MAX_BODY_BYTES, held.settings))
-    said = checked(body, known_superclasses(held))
+    said = checked(body, known_superclasses(held), known_kinds(held))
     await asyncio.to_thread(capture.store.review, photo_id, reviewer, said)
 
 

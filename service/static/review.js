@@ -43,6 +43,7 @@ async function fill() {
     const words = { limit, skipped, after: skipped ? seen : 0, since: midnight() };
     const answer = await (await ask("queue", "POST", words)).json();
     ({ choices, progress } = answer);
+    answer.kinds.forEach(learnKind);
     const known = new Set(tasks.map((task) => task.id));
     const fresh = answer.tasks.filter((task) => !known.has(task.id) && !outbox.holds(task.id));
     const first = !tasks.length;

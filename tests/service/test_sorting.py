@@ -105,6 +105,13 @@ def test_references_of_other_superclasses_and_of_no_kind_change_nothing() -> Non
     assert probable.tolist() == pytest.approx([1.0, 0.0, 0.0])
 
 
+def test_a_reference_of_no_kind_does_not_undo_what_others_say() -> None:
+    seen = [Seen("recyclable", None, 0.99), Seen("recyclable", "newspaper", 0.01)]
+    rules = FREE | {"items": {"newspaper": "rest"}}
+    probable, _ = sorter(rules).probabilities([1.0, 0.0, 0.0, 0.0], seen)
+    assert probable.tolist() == pytest.approx([0.0, 1.0, 0.0])
+
+
 def test_sets_that_cover_hold_every_bin_that_is_probable_enough() -> None:
     rules = FREE | {"coverage": {"level": 0.9, "least": 0.3, "split": "val", "photos": 100}}
     assert sorter(rules).choose([0.7, 0.3, 0.0, 0.0], []).covering == ("mixed", "rest")
@@ -152,7 +159,7 @@ def test_the_choice_is_that_of_the_definition(
     belongs = {"mixed": 0.0, "rest": 0.0, MANUAL: 0.0}
     hazard = 0.0
     for name, probability in zip(SUPERCLASSES, probabilities, strict=True):
-        own = [one for one in seen if one.superclass == name and one.weight > 0.0]
+        own = [one for one in seen if one.superclass == name and one.subclass and one.weight > 0.0]
         events = [(one.subclass, one.weight / sum(o.weight for o in own)) for one in own]
         for kind, share in events or [(None, 1.0)]:
             belongs[site.items.get(kind or "", site.superclasses[name])] += probability * share
