@@ -123,15 +123,20 @@ def test_a_changed_rule_is_in_force_without_a_restart(models_dir: Path, tmp_path
         assert changed["digest"] != first["digest"]
         assert changed["bin"] == "manual"
 
+        write_site(tmp_path, {"version": "3", "costs.manual": 0.0, "items": {"batery": "manual"}})
+        until(lambda: sorting(ask(client))["version"] == "3", "rules with a misspelt item")
+        odd = [line for line in server.log_lines() if line["event"].startswith("items that")]
+        assert [line["items"] for line in odd] == [["batery"]]
+
         (tmp_path / "tiny.yaml").write_text("site: [", encoding="utf-8")
         until(lambda: counted(client, 'superbin_site_loads_total{outcome="refused"}') >= 1, "it")
-        assert sorting(ask(client))["version"] == "2"
+        assert sorting(ask(client))["version"] == "3"
         assert any(line["event"] == "site refused" for line in server.log_lines())
 
         (tmp_path / "tiny.yaml").unlink()
         write_site(tmp_path, {"site": "more"})
         until(lambda: ask(client, "?site=more").status_code == 200, "another site")
-        assert sorting(ask(client))["version"] == "2"  # the default site's rules stay
+        assert sorting(ask(client))["version"] == "3"  # the default site's rules stay
         (tmp_path / "more.yaml").unlink()
         until(lambda: ask(client, "?site=more").status_code == 404, "it to be gone")
 
@@ -224,4 +229,8 @@ def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
     assert "tiny" in both.stdout
     assert "bad.yaml: site: Field required" in both.stderr
     assert runner.invoke(app, ["sites", str(tmp_path / "tiny.yaml")]).exit_code == 0
+    odd = write_site(tmp_path, {"items": {"newspapre": "mixed"}})
+    told = runner.invoke(app, ["sites", str(odd)])
+    assert told.exit_code == 0
+    assert "warning: tiny: refuse knows no newspapre" in told.stderr
     assert runner.invoke(app, ["sites", "--sites-dir", str(tmp_path / "none")]).exit_code == 1
