@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from service.review.records import StoreError, StoreUnavailable
 from service.review.schema import VERSION, meta, metadata
 
 BUSY_MS = 10_000  # for which one writer waits for another
+PAUSE_S = 0.01
 CONNECT_S = 5
 LOCK = 0x5B1_0001  # PostgreSQL's advisory lock of the store: any number that others do not use
 
@@ -182,13 +185,31 @@ def _engine(url: URL, expected: str) -> Engine:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    _write_ahead(connection)
     for pragma in (
-        f"busy_timeout = {BUSY_MS}",
-        "journal_mode = WAL",
         "synchronous = FULL",  # what was accepted outlives a power cut too
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: Any) -> None:
+    """Keep a write-ahead log; SQLite does not wait for others by itself to change to that.
+
+    Raises:
+        sqlite3.OperationalError: where the others take too long.
+    """
+    end = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:
