@@ -37,7 +37,7 @@ from service.classifier import Classifier
 from service.preprocess import decode
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "models" / "refuse" / "1"
+BUNDLE = ROOT / "models" / "refuse" / "2"
 RIVALS = "tests.benchmarks.rivals"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_S = 60.0
@@ -79,7 +79,11 @@ def contenders(rivals: str | None, devices: list[str], port: int) -> list[Conten
 @contextmanager
 def started(contender: Contender, port: int, log: Path) -> Iterator[int]:
     """The process of a server that answers."""
-    environment = os.environ | {"BENCHMARK_BUNDLE": str(BUNDLE), "SUPERBIN_LOG_LEVEL": "warning"}
+    environment = os.environ | {
+        "BENCHMARK_BUNDLE": str(BUNDLE),  # the rivals' graph
+        "SUPERBIN_MODEL": f"{BUNDLE.parent.name}/{BUNDLE.name}",  # and ours: the same
+        "SUPERBIN_LOG_LEVEL": "warning",
+    }
     environment |= dict(contender.environment)
     with log.open("wb") as out:
         process = subprocess.Popen(
