@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from service.bundle import Bundle, Manifest
 from service.familiarity import Familiarity, Floats, read_familiarity
 from service.preprocess import Pixels
-from service.quality import Quality, measure
+from service.quality import Quality, QualityLimits, measure, surely_keeps
 from service.schemas import Doubt, DoubtReason
 
 Limits = Mapping[DoubtReason, float]
@@ -54,9 +55,19 @@ class Doubts:
 
     def of_pixels(self, pixels: Pixels) -> tuple[Doubt, ...]:
         """About uint8 [H, W, 3], as the model sees them."""
-        if not self.limits.keys() & MEASURED_AS.keys():
+        if self._quality_limits is None or surely_keeps(pixels, self._quality_limits):
             return ()
         return self.of_quality(measure(pixels))
+
+    @cached_property
+    def _quality_limits(self) -> QualityLimits | None:
+        """None where nothing is to be measured."""
+        found = {
+            name: self.limits[reason]
+            for reason, name in MEASURED_AS.items()
+            if reason in self.limits
+        }
+        return QualityLimits(**found) if found else None
 
     def of_quality(self, quality: Quality) -> tuple[Doubt, ...]:
         """About what was measured."""
@@ -67,7 +78,8 @@ class Doubts:
 
     def of_embeddings(self, embedding: Floats) -> list[tuple[Doubt, ...]]:
         """About each of N photos by their embeddings [N, E]."""
-        if self.familiarity is None or "unfamiliar" not in self.limits:
+        least = self.limits.get("unfamiliar")
+        if self.familiarity is None or least is None or self.familiarity.surely(embedding, least):
             return [()] * len(embedding)
         found = [
             self._doubt("unfamiliar", value) for value in self.familiarity.of(embedding).tolist()

@@ -6,10 +6,14 @@ items around the photo on the unit sphere, T log(mean(exp((cosine - 1) / T))): a
 von Mises and Fisher, or the energy of Liu et al. (NeurIPS 2020) with cosines for logits. At a
 small T it is the cosine to the nearest item, less a constant; at a large one the mean cosine to
 all of them.
+
+Nearly all photos are near enough, which the means of small groups of items prove: exp is convex, so
+a group counts for no more at its mean than its items do one by one.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +23,8 @@ from service.bundle import Bundle
 from service.errors import BundleError
 
 Floats = npt.NDArray[np.float32]
+GROUP = 8  # items in one, in the mean
+SLACK = 1.001  # for sums in another order
 STATISTIC = "log_mean_exp_cosine"  # the one that there is; a manifest names it
 
 
@@ -29,6 +35,18 @@ class Familiarity:
         """Keep the bank's embeddings [M, E], of unit length."""
         self._items = np.ascontiguousarray(items.T, dtype=np.float32)
         self._temperature = temperature
+        self._means, self._shares = _groups(items)
+
+    def surely(self, embedding: Floats, least: float) -> bool:
+        """Whether `of` embeddings [N, E] is at least so much for each, as far as the groups tell.
+
+        Where they do not, it may be so all the same.
+        """
+        closeness = np.einsum("ne,eg->ng", embedding, self._means)
+        closeness -= 1.0
+        closeness /= np.float32(self._temperature)
+        density = np.einsum("ng,g->n", np.exp(closeness, out=closeness), self._shares)
+        return bool((density > SLACK * math.exp(least / self._temperature)).all())
 
     def of(self, embedding: Floats) -> Floats:
         """float32 [N], -2 to 0, for embeddings [N, E]; 0 where all items are where the photo is."""
@@ -39,6 +57,17 @@ class Familiarity:
         nearest = closeness.max(axis=1, keepdims=True)
         density = np.exp(closeness - nearest).mean(axis=1)
         return np.asarray(self._temperature * (nearest[:, 0] + np.log(density)), dtype=np.float32)
+
+
+def _groups(items: Floats) -> tuple[Floats, Floats]:
+    """Items [M, E] by the nearest of some of them: means [E, G], and shares of all items [G]."""
+    some = items[::GROUP]
+    nearest = (items @ some.T).argmax(axis=1)
+    counts = np.maximum(np.bincount(nearest, minlength=len(some)), 1)
+    sums = np.zeros(some.shape)
+    np.add.at(sums, nearest, items)
+    means = np.ascontiguousarray((sums / counts[:, np.newaxis]).T, dtype=np.float32)
+    return means, np.asarray(counts / len(items), dtype=np.float32)
 
 
 def read_familiarity(bundle: Bundle) -> Familiarity | None:

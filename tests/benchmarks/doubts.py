@@ -10,7 +10,7 @@ import numpy as np
 from service.bundle import read_bundle
 from service.familiarity import read_familiarity
 from service.preprocess import decode
-from service.quality import measure
+from service.quality import QualityLimits, measure, surely_keeps
 from tests.integration.server import ROOT
 
 RUNS = 1000
@@ -34,8 +34,15 @@ def main() -> None:
     pixels = decode(photo, bundle.manifest.preprocessing)
     width = np.load(bundle.path / bundle.manifest.familiarity.file).shape[1]  # type: ignore[union-attr]
     embedding = np.full((1, width), width**-0.5, np.float32)
-    told("quality of a photo", lambda: measure(pixels))
+    own = bundle.manifest.quality
+    assert own is not None
+    limits = QualityLimits(
+        own.least_light, own.most_clipped, own.least_sharpness, own.least_contrast
+    )
+    told("quality of a photo, proved by some rows", lambda: surely_keeps(pixels, limits))
+    told("quality of a photo, measured", lambda: measure(pixels))
     items = len(bundle.manifest.bank.items)
+    told("its likeness, proved by groups", lambda: familiarity.surely(embedding, -0.9))
     told(f"its likeness to {items} items", lambda: familiarity.of(embedding))
 
 

@@ -56,6 +56,24 @@ def test_familiarity_of_a_photo_does_not_depend_on_the_others() -> None:
     np.testing.assert_allclose(familiarity.of(photos), alone, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.001, 0.12, 5.0])
+def test_what_groups_of_items_prove_is_so(temperature: float) -> None:
+    items = unit(400)
+    familiarity = Familiarity(items, temperature)
+    photos = np.concatenate([unit(50, seed=1), items[:50], -items[:50]])
+    proved = 0
+    for photo in photos[:, np.newaxis]:
+        found = float(familiarity.of(photo)[0])
+        for below in (-0.01, 0.0001, 0.01, 0.3):
+            surely = familiarity.surely(photo, found - below)
+            proved += surely
+            assert not surely or below >= 0.0
+    assert proved > 0 or temperature < 0.1
+    near, far = items[:1], -items.mean(axis=0, keepdims=True)
+    assert not familiarity.surely(np.concatenate([near, far]), float(familiarity.of(far)[0]) + 0.01)
+    assert not familiarity.surely(np.full((1, WIDTH), np.nan, np.float32), -2.0)
+
+
 @pytest.mark.parametrize(
     ("measured", "reason"),
     [

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
+from service.bundle import read_manifest
 from service.preprocess import Pixels
-from service.quality import LIGHT_STRIDE, ROW_STRIDE, measure
+from service.quality import LIGHT_STRIDE, ROW_STRIDE, QualityLimits, measure, surely_keeps
 from tests.integration.server import ROOT
 
 
@@ -69,3 +70,73 @@ def test_every_photo_of_every_shape_has_finite_measures(h: int, w: int, seed: in
     found = measure(image)
     assert all(np.isfinite(value) for value in vars(found).values())
     assert 0.0 <= found.clipped <= 1.0
+
+
+def doubtful(name: str) -> list[Pixels]:
+    """A photo, and what it is with ever less light, sharpness, content and ever more light."""
+    image = photo(name)
+    blurred = [image.filter(ImageFilter.GaussianBlur(radius)) for radius in (1, 2, 4, 8)]
+    values = pixels(image).astype(float)
+    scaled = [np.clip(values * by, 0, 255) for by in (0.05, 0.1, 0.2, 0.4, 0.7, 1.5, 3, 10)]
+    paler = [128 + (values - 128) * by for by in (0.02, 0.1, 0.3)]
+    shapes = [image.resize(size) for size in ((8, 8), (9, 200), (61, 33), (250, 256))]
+    half = values.copy()
+    half[::32] = 0  # what the rows that are looked at show is not what the photo is
+    return [
+        *map(pixels, [image, *blurred, *shapes]),
+        *(one.astype(np.uint8) for one in [*scaled, *paler, half]),
+    ]
+
+
+@pytest.mark.parametrize("name", ["metal", "paper", "glass"])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        QualityLimits(light=60.0),
+        QualityLimits(light=200.0),
+        QualityLimits(clipped=0.0),
+        QualityLimits(clipped=0.2),
+        QualityLimits(clipped=0.9),
+        QualityLimits(sharpness=5.0),
+        QualityLimits(sharpness=60.0),
+        QualityLimits(contrast=10.0),
+        QualityLimits(contrast=40.0),
+        QualityLimits(60.0, 0.9, 8.0, 13.0),
+    ],
+)
+def test_no_photo_is_said_to_keep_a_limit_that_it_does_not_keep(
+    name: str, limits: QualityLimits
+) -> None:
+    for image in doubtful(name):
+        found = measure(image)
+        kept = (
+            found.light >= limits.light
+            and found.clipped <= limits.clipped
+            and found.sharpness >= limits.sharpness
+            and found.contrast >= limits.contrast
+        )
+        assert kept or not surely_keeps(image, limits)
+
+
+@given(st.integers(8, 40), st.integers(8, 40), st.integers(0, 2**32 - 1), st.floats(0.8, 1.2))
+def test_nor_is_any_made_up_photo_at_limits_around_its_own(
+    h: int, w: int, seed: int, factor: float
+) -> None:
+    random = np.random.default_rng(seed)
+    image = random.integers(0, random.integers(1, 257), (h, w, 3), dtype=np.uint8)
+    image[random.random((h, w)) < random.random()] = 255
+    found = measure(image)
+    for name, value in vars(found).items():
+        limit = value * factor
+        kept = value <= limit if name == "clipped" else value >= limit
+        assert kept or not surely_keeps(image, QualityLimits(**{name: limit}))
+
+
+def test_of_most_ordinary_photos_some_rows_prove_that_they_keep_the_shipped_limits() -> None:
+    shipped = read_manifest(ROOT / "models" / "refuse" / "2").quality
+    assert shipped is not None
+    limits = QualityLimits(
+        shipped.least_light, shipped.most_clipped, shipped.least_sharpness, shipped.least_contrast
+    )
+    names = [file.stem for file in (ROOT / "tests" / "photos").glob("*.jpg")]
+    assert sum(surely_keeps(pixels(photo(name)), limits) for name in names) >= 0.8 * len(names)
