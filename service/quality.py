@@ -121,7 +121,7 @@ def _surely_varied(pixels: Pixels, limit: float) -> bool:
     block = _block(pixels)
     whole = pixels[: height // block * block].reshape(-1, block, width, 3)
     some = whole[::SOME_BLOCKS]
-    share = len(some) / -(-height // block)
+    share: float = len(some) / -(-height // block)
     return share * _spread(some.reshape(-1, width, 3), block) >= SLACK * limit**2
 
 
