@@ -2,7 +2,8 @@
 
 Work-conserving: an idle thread takes what is there at once and never waits for more, unless asked
 to. Photos are decoded and run on threads of their own; the event loop only hands them in and is
-woken once for each batch of answers.
+woken once for each turn of a thread. Where threads do both, several photos are decoded, then
+checked, then run: each kind of work leaves little of another's in a processor's caches.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import structlog
@@ -29,6 +31,8 @@ from service.schemas import Doubt
 from service.stages import Stage
 
 log = structlog.get_logger()
+
+TURN = 4  # photos that a thread takes at once to decode and run them, where more than that wait
 
 Run = Callable[[Pixels], Answers]
 
@@ -101,9 +105,13 @@ class Scheduler:
         self._max_batch = max_batch
         self._max_delay_s = max_delay_s
         self._cost = cost or CostModel()
+        self._turn_cost = CostModel()  # with decoding
+        self._sessions = len(sessions)
         self._alone = alone
         self._doubts = doubts
-        self._infer = Stage("infer", [self._runner(run) for run in sessions], self._choose_batch)
+        self._turn = 0 if decode_workers else TURN
+        runners = [partial(self._answer, run) for run in sessions]
+        self._infer = Stage("infer", runners, self._choose_turn)
         self._stages = [self._infer]
         if decode_workers:
             self._stages.insert(
@@ -154,8 +162,21 @@ class Scheduler:
         return [queue.pop(time.monotonic())], 0.0
 
     def _decode_one(self, photos: list[Photo]) -> None:
-        if self._decoded(photos[0]):
-            self._infer.put(photos)
+        self._infer.put(self._prepared(photos))
+
+    def _prepared(self, photos: list[Photo]) -> list[Photo]:
+        """Those that have their pixels now, and the doubts that pixels alone give."""
+        decoded = [photo for photo in photos if self._decoded(photo)]
+        pixels = [photo.pixels for photo in decoded if photo.pixels is not None]
+        try:
+            found = self._doubts.of_pixels(pixels)
+        except Exception as error:
+            log.exception("checking failed", photos=len(decoded))
+            self._hand_over([(photo, _failure(error)) for photo in decoded])
+            return []
+        for photo, doubts in zip(decoded, found, strict=True):
+            photo.doubts = doubts
+        return decoded
 
     def _decoded(self, photo: Photo) -> bool:
         """Whether a photo has its pixels now; where it is bad, its client is told."""
@@ -164,7 +185,6 @@ class Scheduler:
         started = time.monotonic()
         try:
             photo.pixels = photo.load()
-            photo.doubts = self._doubts.of_pixels(photo.pixels)
         except SuperbinError as error:
             self._hand_over([(photo, error)])
             return False
@@ -178,16 +198,17 @@ class Scheduler:
 
     # On the sessions' threads.
 
-    def _choose_batch(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
-        """As many as are worth running together, shared among the idle sessions.
+    def _choose_turn(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
+        """As many as are worth taking together, shared among the idle sessions.
 
-        A batch stops growing where it would make one of its photos late.
+        A turn stops growing where it would make one of its photos late.
         """
         now = time.monotonic()
         batch: list[Photo] = []
         earliest = math.inf
         worthwhile = self._cost.worthwhile(self._max_batch)
         most = min(worthwhile, math.ceil(len(queue) / idle))
+        most = max(most, min(self._turn, len(queue) // self._sessions))
         if self._max_delay_s and len(queue) < worthwhile:
             due = queue.peek(now).since + self._max_delay_s
             if now < due:
@@ -198,56 +219,58 @@ class Scheduler:
                 queue.pop(now)
                 continue
             earliest = min(earliest, photo.deadline)
-            if batch and now + self._cost.seconds(len(batch) + 1) > earliest:
+            if batch and now + self._seconds(len(batch) + 1) > earliest:
                 break
             batch.append(queue.pop(now))
         return batch, 0.0
 
-    def _runner(self, run: Run) -> Callable[[list[Photo]], None]:
-        def answer(batch: list[Photo]) -> None:
-            batch = [photo for photo in batch if photo.pixels is not None or self._decoded(photo)]
-            if not batch:
-                return
-            chosen = self._alone if self._alone and self.backlog.photos <= 1 else run
-            started = time.monotonic()
-            try:
-                answers = _run_together(chosen, batch)
-                doubts = self._doubts.of_embeddings(answers.embedding)
-            except Exception as error:
-                log.exception("batch failed", photos=len(batch))
-                self._answer_alone(answer, batch, error)
-                return
-            infer_s = time.monotonic() - started
-            if chosen is run:
-                self._cost.observe(len(batch), infer_s)
-            self._metrics.batch(len(batch), infer_s)
-            self._hand_over(
-                [
-                    (
-                        photo,
-                        Outcome(
-                            answers[row : row + 1],
-                            photo.decode_s,
-                            started - photo.since - photo.decode_s,
-                            infer_s,
-                            (*photo.doubts, *doubts[row]),
-                        ),
-                    )
-                    for row, photo in enumerate(batch)
-                ]
+    def _seconds(self, photos: int) -> float:
+        """What a turn of so many is expected to take."""
+        return max(self._cost.seconds(photos), self._turn_cost.seconds(photos))
+
+    def _answer(self, run: Run, photos: list[Photo]) -> None:
+        """A turn: decode where nobody else does, then run in batches that are worth it."""
+        started = time.monotonic()
+        ready = self._prepared(photos) if self._turn else photos
+        size = self._cost.worthwhile(self._max_batch)
+        results: list[tuple[Photo, Outcome | SuperbinError]] = []
+        for first in range(0, len(ready), size):
+            wanted = [photo for photo in ready[first : first + size] if not photo.unwanted]
+            if wanted:
+                results += self._ran(run, wanted)
+        if results:
+            self._turn_cost.observe(len(ready), time.monotonic() - started)
+            self._hand_over(results)
+
+    def _ran(self, run: Run, batch: list[Photo]) -> list[tuple[Photo, Outcome | SuperbinError]]:
+        """What a batch gives; where it fails each runs alone, so that a bad one fails alone."""
+        chosen = self._alone if self._alone and self.backlog.photos <= 1 else run
+        started = time.monotonic()
+        try:
+            answers = _run_together(chosen, batch)
+            doubts = self._doubts.of_embeddings(answers.embedding)
+        except Exception as error:
+            log.exception("batch failed", photos=len(batch))
+            if len(batch) == 1:
+                return [(batch[0], _failure(error))]
+            return [result for photo in batch for result in self._ran(run, [photo])]
+        infer_s = time.monotonic() - started
+        if chosen is run:
+            self._cost.observe(len(batch), infer_s)
+        self._metrics.batch(len(batch), infer_s)
+        return [
+            (
+                photo,
+                Outcome(
+                    answers[row : row + 1],
+                    photo.decode_s,
+                    started - photo.since - photo.decode_s,
+                    infer_s,
+                    (*photo.doubts, *doubts[row]),
+                ),
             )
-
-        return answer
-
-    def _answer_alone(
-        self, answer: Callable[[list[Photo]], None], batch: list[Photo], error: Exception
-    ) -> None:
-        """Where a batch fails each photo runs alone, so that a bad one fails alone."""
-        if len(batch) > 1:
-            for photo in batch:
-                answer([photo])
-            return
-        self._hand_over([(batch[0], _failure(error))])
+            for row, photo in enumerate(batch)
+        ]
 
     def _hand_over(self, results: list[tuple[Photo, Outcome | SuperbinError]]) -> None:
         self._loop.call_soon_threadsafe(self._settle, results)

@@ -16,7 +16,7 @@ from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.languages import pick_language
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.results import Sorted, classification
-from service.schemas import Classification
+from service.schemas import Classification, Doubt
 from service.sessions import open_sessions
 from service.settings import Settings
 from service.sites import SUFFIX, SiteError, find_sites
@@ -68,14 +68,19 @@ class Answering:
             raise PhotoError(f"expected a file that can be read: {error.strerror}") from error
         return decode(data, self.manifest.preprocessing, self.limits)
 
-    def tell(self, pixels: Pixels, answers: Answers, name: str) -> Classification:
-        """What a lone row of answers means, about a photo [H, W, 3].
+    def tell(self, answers: Answers, name: str, doubts: Sequence[Doubt]) -> Classification:
+        """What a lone row of answers means.
+
+        Args:
+            answers: of one photo, N = 1.
+            name: of the photo.
+            doubts: about its pixels, as `Doubts.of_pixels` has them.
 
         Raises:
             InferenceError: where the graph gave something that is no number.
         """
-        doubts = self.doubts.of(pixels, answers.embedding)
-        return classification(self.manifest, answers, name, self.by, doubts)
+        (of_embedding,) = self.doubts.of_embeddings(answers.embedding)
+        return classification(self.manifest, answers, name, self.by, (*doubts, *of_embedding))
 
 
 def classify_files(
@@ -131,7 +136,8 @@ def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
 def _classify(classifier: Classifier, photo: Path, answering: Answering) -> FileResult:
     try:
         pixels = answering.read(photo)
+        (doubts,) = answering.doubts.of_pixels([pixels])
         answers = classifier.run(pixels[np.newaxis])
-        return FileResult(str(photo), answer=answering.tell(pixels, answers, photo.name))
+        return FileResult(str(photo), answer=answering.tell(answers, photo.name, doubts))
     except SuperbinError as error:
         return FileResult(str(photo), error=str(error))

@@ -6,14 +6,14 @@ is left to a person whatever the model says. Limits come from the bundle, or fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from service.bundle import Bundle, Manifest
 from service.familiarity import Familiarity, Floats, read_familiarity
 from service.preprocess import Pixels
-from service.quality import Quality, QualityLimits, measure, surely_keeps
+from service.quality import Quality, QualityLimits, measure, surely_keep
 from service.schemas import Doubt, DoubtReason
 
 Limits = Mapping[DoubtReason, float]
@@ -35,6 +35,7 @@ IN_WORDS: dict[DoubtReason, str] = {
     "{measure:.3f}",
 }
 DIGITS = 4
+TOGETHER = 2  # photos whose rows stay in a processor's cache
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,19 @@ class Doubts:
 
     def of(self, pixels: Pixels, embedding: Floats) -> tuple[Doubt, ...]:
         """All about one photo [H, W, 3] and its embedding [1, E]."""
-        return (*self.of_pixels(pixels), *self.of_embeddings(embedding)[0])
+        return (*self.of_pixels([pixels])[0], *self.of_embeddings(embedding)[0])
 
-    def of_pixels(self, pixels: Pixels) -> tuple[Doubt, ...]:
-        """About uint8 [H, W, 3], as the model sees them."""
-        if self._quality_limits is None or surely_keeps(pixels, self._quality_limits):
-            return ()
-        return self.of_quality(measure(pixels))
+    def of_pixels(self, photos: Sequence[Pixels]) -> list[tuple[Doubt, ...]]:
+        """About each of N photos, uint8 [H, W, 3], as the model sees them."""
+        if not photos or self._quality_limits is None:
+            return [()] * len(photos)
+        kept: list[bool] = []
+        for first in range(0, len(photos), TOGETHER):
+            kept += surely_keep(photos[first : first + TOGETHER], self._quality_limits)
+        return [
+            () if sure else self.of_quality(measure(pixels))
+            for pixels, sure in zip(photos, kept, strict=True)
+        ]
 
     @cached_property
     def _quality_limits(self) -> QualityLimits | None:

@@ -1,6 +1,6 @@
 """The order in which photos are taken: interactive before bulk, and clients in turn.
 
-One sender of a thousand photos costs a sender of one no more than the batch that runs just then.
+One sender of a thousand photos costs a sender of one no more than the turn that runs just then.
 Bulk is never starved: what has waited half of its time goes first.
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,10 +17,11 @@ from service.classifier import Answers, Classifier
 from service.errors import SuperbinError
 from service.preprocess import Pixels
 from service.results import InferenceError
+from service.schemas import Doubt
 from service.sessions import Sessions
 
-ON_A_CORE = 4  # photos that a thread takes at once, and runs one by one
-AHEAD_ON_CORES = 16  # such groups on the way for each thread: enough to do while a part is written
+ON_A_CORE = 8  # photos that a thread takes at once, and runs one by one
+AHEAD_ON_CORES = 8  # such groups on the way for each thread: enough to do while a part is written
 AHEAD_DECODED = 4  # batches on the way for each session, where others decode
 
 
@@ -78,40 +79,50 @@ class Stream:
                 pool.shutdown(cancel_futures=True)
 
     def _one_by_one(self, group: Sequence[str], folder: Path) -> list[FileResult]:
-        session = self._idle.get()
-        try:
-            return [self._told(session, photo, self._read(folder / photo)) for photo in group]
-        finally:
-            self._idle.put(session)
+        """Decode all, then run each alone: each kind of work leaves the caches to itself."""
+        found = [self._read(folder / photo) for photo in group]
 
-    def _told(self, session: Classifier, photo: str, found: Pixels | Bad) -> FileResult:
-        if isinstance(found, Bad):
-            return FileResult(photo, error=found.error)
-        return self._answered(photo, found, _run(session, found[np.newaxis]))
+        def run(session: Classifier, good: Sequence[Pixels]) -> list[Answers]:
+            return [_run(session, pixels[np.newaxis]) for pixels in good]
+
+        return self._told(group, found, run)
 
     def _together(
         self, group: Sequence[str], reading: Sequence[Future[Pixels | Bad]]
     ) -> list[FileResult]:
         found = [one.result() for one in reading]
+
+        def run(session: Classifier, good: Sequence[Pixels]) -> list[Answers]:
+            answers = _run(session, np.stack(good))
+            return [answers[row : row + 1] for row in range(len(good))]
+
+        return self._told(group, found, run)
+
+    def _told(
+        self,
+        group: Sequence[str],
+        found: Sequence[Pixels | Bad],
+        run: Callable[[Classifier, Sequence[Pixels]], list[Answers]],
+    ) -> list[FileResult]:
         good = [one for one in found if not isinstance(one, Bad)]
+        doubts = iter(self._answering.doubts.of_pixels(good))
+        answers: Iterator[Answers] = iter(())
         if good:
             session = self._idle.get()
             try:
-                answers = _run(session, np.stack(good))
+                answers = iter(run(session, good))
             finally:
                 self._idle.put(session)
-        row, results = 0, []
-        for photo, one in zip(group, found, strict=True):
-            if isinstance(one, Bad):
-                results.append(FileResult(photo, error=one.error))
-            else:
-                results.append(self._answered(photo, one, answers[row : row + 1]))
-                row += 1
-        return results
+        return [
+            FileResult(photo, error=one.error)
+            if isinstance(one, Bad)
+            else self._answered(photo, next(answers), next(doubts))
+            for photo, one in zip(group, found, strict=True)
+        ]
 
-    def _answered(self, photo: str, pixels: Pixels, answers: Answers) -> FileResult:
+    def _answered(self, photo: str, answers: Answers, doubts: Sequence[Doubt]) -> FileResult:
         try:
-            return FileResult(photo, answer=self._answering.tell(pixels, answers, photo))
+            return FileResult(photo, answer=self._answering.tell(answers, photo, doubts))
         except SuperbinError as error:  # the model's answer is no number
             return FileResult(photo, error=str(error))
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from functools import partial
+from typing import Any
 
+import numpy as np
 import pytest
 
+from service.batching import Outcome, Scheduler
+from service.classifier import Answers
 from service.cost import CostModel
-from service.errors import PhotoBroken
+from service.doubts import Doubts
+from service.errors import PhotoBroken, SuperbinError
+from service.metrics import Metrics
 from service.preprocess import Pixels
 from service.results import InferenceError
 from tests.engine import (
@@ -21,6 +28,7 @@ from tests.engine import (
     load,
     run,
     scheduler,
+    until,
     values,
     waiting,
 )
@@ -116,6 +124,117 @@ def test_a_photo_that_fails_the_batch_fails_alone() -> None:
         assert isinstance(found[1], InferenceError)
         assert isinstance(found[1].__cause__, RuntimeError)
         assert values(await ask(engine, 3)) == [3]  # and nothing is poisoned
+        await engine.close()
+
+    run(test)
+
+
+LAST = 99  # a photo whose decoding is held up
+EACH_ALONE = [(1, 1.0), (64, 64.0)]  # batches gain nothing, as on a CPU
+
+
+class Recorded:
+    """Photos whose decoding and running are written down in order."""
+
+    def __init__(self) -> None:
+        self.gate = Gate(open=False)
+        self.events: list[tuple[str, int]] = []
+        self.go_on = threading.Event()
+
+    def load(self, value: int) -> Pixels:
+        self.events.append(("decode", value))
+        assert value != LAST or self.go_on.wait(10)
+        return load(value)
+
+    def run(self, images: Pixels) -> Answers:
+        answers = self.gate(images)
+        self.events += [("run", int(value)) for value in images[:, 0, 0, 0]]
+        return answers
+
+    def engine(self, **others: Any) -> Scheduler:
+        return Scheduler(
+            [self.run],
+            decode_workers=0,
+            max_batch=4,
+            metrics=Metrics(),
+            cost=CostModel(EACH_ALONE),
+            **others,
+        )
+
+    def ask(
+        self, engine: Scheduler, *values: int, timeout_s: float = FOREVER_S
+    ) -> asyncio.Task[list[Outcome | SuperbinError]]:
+        loads = [partial(self.load, value) for value in values]
+        return asyncio.create_task(classify(engine, loads, client="a", timeout_s=timeout_s))
+
+
+def test_of_photos_that_wait_a_thread_decodes_some_and_then_runs_them() -> None:
+    async def test() -> None:
+        recorded = Recorded()
+        engine = recorded.engine()
+        first = recorded.ask(engine, 0)
+        await entered(recorded.gate)
+        later = recorded.ask(engine, 1, 2, 3, 4, 5)
+        await waiting(engine, 5)
+        recorded.gate.open()
+        assert values(await first) + values(await later) == [0, 1, 2, 3, 4, 5]
+        turns = [[0], [1, 2, 3, 4], [5]]
+        kinds = ("decode", "run")
+        assert recorded.events == [(kind, one) for turn in turns for kind in kinds for one in turn]
+        assert recorded.gate.batches == [[0], [1], [2], [3], [4], [5]]
+        await engine.close()
+
+    run(test)
+
+
+def test_a_turn_is_no_longer_than_its_photos_can_wait() -> None:
+    async def test() -> None:
+        recorded = Recorded()
+        engine = recorded.engine()
+        engine._turn_cost.observe(1, 1000 * FOREVER_S)
+        first = recorded.ask(engine, 0)
+        await entered(recorded.gate)
+        later = recorded.ask(engine, 1, 2)
+        await waiting(engine, 2)
+        recorded.gate.open()
+        await asyncio.gather(first, later)
+        assert recorded.events == [(kind, i) for i in range(3) for kind in ("decode", "run")]
+        await engine.close()
+
+    run(test)
+
+
+def test_what_nobody_waits_for_any_more_is_left_out_of_a_turn() -> None:
+    async def test() -> None:
+        recorded = Recorded()
+        engine = recorded.engine()
+        first = recorded.ask(engine, 0)
+        await entered(recorded.gate)
+        requests = [recorded.ask(engine, 1, 2), recorded.ask(engine, 3, LAST)]
+        await waiting(engine, 4)
+        recorded.gate.open()  # and the turn of these four is held up in its last photo
+        await until(lambda: ("decode", LAST) in recorded.events)
+        requests[1].cancel()
+        await asyncio.gather(requests[1], return_exceptions=True)
+        recorded.go_on.set()
+        assert values(await first) + values(await requests[0]) == [0, 1, 2]
+        await engine.close()
+        assert recorded.gate.batches == [[0], [1], [2]]
+
+    run(test)
+
+
+def test_photos_that_cannot_be_checked_fail_and_the_next_are_answered() -> None:
+    async def test() -> None:
+        recorded = Recorded()
+        engine = recorded.engine(doubts=Doubts({"too_dark": 300.0}))
+        recorded.gate.open()
+        loads = [partial(np.full, (px, px, 3), 1, np.uint8) for px in (128, 160)]
+        found = await classify(engine, loads, client="a", timeout_s=FOREVER_S)
+        assert values(found) == [InferenceError, InferenceError]
+        (answered,) = await recorded.ask(engine, 7)
+        assert isinstance(answered, Outcome)
+        assert [doubt.reason for doubt in answered.doubts] == ["too_dark"]
         await engine.close()
 
     run(test)
