@@ -16,6 +16,7 @@ import onnxruntime as ort
 from service.errors import BundleError, ProviderError
 
 CPU = "cpu"
+SPIN_US = 50  # from one operator to the next this is long enough
 PROVIDERS = {
     CPU: "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -64,6 +65,9 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # By default threads that wait for work keep their cores busy for milliseconds, which have the
+    # next photo to decode and the last answer to send.
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
     # by design, and of nothing that is not checked below.
     options.log_severity_level = 3
