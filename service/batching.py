@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -25,59 +24,17 @@ from service.doubts import NONE, Doubts
 from service.errors import SuperbinError
 from service.fairness import FairQueue
 from service.metrics import Metrics
+from service.photos import DeadlineExceeded, Outcome, Photo, let_go
 from service.preprocess import Pixels
 from service.results import InferenceError
-from service.schemas import Doubt
 from service.stages import Stage
 
 log = structlog.get_logger()
 
-TURN = 4  # photos that a thread takes at once to decode and run them, where more than that wait
+TURN = 4  # photos that a thread takes at once to decode and run them, where so many wait
+TURN_S = 0.03  # and it takes no more than it expects to be done with by then
 
 Run = Callable[[Pixels], Answers]
-
-
-class DeadlineExceeded(SuperbinError):
-    """A photo was not answered within the time that its request had."""
-
-    reason = "deadline"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one photo: its row of answers (N = 1), and where the time went."""
-
-    answers: Answers
-    decode_s: float
-    queue_s: float
-    infer_s: float
-    doubts: tuple[Doubt, ...] = ()
-
-
-@dataclass(eq=False)
-class Photo:
-    """One photo on its way; times are of `time.monotonic`.
-
-    Attributes:
-        load: gives its pixels, [H, W, 3]; called on a decoding thread.
-        client: who sent it; clients take turns.
-        bulk: whether it may wait for the photos that people wait for.
-    """
-
-    load: Callable[[], Pixels]
-    client: str
-    bulk: bool
-    deadline: float
-    outcome: asyncio.Future[Outcome]
-    since: float = field(default_factory=time.monotonic)
-    pixels: Pixels | None = None
-    decode_s: float = 0.0
-    doubts: tuple[Doubt, ...] = ()  # about its pixels
-
-    @property
-    def unwanted(self) -> bool:
-        """Whether its client has gone, or has been answered already."""
-        return self.outcome.done()
 
 
 class Scheduler:
@@ -140,7 +97,7 @@ class Scheduler:
             yield [photo.outcome for photo in photos]
         finally:
             timer.cancel()
-            self.backlog.gone(sum(_let_go(photo.outcome) for photo in photos))
+            self.backlog.gone(sum(let_go(photo.outcome) for photo in photos))
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
@@ -207,8 +164,8 @@ class Scheduler:
         batch: list[Photo] = []
         earliest = math.inf
         worthwhile = self._cost.worthwhile(self._max_batch)
-        most = min(worthwhile, math.ceil(len(queue) / idle))
-        most = max(most, min(self._turn, len(queue) // self._sessions))
+        together = min(worthwhile, math.ceil(len(queue) / idle))
+        most = max(together, min(self._turn, len(queue) // self._sessions))
         if self._max_delay_s and len(queue) < worthwhile:
             due = queue.peek(now).since + self._max_delay_s
             if now < due:
@@ -219,8 +176,10 @@ class Scheduler:
                 queue.pop(now)
                 continue
             earliest = min(earliest, photo.deadline)
-            if batch and now + self._seconds(len(batch) + 1) > earliest:
-                break
+            if batch:
+                end_s = self._seconds(len(batch) + 1)
+                if now + end_s > earliest or (len(batch) >= together and end_s > TURN_S):
+                    break
             batch.append(queue.pop(now))
         return batch, 0.0
 
@@ -285,29 +244,6 @@ class Scheduler:
                 photo.outcome.set_result(result)
             else:
                 photo.outcome.set_exception(result)
-
-
-def _let_go(outcome: asyncio.Future[Outcome]) -> bool:
-    """Whether it was cancelled, if not now then with the task that waited for it.
-
-    An error that nobody will ask for is no news either.
-    """
-    if outcome.cancel() or outcome.cancelled():
-        return True
-    outcome.exception()
-    return False
-
-
-def result_of(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
-    """What a photo's future has; a bad photo's error is an answer too."""
-    error = outcome.exception()
-    return error if isinstance(error, SuperbinError) else outcome.result()
-
-
-async def results_of(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | SuperbinError]:
-    """All of a request's, in order."""
-    await asyncio.wait(outcomes)
-    return [result_of(outcome) for outcome in outcomes]
 
 
 def _failure(error: Exception) -> InferenceError:

@@ -12,8 +12,8 @@ from functools import partial
 from starlette.requests import ClientDisconnect, Request
 
 from service.admission import Place
-from service.batching import Outcome, result_of
 from service.errors import SuperbinError
+from service.photos import Outcome, result_of
 from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving

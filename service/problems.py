@@ -8,7 +8,6 @@ from typing import Any
 from starlette.responses import Response
 
 from service.admission import QueueFull, Stopping, TooSlow
-from service.batching import DeadlineExceeded
 from service.composition.answer import (
     CompositionUnavailable,
     ReportMalformed,
@@ -24,6 +23,7 @@ from service.errors import (
     SuperbinError,
 )
 from service.keys import AdminOff, AdminOnly, KeyRefused
+from service.photos import DeadlineExceeded
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError

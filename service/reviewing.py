@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from service.batching import Outcome
 from service.capture import Capture, Origin
 from service.intake import Intake
 from service.metrics import Metrics
+from service.photos import Outcome
 from service.review.records import Rules, StoreError
 from service.review_words import ReviewOff
 from service.schemas import Classification, ReviewChoice

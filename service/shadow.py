@@ -10,9 +10,9 @@ from functools import partial
 
 import structlog
 
-from service.batching import Outcome, results_of
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.photos import Outcome, results_of
 from service.preprocess import PhotoLimits, decode
 from service.registry import LoadedModel
 

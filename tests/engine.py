@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from service.batching import Outcome, Scheduler, results_of
+from service.batching import Scheduler
 from service.classifier import Answers
 from service.cost import CostModel
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.photos import Outcome, results_of
 from service.preprocess import Pixels
 
 POISON = 255

@@ -15,10 +15,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from service.batching import Outcome, result_of
 from service.errors import SuperbinError
 from service.intake import Admitted, Intake, intake, results_unless_gone
 from service.languages import pick_language
+from service.photos import Outcome, result_of
 from service.problems import problem_of
 from service.results import InferenceError, Sorted, classification, embedding
 from service.reviewing import keep_for_review

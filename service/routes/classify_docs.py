@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from service.admission import QueueFull
-from service.batching import DeadlineExceeded
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -14,6 +13,7 @@ from service.errors import (
     SuperbinError,
 )
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
+from service.photos import DeadlineExceeded
 from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
 from service.registry import ModelUnknown
 from service.rulebook import SiteUnknown

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request, Response
 
 from service import __version__
 from service.admission import QueueFull, Stopping, TooSlow
-from service.batching import DeadlineExceeded, Outcome
 from service.bundle import OUTPUTS, Manifest
 from service.errors import (
     PhotoBroken,
@@ -23,6 +22,7 @@ from service.errors import (
 from service.intake import admitted, identify, results_unless_gone
 from service.keys import KeyRefused
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
+from service.photos import DeadlineExceeded, Outcome
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.registry import LoadedModel, ModelUnknown
 from service.serving import Serving, serving

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.batching import DeadlineExceeded
 from service.cost import CostModel
+from service.photos import DeadlineExceeded
 from tests.engine import (
     FOREVER_S,
     Gate,

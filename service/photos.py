@@ -1,0 +1,79 @@
+"""One photo on its way from a request to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from service.classifier import Answers
+from service.errors import SuperbinError
+from service.preprocess import Pixels
+from service.schemas import Doubt
+
+
+class DeadlineExceeded(SuperbinError):
+    """A photo was not answered within the time that its request had."""
+
+    reason = "deadline"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one photo: its row of answers (N = 1), and where the time went."""
+
+    answers: Answers
+    decode_s: float
+    queue_s: float
+    infer_s: float
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(eq=False)
+class Photo:
+    """One photo on its way; times are of `time.monotonic`.
+
+    Attributes:
+        load: gives its pixels, [H, W, 3]; called on a decoding thread.
+        client: who sent it; clients take turns.
+        bulk: whether it may wait for the photos that people wait for.
+    """
+
+    load: Callable[[], Pixels]
+    client: str
+    bulk: bool
+    deadline: float
+    outcome: asyncio.Future[Outcome]
+    since: float = field(default_factory=time.monotonic)
+    pixels: Pixels | None = None
+    decode_s: float = 0.0
+    doubts: tuple[Doubt, ...] = ()  # about its pixels
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether its client has gone, or has been answered already."""
+        return self.outcome.done()
+
+
+def let_go(outcome: asyncio.Future[Outcome]) -> bool:
+    """Whether it was cancelled, if not now then with the task that waited for it.
+
+    An error that nobody will ask for is no news either.
+    """
+    if outcome.cancel() or outcome.cancelled():
+        return True
+    outcome.exception()
+    return False
+
+
+def result_of(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
+    """What a photo's future has; a bad photo's error is an answer too."""
+    error = outcome.exception()
+    return error if isinstance(error, SuperbinError) else outcome.result()
+
+
+async def results_of(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | SuperbinError]:
+    """All of a request's, in order."""
+    await asyncio.wait(outcomes)
+    return [result_of(outcome) for outcome in outcomes]
