@@ -2,9 +2,11 @@
 
     python -m tests.benchmarks.bulk PHOTOS                  # photos a second, ratios
     python -m tests.benchmarks.bulk PHOTOS --memory 20000   # resident memory along one long run
+    python -m tests.benchmarks.bulk tests/photos --memory 1000000 --tiny --kill 3
 
 The ceiling is decoding and the model on every core in this process, with nothing made of the
 answers. Where other work shares the machine, the CPU time of a photo is the steadier figure.
+What a million rows take is seen in minutes with `--tiny`: a model and photos of next to no size.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier
 from service.preprocess import decode
 from service.settings import load_settings
+from tests.tiny_bundle import SIZE, write_bundle
 
 CHUNK = 128  # smaller than by default, so that a short run has several
 Way = Callable[[], None]
@@ -52,13 +55,30 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, default=0, help="photos; the folder's are repeated")
+    parser.add_argument("--kill", type=int, default=0, help="times that the long run is killed")
+    parser.add_argument("--tiny", action="store_true", help="a model and photos of 32 px")
     asked = parser.parse_args()
     photos = [os.fsdecode(path) for path in Inputs([str(asked.photos)]).paths()]
     random.Random(0).shuffle(photos)
-    if asked.memory:
-        watch(photos, asked.bundle, asked.memory)
-    else:
-        compare(photos[: asked.count], asked.bundle, asked.rounds)
+    with tempfile.TemporaryDirectory() as name:
+        bundle = asked.bundle
+        if asked.tiny:
+            bundle, photos = write_bundle(Path(name)), shrunk(photos, Path(name))
+        if asked.memory:
+            watch(photos, bundle, asked.memory, asked.kill)
+        else:
+            compare(photos[: asked.count], bundle, asked.rounds)
+
+
+def shrunk(photos: Sequence[str], folder: Path) -> list[str]:
+    """Copies of a few kilobytes."""
+    copies = []
+    for index, photo in enumerate(photos):
+        copy = folder / f"{index}.jpg"
+        with Image.open(photo) as image:
+            image.convert("RGB").resize((SIZE, SIZE)).save(copy)
+        copies.append(str(copy))
+    return copies
 
 
 def compare(photos: list[str], path: Path, rounds: int) -> None:
@@ -163,35 +183,51 @@ def loop(photos: Sequence[str], bundle: Bundle, out: Path) -> Way:
     return way
 
 
-def watch(photos: Sequence[str], path: Path, count: int) -> None:
-    """Resident memory of the command at each tenth of its parts."""
+def watch(photos: Sequence[str], path: Path, count: int, kills: int) -> None:
+    """Resident memory of the command at each tenth of its parts; killed, it is begun again."""
     chunk = max(1, min(2048, count // 20))
+    chunks = -(-count // chunk)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         listed = (photos[i % len(photos)] for i in range(count))
         (folder / "list").write_text("\n".join(map(os.path.abspath, listed)))
         command = "from service.cli import main; main()"
-        given = ["classify", "list", "--out", "out", "--chunk", str(chunk)]
+        given = ["classify", "list", "--out", "out.parquet", "--chunk", str(chunk)]
         given += ["--models-dir", str(path.parent.parent.resolve())]
         given += ["--model", f"{path.parent.name}/{path.name}"]
         variables = os.environ | {"PYTHONPATH": str(Path.cwd())}
-        with subprocess.Popen(
-            [sys.executable, "-c", command, *given], cwd=folder, env=variables
-        ) as process:
-            follow(process, folder / "out.parts", -(-count // chunk))
-        clear(folder / "out.parts")
+        ends = [chunks * (kill + 1) // (kills + 1) for kill in range(kills)]
+        started = time.monotonic()
+        for end in [*ends, chunks + 1]:
+            with subprocess.Popen(
+                [sys.executable, "-c", command, *given], cwd=folder, env=variables
+            ) as process:
+                follow(process, folder / "out.parquet.parts", chunks, end)
+        seconds = time.monotonic() - started
+        rows = pq.read_metadata(folder / "out.parquet").num_rows
+        size = (folder / "out.parquet").stat().st_size
+        print(f"{rows:,} rows of {size / 1e6:,.0f} MB, {count / seconds:,.0f} photos/s")
+        clear(folder / "out.parquet.parts")
 
 
-def follow(process: subprocess.Popen[bytes], parts: Path, chunks: int) -> None:
-    """Print a line at each tenth."""
-    next_tenth = 1
+def follow(process: subprocess.Popen[bytes], parts: Path, chunks: int, end: int) -> None:
+    """Print a line at each tenth; kill it once `end` parts are there."""
+    done = len(list(parts.glob("*.parquet")))
+    next_tenth = 10 * done // chunks + 1
+    most = 0
     while process.poll() is None:
         done = len(list(parts.glob("*.parquet")))
+        most = max(most, memory(process.pid, "VmHWM"))
         if 10 * done >= next_tenth * chunks:
-            resident, most = memory(process.pid, "VmRSS"), memory(process.pid, "VmHWM")
+            resident = memory(process.pid, "VmRSS")
             print(f"{done} of {chunks} parts: {resident} MB resident, {most} at most", flush=True)
             next_tenth = 10 * done // chunks + 1
+        if done >= end:
+            process.kill()
+            print(f"killed after {done} parts", flush=True)
+            return
         time.sleep(0.2)
+    print(f"ended with {process.returncode}, {most} MB at most", flush=True)
 
 
 def memory(pid: int, field: str) -> int:
