@@ -35,6 +35,7 @@ TURN = 4  # photos that a thread takes at once to decode and run them, where so 
 TURN_S = 0.03  # and it takes no more than it expects to be done with by then
 
 Run = Callable[[Pixels], Answers]
+Result = tuple[Photo, Outcome | SuperbinError]
 
 
 class Scheduler:
@@ -192,16 +193,17 @@ class Scheduler:
         started = time.monotonic()
         ready = self._prepared(photos) if self._turn else photos
         size = self._cost.worthwhile(self._max_batch)
-        results: list[tuple[Photo, Outcome | SuperbinError]] = []
+        results: list[Result] = []
         for first in range(0, len(ready), size):
             wanted = [photo for photo in ready[first : first + size] if not photo.unwanted]
             if wanted:
                 results += self._ran(run, wanted)
         if results:
-            self._turn_cost.observe(len(ready), time.monotonic() - started)
-            self._hand_over(results)
+            turn_s = time.monotonic() - started
+            self._turn_cost.observe(len(ready), turn_s)
+            self._hand_over(results, turn_s)
 
-    def _ran(self, run: Run, batch: list[Photo]) -> list[tuple[Photo, Outcome | SuperbinError]]:
+    def _ran(self, run: Run, batch: list[Photo]) -> list[Result]:
         """What a batch gives; where it fails each runs alone, so that a bad one fails alone."""
         chosen = self._alone if self._alone and self.backlog.photos <= 1 else run
         started = time.monotonic()
@@ -231,13 +233,13 @@ class Scheduler:
             for row, photo in enumerate(batch)
         ]
 
-    def _hand_over(self, results: list[tuple[Photo, Outcome | SuperbinError]]) -> None:
-        self._loop.call_soon_threadsafe(self._settle, results)
+    def _hand_over(self, results: list[Result], turn_s: float = 0.0) -> None:
+        self._loop.call_soon_threadsafe(self._settle, results, turn_s)
 
-    def _settle(self, results: list[tuple[Photo, Outcome | SuperbinError]]) -> None:
+    def _settle(self, results: list[Result], turn_s: float) -> None:
         """On the event loop."""
         wanted = [(photo, result) for photo, result in results if not photo.unwanted]
-        self.backlog.answered(len(wanted), time.monotonic())
+        self.backlog.answered(len(wanted), time.monotonic(), turn_s)
         for photo, result in wanted:
             if isinstance(result, Outcome):
                 self._metrics.stage("queue", result.queue_s)

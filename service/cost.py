@@ -72,6 +72,7 @@ class Backlog:
 
     def __init__(self) -> None:
         self.photos = 0
+        self._turn_s = 0.0
         self._left = self._seconds = 0.0  # both fade with a half-life
         self._last: float | None = None
 
@@ -82,8 +83,11 @@ class Backlog:
 
     @property
     def wait_s(self) -> float:
-        """How long a photo that comes now is expected to wait; 0 where nothing is known."""
-        return self.photos / self.rate if self.rate else 0.0
+        """How long a photo that comes now is expected to wait; 0 where nothing is known.
+
+        It waits until those before it have left, and then for the others of its own turn.
+        """
+        return self.photos / self.rate + self._turn_s if self.rate else 0.0
 
     def enter(self, photos: int) -> None:
         """Photos were handed in."""
@@ -95,9 +99,10 @@ class Backlog:
         if not self.photos:
             self._last = None  # what follows is idle time, and says nothing
 
-    def answered(self, photos: int, now: float) -> None:
-        """Photos were answered at `now` (seconds)."""
+    def answered(self, photos: int, now: float, turn_s: float = 0.0) -> None:
+        """Photos were answered at `now` (seconds), after a thread's turn that took so long."""
         self.photos -= photos
+        self._turn_s = FORGET * self._turn_s + (1.0 - FORGET) * turn_s
         if self._last is not None:
             elapsed = now - self._last
             fade = 0.5 ** (elapsed / HALF_LIFE_S)

@@ -89,6 +89,14 @@ def test_the_rate_is_that_of_the_times_when_photos_waited() -> None:
     assert backlog.rate == pytest.approx(1.0)
 
 
+def test_a_photo_that_comes_now_also_waits_for_the_rest_of_its_turn() -> None:
+    backlog = Backlog()
+    backlog.enter(1000)
+    for second in range(500):
+        backlog.answered(1, float(second), turn_s=4.0)
+    assert backlog.wait_s == pytest.approx(500.0 + 4.0, rel=1e-3)
+
+
 def test_a_client_that_leaves_an_empty_backlog_makes_it_no_slower() -> None:
     backlog = Backlog()
     backlog.enter(3)
