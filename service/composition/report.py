@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from service.composition.answer import (
     By,
@@ -79,7 +79,7 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
             f"from {time_of(question.since).isoformat()} to {time_of(question.until).isoformat()}: "
             "ask for less time, for one site or line, or by less"
         )
-    of = share_of(question.by)
+    of = share_of(cast("tuple[By, ...]", question.by))
     wholes: Counter[tuple[Any, ...]] = Counter()
     for one in groups:
         wholes[_whole(one, of)] += one.photos
