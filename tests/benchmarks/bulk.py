@@ -171,15 +171,15 @@ def watch(photos: Sequence[str], path: Path, count: int) -> None:
         listed = (photos[i % len(photos)] for i in range(count))
         (folder / "list").write_text("\n".join(map(os.path.abspath, listed)))
         command = "from service.cli import main; main()"
-        given = ["classify", "list", "--out", "out", "--chunk", str(chunk)]
+        given = ["classify", "list", "--out", "out.parquet", "--chunk", str(chunk)]
         given += ["--models-dir", str(path.parent.parent.resolve())]
         given += ["--model", f"{path.parent.name}/{path.name}"]
         variables = os.environ | {"PYTHONPATH": str(Path.cwd())}
         with subprocess.Popen(
             [sys.executable, "-c", command, *given], cwd=folder, env=variables
         ) as process:
-            follow(process, folder / "out.parts", -(-count // chunk))
-        clear(folder / "out.parts")
+            follow(process, folder / "out.parquet.parts", -(-count // chunk))
+        clear(folder / "out.parquet.parts")
 
 
 def follow(process: subprocess.Popen[bytes], parts: Path, chunks: int) -> None:
