@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -24,6 +24,8 @@ from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
+from service.openapi import refusals
+from service.parameters import ParameterUnknown, refuse_unknown
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
@@ -50,19 +52,9 @@ from service.tracing import open_provider, telemetry
 log = structlog.get_logger()
 
 DESCRIPTION = "Sorts photos of refuse into superclasses, that is, into bins."
-FAMILIES = (
-    classify,
-    feedback,
-    review,
-    drift,
-    composition,
-    models,
-    sites,
-    inference_protocol,
-    health,
-    metrics,
-    page,
-)
+OWN = (classify, feedback, review, drift, composition, models, sites)
+OTHERS = (inference_protocol, health, metrics, page)
+FAMILIES = OWN + OTHERS
 CLIENT_GONE = 499
 REFRESH_S = 1.0
 
@@ -94,7 +86,13 @@ def create_app(settings: Settings) -> DirectRoutes:
     )
     app.state.metrics = measures
     app.add_middleware(Access, metrics=measures)
-    for family in FAMILIES:
+    for family in OWN:
+        app.include_router(
+            family.router,
+            dependencies=[Depends(refuse_unknown)],
+            responses=refusals(ParameterUnknown),
+        )
+    for family in OTHERS:
         app.include_router(family.router)
     _handle_errors(app, measures)
     # A trace is begun by FastAPI: where there are traces, everything goes the usual way.

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -228,6 +229,11 @@ class Bundle:
     def id(self) -> str:
         """`name/version`."""
         return f"{self.manifest.name}/{self.manifest.version}"
+
+    @cached_property
+    def manifest_sha256(self) -> str:
+        """Of the manifest's file when first asked: it has the digest of all that answers."""
+        return sha256_of(self.path / MANIFEST)
 
     def model_path(self, variant: str | None = None) -> Path:
         """The ONNX file of a variant, by default of the default one.

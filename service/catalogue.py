@@ -65,6 +65,7 @@ def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInf
         variants=sorted(manifest.variants),
         variant=variant,
         sha256=manifest.files[manifest.variants[variant]].sha256,
+        manifest_sha256=bundle.manifest_sha256,
         confidence_threshold=manifest.calibration.confidence_threshold,
         wanted_error_rate=manifest.calibration.wanted_error_rate,
         bank_items=len(manifest.bank.items),

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
+from service import __version__
+
 if TYPE_CHECKING:
     from service.bulk.run import BulkConfig
     from service.schemas import BrokenModel, ModelInfo
@@ -23,7 +25,6 @@ OWN = frozenset({"serve", "classify", "models", "key", "sites", "review", "repor
 
 app = typer.Typer(
     name="superbin",
-    help="Learn the bin, not the thing: train, export and serve superclass models for refuse.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,6 +39,22 @@ DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cpu:N, cuda:I, tensorrt:I, or by commas.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        print(f"superbin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """Learn the bin, not the thing: train, export and serve superclass models for refuse."""
 
 
 @app.command()

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access import REQUEST_ID, Access
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.parameters import refuse_unknown
 from service.uploads import TIMEOUT
 
 
@@ -71,6 +72,7 @@ class _Direct:
         request = Request(scope, receive, send)
         response: Response
         try:
+            await refuse_unknown(request)
             response = await self._endpoint(request)
         except SuperbinError as error:
             response = await self._app.exception_handlers[SuperbinError](request, error)  # type: ignore[misc]

@@ -131,7 +131,7 @@ class Metrics:
         self._model_info = Gauge(
             "superbin_model_info",
             "The model that answers, in how many processes.",
-            ("name", "version", "variant", "sha256", "provider"),
+            ("name", "version", "variant", "sha256", "manifest_sha256", "provider"),
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -353,9 +353,10 @@ class ReviewMetrics:
 
 def _model_labels(sessions: Sessions) -> tuple[str, ...]:
     first = sessions.first
-    manifest = first.bundle.manifest
+    bundle, manifest = first.bundle, first.bundle.manifest
     file = manifest.files[manifest.variants[first.variant]]
-    return manifest.name, manifest.version, first.variant, file.sha256, sessions.provider
+    digests = file.sha256, bundle.manifest_sha256
+    return manifest.name, manifest.version, first.variant, *digests, sessions.provider
 
 
 class _Processes:

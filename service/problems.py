@@ -23,6 +23,7 @@ from service.errors import (
     SuperbinError,
 )
 from service.keys import AdminOff, AdminOnly, KeyRefused
+from service.parameters import ParameterUnknown
 from service.photos import DeadlineExceeded
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
@@ -65,6 +66,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "No answer in time"),
     RequestSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
     TimeoutMalformed: (HTTPStatus.BAD_REQUEST, "The timeout is none"),
+    ParameterUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter does not fit"),
     TagMalformed: (HTTPStatus.BAD_REQUEST, "A tag is no short word"),
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),

@@ -295,8 +295,12 @@ class Registry:
 
     def _monitor(self, bundle: Bundle) -> DriftMonitor | None:
         """What watches the bundle's answers, where it has a reference and nobody turned it off."""
-        reference = read_reference(bundle) if self._settings.drift else None
+        if not self._settings.drift:
+            return None
+        reference = read_reference(bundle)
         if reference is None:
+            told = "a drift reference in the bundle; superbin reference makes it"
+            log.warning("drift is not watched", model=bundle.id, expected=told)
             return None
         manifest = bundle.manifest
         return DriftMonitor(

@@ -159,7 +159,11 @@ class ModelInfo(_Answer):
     input_width: int
     variants: list[str]
     variant: str = Field(description="The one that runs, or would.")
-    sha256: str = Field(description="Of that variant's file.")
+    sha256: str = Field(description="Of that variant's file; a corrected bundle has its parent's.")
+    manifest_sha256: str = Field(
+        description="Of the manifest, which has the digest of every file: of all that answers "
+        "follow from, the bank's items too."
+    )
     confidence_threshold: float
     wanted_error_rate: float
     bank_items: int

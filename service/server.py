@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
+import structlog
 import uvicorn
 from prometheus_client import disable_created_metrics
 
@@ -18,6 +23,9 @@ from service.errors import SuperbinError
 from service.protocol import Guard
 from service.settings import Settings
 
+log = structlog.get_logger()
+
+TICK_S = 0.1  # between looks at what a signal asked for
 GC_THRESHOLDS = 20_000, 20, 20  # a request makes a few hundred objects and no cycles
 
 
@@ -42,8 +50,12 @@ class Server(uvicorn.Server):
         self._close_at = float("inf")
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
-        await super().startup(sockets)
+        """Start, and say so; a signal while the models load ends the process at once."""
+        starting = asyncio.create_task(super().startup(sockets))
+        while not (await asyncio.wait({starting}, timeout=TICK_S))[0]:
+            if self._close_at < float("inf") and not hasattr(self._state, "serving"):
+                _leave()
+        await starting
         if self.started:
             self._announce()
 
@@ -65,6 +77,14 @@ class Server(uvicorn.Server):
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def _leave() -> NoReturn:
+    """End without waiting for threads: nobody was answered yet, and a load cannot be cut short."""
+    log.info("stopped while starting")
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
 def url_of(listener: socket.socket) -> str:

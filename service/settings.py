@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, cast, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.devices import DEVICES, EXPECTED
+from service.devices import CPU, DEVICES, EXPECTED, session_devices
 from service.errors import SuperbinError
 from service.preprocess import PhotoLimits
 from service.schemas import DoubtReason
@@ -112,8 +112,8 @@ class Settings(BaseSettings):
     )
     device: str = Field(
         "cpu",
-        description="Where to run: cpu, cpu:N for N sessions alone, cuda:I or tensorrt:I for a "
-        "GPU, or several by commas. A GPU that is not there stops the start.",
+        description="Where to run: cpu, cpu:N for N sessions alone, at most one a thread, cuda:I "
+        "or tensorrt:I for a GPU, or several by commas. A GPU that is not there stops the start.",
     )
     workers: int = Field(
         1,
@@ -422,6 +422,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
+        on_cpu = session_devices(self.device).count(CPU)
+        if on_cpu > self.threads:
+            raise ValueError(
+                f"{PREFIX}DEVICE is for a session on each of {PREFIX}THREADS = {self.threads} "
+                f"threads of the CPU at most, got {on_cpu} in {self.device}"
+            )
         if self.max_queue < self.max_photos:
             raise ValueError(
                 f"{PREFIX}MAX_QUEUE must hold a whole request of {PREFIX}MAX_PHOTOS = "

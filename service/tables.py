@@ -67,8 +67,13 @@ def show_sites(sites: Sequence[Site], errors: Sequence[str]) -> None:
 def composition_text(report: CompositionAnswer, coloured: bool) -> str:
     """A row for each group, and below them the whole in one line."""
     numbers = set(MEASURES)
+    whole = f"share of {', '.join(report.share_of) or 'all'}"
     columns = [
-        Column(name, overflow="fold", justify="right" if name in numbers else "left")
+        Column(
+            whole if name == "share" else name,
+            overflow="fold",
+            justify="right" if name in numbers else "left",
+        )
         for name in (*report.by, *MEASURES)
     ]
     table = Table(*columns)

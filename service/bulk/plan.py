@@ -14,7 +14,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.bulk.inputs import Inputs
-from service.bundle import MANIFEST, Bundle, sha256_of
+from service.bundle import Bundle, sha256_of
 from service.errors import BulkError
 from service.results import Sorted
 from service.settings import Settings
@@ -131,7 +131,7 @@ def model_of(bundle: Bundle, variant: str | None) -> Model:
         version=manifest.version,
         variant=chosen,
         sha256=sha256_of(bundle.model_path(chosen)),
-        manifest_sha256=sha256_of(bundle.path / MANIFEST),
+        manifest_sha256=bundle.manifest_sha256,
     )
 
 

@@ -35,6 +35,7 @@ from service.interruption import stop_requested
 from service.progress import track
 from service.settings import Settings
 
+SUFFIX = ".parquet"
 CHUNK = 2048  # photos: a quarter of a minute on two cores, which a kill loses at most
 
 
@@ -113,6 +114,8 @@ def _check_out(out: Path) -> None:
         raise BulkError(f"expected a folder to write {out} into, and {out.parent} is none")
     if out.is_dir():
         raise BulkError(f"expected a file's name for the results, got the folder {out}")
+    if out.suffix != SUFFIX:
+        raise BulkError(f"expected a Parquet file for the results, such as r{SUFFIX}, got {out}")
 
 
 def _plan(config: BulkConfig, asked: Asked) -> Plan | None:

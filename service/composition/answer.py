@@ -75,8 +75,7 @@ class CompositionRow(CompositionFigures):
         None, description="The first one why a person has to look; null where nobody has to."
     )
     share: float = Field(
-        description="Of the photos of the same time, place and model, whatever their superclass, "
-        "bin and reason."
+        description="Of the photos of the rows that have the same values in `share_of`."
     )
 
 
@@ -86,5 +85,10 @@ class CompositionAnswer(_Answer):
     since: datetime = Field(description="Beginning of the first hour.")
     until: datetime = Field(description="End of the last hour.")
     by: list[By]
+    share_of: list[By] = Field(
+        description="Rows with the same values in these have shares that add up to 1; where there "
+        "are none, all rows. A superclass, bin or reason has a share of its time and place; else "
+        "a site, line, camera or model has one of its time, and a time alone one of everything."
+    )
     total: CompositionFigures
     rows: list[CompositionRow] = Field(description="In the order of their values in `by`.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from service.composition.answer import (
     By,
@@ -23,7 +23,8 @@ if TYPE_CHECKING:  # which needs packages that are there only where reports are 
 
 COLUMNS: tuple[By, ...] = get_args(By)
 TIMES = ("hour", "day")
-KINDS = ("superclass", "bin", "reason")  # which make up the whole of a time and place
+PLACES = ("site", "line", "camera", "model")
+KINDS = ("superclass", "bin", "reason")
 DEFAULT_BY: tuple[By, ...] = ("site", "bin")
 DEFAULT_TIME = timedelta(days=7)
 DIGITS = 6
@@ -78,7 +79,7 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
             f"from {time_of(question.since).isoformat()} to {time_of(question.until).isoformat()}: "
             "ask for less time, for one site or line, or by less"
         )
-    of = {name for name in question.by if name not in KINDS}
+    of = share_of(cast("tuple[By, ...]", question.by))
     wholes: Counter[tuple[Any, ...]] = Counter()
     for one in groups:
         wholes[_whole(one, of)] += one.photos
@@ -86,9 +87,21 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
         since=time_of(question.since),
         until=time_of(question.until),
         by=list(question.by),
+        share_of=of,
         total=CompositionFigures(**_figures(total)),
         rows=[_row(one, wholes[_whole(one, of)]) for one in groups],
     )
+
+
+def share_of(by: Sequence[By]) -> list[By]:
+    """What rows have in common that add up to a whole; nothing where that is everything.
+
+    Kinds make up the whole of a time and place, places that of a time, and times everything.
+    """
+    for parts in (KINDS, PLACES):
+        if not set(parts).isdisjoint(by):
+            return [name for name in by if name not in parts]
+    return []
 
 
 def read_time(text: str) -> datetime:
@@ -98,7 +111,7 @@ def read_time(text: str) -> datetime:
         ReportMalformed: where it is none.
     """
     try:
-        found = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text.upper())  # t and z are allowed by RFC 3339
     except ValueError as error:
         raise ReportMalformed(
             f"expected a time such as 2026-11-25 or 2026-11-25T06:00+01:00, got {text[:80]!r}"
@@ -118,8 +131,8 @@ def _seconds(time: datetime) -> int:
     return int((time - _EPOCH) // timedelta(seconds=1))
 
 
-def _whole(one: Group, of: set[str]) -> tuple[Any, ...]:
-    return tuple(value for name, value in one.of.items() if name in of)
+def _whole(one: Group, of: Sequence[By]) -> tuple[Any, ...]:
+    return tuple(one.of[name] for name in of)
 
 
 def _row(one: Group, whole: int) -> CompositionRow:

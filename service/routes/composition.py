@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BeforeValidator
+from pydantic import AwareDatetime, BeforeValidator, WithJsonSchema
 
 from service.composition.answer import (
     By,
@@ -18,7 +17,7 @@ from service.composition.answer import (
     TallyOff,
 )
 from service.composition.formats import as_csv, as_json
-from service.composition.report import COLUMNS, DEFAULT_BY, answer, ask
+from service.composition.report import COLUMNS, DEFAULT_BY, answer, ask, read_time
 from service.intake import identify
 from service.keys import KeyRefused
 from service.openapi import KEYED, refusals
@@ -37,20 +36,19 @@ LineQuery = Annotated[
 ]
 
 
-def _as_written(value: object) -> object:
-    """No mere number: pydantic would take it for seconds since 1970."""
-    if isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}[Tt ]", value):
-        raise ValueError("expected a time such as 2026-11-25T06:00:00Z")
-    return value
-
-
-Time = Annotated[AwareDatetime, BeforeValidator(_as_written)]
+TIME = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
+Time = Annotated[AwareDatetime, BeforeValidator(read_time), WithJsonSchema(TIME)]
 FromQuery = Annotated[
     Time | None,
-    Query(alias="from", description="Rounded down to an hour; by default a week before `to`."),
+    Query(
+        alias="from",
+        description="A day or a time, UTC where it names no zone; rounded down to an hour. By "
+        "default a week before `to`.",
+    ),
 ]
 ToQuery = Annotated[
-    Time | None, Query(alias="to", description="Rounded up to an hour; by default now.")
+    Time | None,
+    Query(alias="to", description="Likewise; not included, rounded up to an hour. Now by default."),
 ]
 ByQuery = Annotated[
     list[By],

@@ -236,3 +236,35 @@ def test_lines_of_a_request_without_photos_are_a_problem_as_ever(client: httpx.C
     problem(
         client.post("/v1/classify", content=b"x", headers=headers), 415, "unsupported_media_type"
     )
+
+
+@pytest.mark.parametrize("route", ["/v1/classify", "/v1/embed"])
+def test_a_misspelt_query_parameter_is_refused_and_the_right_ones_told(
+    client: httpx.Client, route: str
+) -> None:
+    told = client.post(f"{route}?modle=tiny&camera=c1", content=PHOTO, headers=JPEG)
+    detail = problem(told, 422, "unknown_parameter")["detail"]
+    assert detail == "expected no query parameters but model, site, line, camera, got 'modle'"
+    assert client.post(f"{route}?model=tiny&line=a", content=PHOTO, headers=JPEG).is_success
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        ("/v1/models?name=x", "no query parameters"),
+        (
+            "/v1/composition?form=x&site=a",
+            "no query parameters but site, line, from, to, by, format",
+        ),
+    ],
+)
+def test_other_routes_refuse_unknown_query_parameters_too(
+    client: httpx.Client, route: str, expected: str
+) -> None:
+    detail = problem(client.get(route), 422, "unknown_parameter")["detail"]
+    assert detail.startswith(f"expected {expected}, got ")
+
+
+def test_pages_and_probes_let_anything_be_in_the_query(client: httpx.Client) -> None:
+    assert client.get("/?from=a-link").is_success
+    assert client.get("/livez?verbose").is_success

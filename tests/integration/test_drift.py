@@ -20,6 +20,7 @@ from tests.tiny_bundle import write_bundle
 TAGS = {"site": "city-four-bins", "line": "1", "camera": "left"}
 ADMIN = {"authorization": "Bearer ops"}
 PHOTO = noise(0)
+UNWATCHED = "drift is not watched"
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def test_a_swap_begins_anew_and_a_bundle_without_a_reference_is_not_watched(
     write_bundle(folder, version="2", seed=1, drift=True)
     write_bundle(folder, version="3", seed=1)
     settings = {"model": "tiny/1", "keys_file": tmp_path / "keys.toml"}
-    with served(folder, **settings) as (_, client):
+    with served(folder, **settings) as (server, client):
         send(client, 30, **TAGS)
         assert len(places(client)) == 1
         client.post("/v1/models/tiny/load?version=2", headers=ADMIN).raise_for_status()
@@ -125,14 +126,19 @@ def test_a_swap_begins_anew_and_a_bundle_without_a_reference_is_not_watched(
         assert not model["watched"]
         assert model["window"] is None
         assert series(client, "superbin_drift_score") == {}
+    (told,) = [line for line in server.log_lines() if line["event"] == UNWATCHED]
+    assert (told["level"], told["model"]) == ("warning", "tiny/3")
+    assert "superbin reference" in told["expected"]
 
 
 def test_it_can_be_turned_off(folder: Path) -> None:
-    with served(folder, drift="false") as (_, client):
+    write_bundle(folder, version="2")
+    with served(folder, drift="false") as (server, client):
         send(client, 30, **TAGS)
         (model,) = client.get("/v1/drift").json()["models"]
         assert not model["watched"]
         assert series(client, "superbin_drift_score") == {}
+    assert all(line["event"] != UNWATCHED for line in server.log_lines())
 
 
 def test_it_needs_a_key_where_there_are_keys(folder: Path, tmp_path: Path) -> None:

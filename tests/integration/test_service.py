@@ -86,7 +86,8 @@ def test_metrics_count_what_happened(models_dir: Path) -> None:
         assert value("superbin_queue_photos") == 0
         assert value("superbin_ready") == 1
         (info,) = [labels for name, labels in found if name == "superbin_model_info"]
-        assert {"name", "version", "variant", "sha256", "provider"} == {key for key, _ in info}
+        digests = {"sha256", "manifest_sha256"}
+        assert {"name", "version", "variant", "provider"} | digests == {key for key, _ in info}
         assert ("provider", "CPUExecutionProvider") in info
         assert any(name == "process_resident_memory_bytes" for name, _ in found)
 

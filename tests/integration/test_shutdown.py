@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from service.bundle import MANIFEST
 from tests.integration.server import environment, running, spawn, until
+from tests.tiny_bundle import write_bundle
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
 CLIENTS = 8
@@ -43,6 +47,35 @@ def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers:
             thread.join()
         assert server.ended() == 0
     assert set(found) == {"200"}, found
+
+
+@pytest.mark.parametrize(
+    ("workers", "sig"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)]
+)
+def test_a_signal_while_a_model_loads_ends_it_at_once(
+    tmp_path: Path, workers: int, sig: signal.Signals
+) -> None:
+    """The manifest is a pipe that says nothing: a load that never ends."""
+    manifest = write_bundle(tmp_path) / MANIFEST
+    manifest.unlink()
+    os.mkfifo(manifest)
+    server = spawn(environment(tmp_path, workers=workers))
+    pipes: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # until there is somebody who reads
+            pipes.append(os.open(manifest, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(pipes)
+
+    try:
+        until(is_read, "the load")
+        assert server.stop(sig) == 0
+    finally:
+        server.process.kill()
+        for pipe in pipes:
+            os.close(pipe)
+    assert "Traceback" not in "".join(server.stderr)
+    assert any(line["event"] == "stopped while starting" for line in server.log_lines())
 
 
 def test_a_server_that_was_killed_starts_again_as_if_nothing_had_been(models_dir: Path) -> None:

@@ -20,6 +20,7 @@ from service import cli
 from service.bulk import inputs as bulk_inputs
 from service.bulk.columns import arrow_type, printable, schema
 from service.bulk.inputs import Inputs, in_order
+from service.bundle import sha256_of
 from service.schemas import Classification
 from tests.photo_factory import noise
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
@@ -161,6 +162,8 @@ def test_the_file_says_what_it_was_made_with_and_nothing_of_the_machine(folder: 
     assert metadata["superbin.model"] == "tiny"
     assert metadata["superbin.version"] == "1"
     assert len(metadata["superbin.sha256"]) == 64
+    manifest = Path(os.environ["SUPERBIN_MODELS_DIR"]) / "tiny/1/manifest.json"
+    assert metadata["superbin.manifest_sha256"] == sha256_of(manifest)
     assert json.loads(metadata["superbin.settings"])["max_photo_bytes"] == 20_000_000
     assert metadata["superbin.photos"] == "9"
     assert metadata["superbin.started"].endswith("+00:00")
@@ -278,6 +281,7 @@ def test_what_cannot_be_meant_is_told_in_a_line(folder: Path) -> None:
     ("out", "told"),
     [
         ("nowhere/r.parquet", "expected a folder to write nowhere/r.parquet into"),
+        ("r.csv", "expected a Parquet file for the results, such as r.parquet, got r.csv"),
         ("photos", "expected a file's name for the results, got the folder photos"),
         ("/proc/r.parquet", "cannot write into /proc"),
     ],

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.composition.answer import CompositionUnavailable, ReportMalformed, ReportTooLarge
+from service.composition.answer import By, CompositionUnavailable, ReportMalformed, ReportTooLarge
 from service.composition.formats import as_csv, as_json, harmless
 from service.composition.question import Question
 from service.composition.recorder import Recorder
@@ -298,6 +298,25 @@ def test_a_report_has_shares_and_contamination(store: CompositionStore) -> None:
     assert found.total.photos == 5
     assert (found.total.manual, found.total.alerts) == (1, 1)
     assert found.total.contamination == pytest.approx((0.3 + 0.25) / 4)
+
+
+@pytest.mark.parametrize(
+    ("by", "of", "shares"),
+    [
+        (["site"], [], [0.2, 0.8]),
+        (["hour"], [], [0.8, 0.2]),
+        (["hour", "site"], ["hour"], [1.0, 1.0]),
+        (["site", "model"], [], [0.2, 0.8]),
+        (["site", "bin"], ["site"], [1.0, 0.25, 0.75]),
+        (["bin", "superclass"], [], [0.2, 0.6, 0.2]),
+    ],
+)
+def test_shares_add_up_in_what_the_report_says(
+    store: CompositionStore, by: list[By], of: list[By], shares: list[float]
+) -> None:
+    found = answer(seeded(store), everything(*by), 100)
+    assert found.share_of == of
+    assert [row.share for row in found.rows] == shares
 
 
 @pytest.mark.parametrize("column", COLUMNS)

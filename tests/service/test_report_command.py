@@ -45,6 +45,8 @@ def report(url: str, *options: str) -> str:
 def test_a_table_has_a_row_for_each_group_and_the_whole_in_words(url: str) -> None:
     shown = report(url, "--by", "site,line")
     assert "contamination" in shown
+    assert "share of all" in shown
+    assert "share of site" in report(url, "--by", "site,bin")
     assert "4 photos: 4 into bins, 0 to a person; 0.6" in shown
     assert len([row for row in shown.splitlines() if "tiny" in row]) == 2
 

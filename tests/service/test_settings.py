@@ -105,3 +105,11 @@ def test_cores_follow_a_containers_quota(
     monkeypatch.setattr(module, "CGROUP_CPU_MAX", tmp_path / "cpu.max")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     assert available_cores() == cores
+
+
+def test_more_sessions_on_the_cpu_than_threads_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"THREADS = 2 threads .* got 99 in cpu:99"):
+        load_settings(device="cpu:99", threads=2)
+    with pytest.raises(SettingsError, match="got 3 in cuda,cpu,cpu:2"):
+        load_settings(device="cuda,cpu,cpu:2", threads=2)
+    assert load_settings(device="cuda,cpu:2", threads=2).device == "cuda,cpu:2"
