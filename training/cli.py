@@ -238,7 +238,7 @@ def unseen(
         rows = measure_unseen(
             folds, data, out, records, set_, seeds, superclasses, device, shots, words
         )
-        typer.echo(write_unseen_report(rows, out))
+        typer.echo(write_unseen_report(rows, out, folds, kept_command()))
 
 
 def reproduce(
