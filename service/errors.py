@@ -57,5 +57,9 @@ class SeveralWorkers(SuperbinError):
     reason = "several_workers"
 
 
+class FolderBusy(SuperbinError):
+    """A folder cannot be worked in: another process is at it, or it cannot be written."""
+
+
 class BulkError(SuperbinError):
     """A run over many files cannot begin, go on or end; says what to do about it."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,25 +13,25 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
-    Metric,
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.drift import Reading
 from service.drift_metrics import DriftGauges
+from service.model_metrics import ModelMetrics
 from service.review.records import Agreement, Counts
+from service.review_metrics import ReviewMetrics
 from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions
+from service.worker_metrics import FOLDER, Processes
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PHOTOS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 CONFIDENCE = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1.0)
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-MODE: Literal["mostrecent"] = "mostrecent"
 STAGES = ("decode", "queue", "infer")
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus-client knows that there are workers
 
 
 class Metrics:
@@ -52,7 +51,7 @@ class Metrics:
         else:
             self._scraped = CollectorRegistry()
             MultiProcessCollector(self._scraped, folder)  # type: ignore[no-untyped-call]
-            self._scraped.register(_Processes(Path(folder)))
+            self._scraped.register(Processes(Path(folder)))
         self._sources: list[tuple[Gauge, Callable[[], float]]] = []
         self._requests = Counter(
             "superbin_requests_total",
@@ -128,25 +127,7 @@ class Metrics:
             "Time that the model's sessions spent running batches.",
             registry=registry,
         )
-        self._model_info = Gauge(
-            "superbin_model_info",
-            "The model that answers, in how many processes.",
-            ("name", "version", "variant", "sha256", "manifest_sha256", "provider"),
-            registry=registry,
-            multiprocess_mode="livesum",
-        )
-        self._loads = Counter(
-            "superbin_model_loads_total",
-            "Models that were loaded, or refused, while serving.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._shadow = Counter(
-            "superbin_shadow_photos_total",
-            "Photos that a shadow model saw, by whether it agreed with the answer that was given.",
-            ("model", "outcome"),
-            registry=registry,
-        )
+        self._models = ModelMetrics(registry, self.shared)
         self._drift = DriftGauges(registry, self.shared)
         self._drift_source: Callable[[], Iterable[tuple[str, Reading]]] = tuple
         self._sorted = Counter(
@@ -181,7 +162,6 @@ class Metrics:
             multiprocess_mode="livemin",
         )
         for outcome in ("loaded", "refused"):
-            self._loads.labels(outcome)
             self._site_loads.labels(outcome)
         # Looked up once, since that costs more than to observe.
         self._predicted = cache(self._predictions.labels)
@@ -260,7 +240,7 @@ class Metrics:
 
     def load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a model that was loaded, or refused, while serving."""
-        self._loads.labels(outcome).inc()
+        self._models.load(outcome)
 
     def site_load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a site file that was taken over, or refused, while serving."""
@@ -272,7 +252,7 @@ class Metrics:
 
     def shadow(self, model: str, outcome: str, photos: int) -> None:
         """Count photos that a shadow saw, or had to skip."""
-        self._shadow.labels(model, outcome).inc(photos)
+        self._models.shadow(model, outcome, photos)
 
     def review_photo(self, outcome: str) -> None:
         """Count a photo that was to be kept for review, by what became of it."""
@@ -292,94 +272,12 @@ class Metrics:
 
     def forget(self, sessions: Sessions) -> None:
         """A model answers no more."""
-        if self.shared:  # its file cannot forget
-            self._model_info.labels(*_model_labels(sessions)).set(0)
-        else:
-            self._model_info.remove(*_model_labels(sessions))
+        self._models.forget(sessions)
 
     def model(self, sessions: Sessions) -> None:
         """Publish a model that answers, and where it runs."""
         manifest = sessions.first.bundle.manifest
-        self._model_info.labels(*_model_labels(sessions)).set(1)
+        self._models.publish(sessions)
         for superclass in manifest.superclasses:
             for decision in ("sort", "manual"):
                 self._predictions.labels(superclass, decision)
-
-
-class ReviewMetrics:
-    """Those of the review store, which all workers share: the latest figure is everybody's."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.photos = Counter(
-            "superbin_review_photos_total",
-            "Photos that were to be kept for review, by what became of them.",
-            ("outcome",),
-            registry=registry,
-        )
-        self.feedback = Counter(
-            "superbin_feedback_total",
-            "Feedback by clients, by whether its photo is kept for review.",
-            ("outcome",),
-            registry=registry,
-        )
-        self._gauges = {
-            name: Gauge(f"superbin_review_{name}", what, registry=registry, multiprocess_mode=MODE)
-            for name, what in (
-                ("stored_photos", "Photos in the review store."),
-                ("stored_bytes", "Bytes of photos in the review store."),
-                ("queue_photos", "Photos that wait for a person."),
-                ("reviewed_photos", "Photos in the store that people have settled."),
-                ("unsettled_photos", "Photos that several people saw and do not agree on."),
-                ("agreement", "Share of double reviews in which both reviewers agree."),
-                ("kappa", "Cohen's kappa of double reviews."),
-            )
-        }
-
-    def store(self, counts: Counts, agreement: Agreement) -> None:
-        """Set the gauges; agreement that is not known yet is no number."""
-        nan = float("nan")
-        values = {
-            "stored_photos": counts.photos,
-            "stored_bytes": counts.nbytes,
-            "queue_photos": counts.queue,
-            "reviewed_photos": counts.reviewed,
-            "unsettled_photos": counts.unsettled,
-            "agreement": agreement.agreed / agreement.photos if agreement.photos else nan,
-            "kappa": nan if agreement.kappa is None else agreement.kappa,
-        }
-        for name, value in values.items():
-            self._gauges[name].set(value)
-
-
-def _model_labels(sessions: Sessions) -> tuple[str, ...]:
-    first = sessions.first
-    bundle, manifest = first.bundle, first.bundle.manifest
-    file = manifest.files[manifest.variants[first.variant]]
-    digests = file.sha256, bundle.manifest_sha256
-    return manifest.name, manifest.version, first.variant, *digests, sessions.provider
-
-
-class _Processes:
-    """What `ProcessCollector` tells, summed over the workers that live."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def collect(self) -> Iterable[Metric]:
-        """Start time and limits are those of the oldest and the tightest."""
-        found: dict[str, list[Metric]] = defaultdict(list)
-        for file in self._folder.glob("gauge_livesum_*.db"):
-            pid = int(file.stem.rpartition("_")[2])
-            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
-                found[metric.name].append(metric)
-        for name, metrics in found.items():
-            values = [metric.samples[0].value for metric in metrics]
-            least = name in {"process_start_time_seconds", "process_max_fds"}
-            merged = Metric(name, metrics[0].documentation, metrics[0].type)
-            merged.add_sample(metrics[0].samples[0].name, {}, min(values) if least else sum(values))
-            yield merged
-
-
-def forget_worker(pid: int, folder: Path) -> None:
-    """A worker has ended: its gauges are no more, its counts stay."""
-    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]

@@ -31,9 +31,9 @@ import structlog
 from service import logs
 from service.drift_reports import forget_report
 from service.errors import SuperbinError
-from service.metrics import FOLDER, forget_worker
 from service.server import ServeError, run, take_port, url_of
 from service.settings import Settings
+from service.worker_metrics import FOLDER, forget_worker
 
 log = structlog.get_logger()
 

@@ -5,13 +5,12 @@ It satisfies the whole contract, so that the service is tested without torch and
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 from service import bundle as contract
 from service.bundle import (
@@ -20,7 +19,6 @@ from service.bundle import (
     Calibration,
     FamiliarityLimit,
     Manifest,
-    Provenance,
     QualityLimits,
     read_manifest,
     record_of,
@@ -28,13 +26,12 @@ from service.bundle import (
 )
 from service.drift_reference import DRIFT, DriftReference, write_reference
 from service.preprocess import Preprocessing
+from tests.tiny_graph import CELLS, REFERENCES, SIZE, grid, model_of, provenance
 
 SUPERCLASSES = ("recyclable", "residual", "organic", "hazardous")
 SUBCLASSES = ("plastic", "trash", "food", "battery")
-SIZE = 32
 WIDTH = 8  # of keys, values and embeddings
 ITEMS = 12
-REFERENCES = 5
 
 
 def write_bundle(
@@ -77,16 +74,7 @@ def write_bundle(
             variants={"fp32": contract.MODEL},
             files=files,
             drift=DRIFT if drift else None,
-            provenance=Provenance(
-                command="tests",
-                git_commit=None,
-                seed=seed,
-                trained_at=datetime(2026, 1, 1, tzinfo=UTC),
-                hardware="none",
-                packages={},
-                config={},
-                dataset={},
-            ),
+            provenance=provenance(seed),
         ),
     )
     return path
@@ -157,12 +145,10 @@ def _graph(seed: int) -> onnx.ModelProto:
         return random.normal(0.0, scale, shape).astype(np.float32)
 
     bank_keys, bank_values = weights(ITEMS, WIDTH), weights(ITEMS, WIDTH)
-    constants = {
+    first, constants = grid(weights(CELLS, WIDTH, scale=0.5))
+    constants |= {
         contract.INPUT_BANK_KEYS: bank_keys,
         contract.INPUT_BANK_VALUES: bank_values,
-        "mean": np.float32(127.0),
-        "deviation": np.float32(64.0),
-        "projection": weights(48, WIDTH, scale=0.5),
         "head": weights(WIDTH, len(SUPERCLASSES), scale=4.0),
         "zero": np.array([0], np.int64),
         "minus_one": np.array([-1], np.int64),
@@ -170,23 +156,10 @@ def _graph(seed: int) -> onnx.ModelProto:
         "bank_end": np.array([ITEMS], np.int64),
         "far": np.array([ITEMS + 1], np.int64),
         "top": np.array([REFERENCES], np.int64),
-        "flat": np.array([-1, 48], np.int64),
         "epsilon": np.float32(1e-12),
     }
     nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["floats", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "deviation"], ["scaled"]),
-        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node(
-            "AveragePool",
-            ["planes"],
-            ["grid"],
-            kernel_shape=[SIZE // 4] * 2,
-            strides=[SIZE // 4] * 2,
-        ),
-        helper.make_node("Reshape", ["grid", "flat"], ["cells"]),
-        helper.make_node("MatMul", ["cells", "projection"], ["projected"]),
+        *first,
         helper.make_node("ReduceL2", ["projected", "minus_one"], ["raw_length"], keepdims=1),
         helper.make_node("Max", ["raw_length", "epsilon"], ["safe_raw_length"]),
         helper.make_node("Div", ["projected", "safe_raw_length"], ["query"]),
@@ -210,21 +183,5 @@ def _graph(seed: int) -> onnx.ModelProto:
         helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
         helper.make_node("TopK", ["to_bank", "top"], ["reference_weights", "references"], axis=1),
     ]
-    floats, integers = TensorProto.FLOAT, TensorProto.INT64
-    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
-    bank = [
-        helper.make_tensor_value_info(contract.INPUT_BANK_KEYS, floats, ["M", WIDTH]),
-        helper.make_tensor_value_info(contract.INPUT_BANK_VALUES, floats, ["M", WIDTH]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("probabilities", floats, ["N", len(SUPERCLASSES)]),
-        helper.make_tensor_value_info("embedding", floats, ["N", WIDTH]),
-        helper.make_tensor_value_info("references", integers, ["N", REFERENCES]),
-        helper.make_tensor_value_info("reference_weights", floats, ["N", REFERENCES]),
-        helper.make_tensor_value_info("self_weight", floats, ["N"]),
-    ]
-    initializers = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "tiny", [images, *bank], outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    superclasses = len(SUPERCLASSES)
+    return model_of("tiny", nodes, constants, superclasses=superclasses, width=WIDTH, values=WIDTH)

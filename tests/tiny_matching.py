@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from PIL import Image
 
 from service import bundle as contract
@@ -23,13 +22,12 @@ from service.bundle import (
     BankItem,
     Calibration,
     Manifest,
-    Provenance,
     SelfTest,
     record_of,
     write_manifest,
 )
 from service.preprocess import Pixels, Preprocessing, decode
-from tests.tiny_bundle import REFERENCES, SIZE
+from tests.tiny_graph import CELLS, REFERENCES, SIZE, grid, model_of, provenance
 
 SUPERCLASSES = ("hazardous", "organic", "recyclable", "residual")
 KINDS = {  # subclass: superclass, colour
@@ -140,7 +138,7 @@ def write_bundle(
             default_variant="int8",
             variants={"int8": contract.MODEL, "fp32": "fp32.onnx"},
             files={name: record_of(path / name) for name in files},
-            provenance=_provenance(method),
+            provenance=provenance(method=method),
             drift="drift.npz" if drift else None,
             self_test=(
                 SelfTest(file="self-test-can.png", probabilities=tuple(map(float, answer[0]))),
@@ -148,19 +146,6 @@ def write_bundle(
         ),
     )
     return path
-
-
-def _provenance(method: str) -> Provenance:
-    return Provenance(
-        command="tests",
-        git_commit=None,
-        seed=0,
-        trained_at=datetime(2026, 1, 1, tzinfo=UTC),
-        hardware="none",
-        packages={},
-        config={"method": method},
-        dataset={},
-    )
 
 
 def _ask(model: onnx.ModelProto, pixels: Pixels, output: str) -> list[np.ndarray]:
@@ -174,32 +159,18 @@ def _ask(model: onnx.ModelProto, pixels: Pixels, output: str) -> list[np.ndarray
 
 def _graph(keys: np.ndarray, values: np.ndarray) -> onnx.ModelProto:
     random = np.random.default_rng(3)
-    constants = {
+    projection = random.normal(0.0, 0.5, (CELLS, WIDTH)).astype(np.float32)
+    first, constants = grid(projection)
+    constants |= {
         contract.INPUT_BANK_KEYS: keys,
         contract.INPUT_BANK_VALUES: values,
-        "mean": np.float32(127.0),
-        "deviation": np.float32(64.0),
-        "projection": random.normal(0.0, 0.5, (48, WIDTH)).astype(np.float32),
         "temperature": np.float32(TEMPERATURE),
         "nothing": np.float32(0.0),
         "last": np.array([-1], np.int64),
         "top": np.array([REFERENCES], np.int64),
-        "flat": np.array([-1, 48], np.int64),
     }
     nodes = [
-        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-        helper.make_node("Sub", ["floats", "mean"], ["centred"]),
-        helper.make_node("Div", ["centred", "deviation"], ["scaled"]),
-        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node(
-            "AveragePool",
-            ["planes"],
-            ["grid"],
-            kernel_shape=[SIZE // 4] * 2,
-            strides=[SIZE // 4] * 2,
-        ),
-        helper.make_node("Reshape", ["grid", "flat"], ["cells"]),
-        helper.make_node("MatMul", ["cells", "projection"], ["projected"]),
+        *first,
         helper.make_node("ReduceL2", ["projected", "last"], ["length"], keepdims=1),
         helper.make_node("Div", ["projected", "length"], ["embedding"]),
         helper.make_node("Transpose", ["bank_keys"], ["keys"], perm=[1, 0]),
@@ -213,21 +184,7 @@ def _graph(keys: np.ndarray, values: np.ndarray) -> onnx.ModelProto:
         helper.make_node("ReduceSum", ["zeros", "last"], ["self_weight"], keepdims=0),
         helper.make_node("TopK", ["weights", "top"], ["reference_weights", "references"], axis=1),
     ]
-    floats, integers = TensorProto.FLOAT, TensorProto.INT64
-    inputs = [
-        helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3]),
-        helper.make_tensor_value_info(contract.INPUT_BANK_KEYS, floats, ["M", WIDTH]),
-        helper.make_tensor_value_info(contract.INPUT_BANK_VALUES, floats, ["M", len(SUPERCLASSES)]),
-    ]
-    outputs = [
-        helper.make_tensor_value_info("probabilities", floats, ["N", len(SUPERCLASSES)]),
-        helper.make_tensor_value_info("embedding", floats, ["N", WIDTH]),
-        helper.make_tensor_value_info("references", integers, ["N", REFERENCES]),
-        helper.make_tensor_value_info("reference_weights", floats, ["N", REFERENCES]),
-        helper.make_tensor_value_info("self_weight", floats, ["N"]),
-    ]
-    initializers = [numpy_helper.from_array(np.asarray(v), name) for name, v in constants.items()]
-    graph = helper.make_graph(nodes, "bins", inputs, outputs, initializers)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    return model
+    superclasses = len(SUPERCLASSES)
+    return model_of(
+        "bins", nodes, constants, superclasses=superclasses, width=WIDTH, values=superclasses
+    )

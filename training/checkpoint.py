@@ -6,6 +6,7 @@ model.pt         the chosen weights with their context bank
 history.jsonl    one line an epoch; history.png, drawn from it
 bad_photos.json  photos that were missing, had no superclass or did not decode
 subclasses.npy   GEORGE's: the cluster of each train photo
+lock             held by the process that trains
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +59,7 @@ def train(
 ) -> None:
     """Train a model: backbone, method and schedule as the record says."""
     with explained():
+        from service.locks import locked
         from training import checkpoint, distributed
         from training.config import load_config
         from training.data.folds import read_photos_as
@@ -76,8 +76,13 @@ def train(
                 photos = read_photos_as(data, record, superclasses)
                 if from_review is not None:
                     photos = held.enter_context(joined_photos(photos, from_review, review_photos))
-            opened = partial(checkpoint.open_folder, out, record, kept_command(), chosen, photos)
-            distributed.from_first(partial(opened, resume=resume))
+
+            def begin() -> None:
+                held.enter_context(locked(out))
+                command = kept_command()
+                checkpoint.open_folder(out, record, command, chosen, photos, resume=resume)
+
+            distributed.from_first(begin)
             try:
                 fit(record, photos, out, device=chosen, resume=resume)
             except Interrupted as interruption:
@@ -238,7 +243,7 @@ def unseen(
         rows = measure_unseen(
             folds, data, out, records, set_, seeds, superclasses, device, shots, words
         )
-        typer.echo(write_unseen_report(rows, out))
+        typer.echo(write_unseen_report(rows, out, folds, kept_command()))
 
 
 def reproduce(

@@ -6,6 +6,7 @@ beside them under their own names, so that nobody takes one for the other.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from service.bundle import MANIFEST
 from training.checkpoint import hardware, write_json
-from training.data.photos import Photo
+from training.data.photos import Photo, labels_digest
 from training.device import pick_device
 from training.errors import ConfigError
 from training.figures import draw_report
@@ -27,7 +28,9 @@ from training.metrics import (
     credible_interval,
     expected_calibration_error,
 )
-from training.outcome import BANK, CONTEXT_NAMES, Array, Outcome, measure
+from training.outcome import BANK, CONTEXT_NAMES, Array, Outcome, measure_on, photos_for
+
+REPORT = "report.json"
 
 
 def evaluate_target(
@@ -41,20 +44,36 @@ def evaluate_target(
     """Measure a run or a bundle and write `report.json` and the pictures to `out`.
 
     Raises:
-        ConfigError: for a bundle without `out`: bundles are not written into.
+        ConfigError: for a bundle without `out`: bundles are not written into; or where a report on
+            other photos is there already.
     """
     bundle = (target / MANIFEST).is_file()
     if bundle and out is None:
         raise ConfigError("a bundle is not written into: name a folder for the report with --out")
     chosen = "cpu" if bundle else pick_device(device)
-    outcome = measure(target, data, split, superclass_map, chosen)
+    photos = photos_for(target, data, superclass_map)
+    dataset = {"name": data.resolve().name, "labels_sha256": labels_digest(photos.some_of(split))}
     folder = out or target / f"evaluation-{split}"
+    _check_same(folder / REPORT, dataset)
+    outcome = measure_on(target, photos, split, chosen)
     folder.mkdir(parents=True, exist_ok=True)
-    report = {**summarise(outcome), "hardware": hardware(chosen)}
-    write_json(folder / "report.json", report)
+    report = {**summarise(outcome), "dataset": dataset, "hardware": hardware(chosen)}
+    write_json(folder / REPORT, report)
     draw_report(outcome, folder)
     print_report(report)
     print(f"report and pictures: {folder}")
+
+
+def _check_same(file: Path, dataset: dict[str, str]) -> None:
+    if not file.is_file():
+        return
+    there = json.loads(file.read_text(encoding="utf-8")).get("dataset", dataset)
+    if there["labels_sha256"] != dataset["labels_sha256"]:
+        raise ConfigError(
+            f"{file} has the figures of other photos, those of {there['name']!r} as they were, and "
+            f"expected those of {dataset['name']!r} as they are: name another folder with --out, "
+            "or move it away"
+        )
 
 
 def summarise(outcome: Outcome) -> dict[str, Any]:

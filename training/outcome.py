@@ -92,10 +92,24 @@ def measure(
     Raises:
         RunError, BundleError, DataError: where either side cannot be used.
     """
+    return measure_on(target, photos_for(target, data, superclass_map), split, device)
+
+
+def photos_for(target: Path, data: Path, superclass_map: Path | None) -> PhotoSet:
+    """Photos to measure a run or a bundle on.
+
+    Raises:
+        RunError, DataError: where they cannot be read.
+    """
     if (target / MANIFEST).is_file():
-        return measure_bundle(target, read_photos(data, superclass_map=superclass_map), split)
-    config = checkpoint.read_config(target)
-    photos = read_photos_as(data, config, superclass_map)
+        return read_photos(data, superclass_map=superclass_map, to_learn=False)
+    return read_photos_as(data, checkpoint.read_config(target), superclass_map)
+
+
+def measure_on(target: Path, photos: PhotoSet, split: str, device: str) -> Outcome:
+    """`measure`, on photos that `photos_for` has read."""
+    if (target / MANIFEST).is_file():
+        return measure_bundle(target, photos, split)
     model, state = checkpoint.load_model(target)
     return measure_model(target, model.to(device), state, photos, split, device)
 
@@ -111,7 +125,7 @@ def measure_model(
     """Answers of a PyTorch model in all three contexts; features are computed once."""
     config = checkpoint.read_config(run)
     _same_superclasses(tuple(state["superclasses"]), data)
-    store = open_store(data.root, _photos_of(data, split), config.data.served())
+    store = open_store(data.root, data.some_of(split), config.data.served())
     features = extract_features(model, store.pixels, device, label=f"{run.name} on {split}")
     banked = answer_all(model, features, "bank")
     others: dict[str, list[Array]] = {}
@@ -143,7 +157,7 @@ def measure_bundle(
     manifest = bundle.manifest
     _same_superclasses(manifest.superclasses, data)
     classifier = Classifier(bundle, variant=variant)
-    store = open_store(data.root, _photos_of(data, split), manifest.preprocessing)
+    store = open_store(data.root, data.some_of(split), manifest.preprocessing)
     answers = []
     with track(f"{bundle.id} {classifier.variant} on {split}", len(store.photos)) as advance:
         for index in range(len(store.photos)):
@@ -165,13 +179,6 @@ def measure_bundle(
         variant=classifier.variant,
         bad=store.bad,
     )
-
-
-def _photos_of(data: PhotoSet, split: str) -> tuple[Photo, ...]:
-    photos = data.split(split)
-    if not photos:
-        raise DataError(f"{data.root} has no photo in the split {split!r}")
-    return photos
 
 
 def _same_superclasses(trained: tuple[str, ...], data: PhotoSet) -> None:

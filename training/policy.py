@@ -101,12 +101,13 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
 
     Raises:
         BundleError, SiteUnfit, SiteError: where they do not fit together.
+        DataError: where the split has no photo.
     """
     bundle = read_bundle(bundle_path)
     manifest = bundle.manifest
     classifier = Classifier(bundle)
     sorter = rules.sorter(manifest.superclasses)
-    store = open_store(data.root, data.split(split), manifest.preprocessing)
+    store = open_store(data.root, data.some_of(split), manifest.preprocessing)
     by = Sorted(rules, rules.site.languages[0])
     doubts = open_doubts(bundle, dict.fromkeys(own_limits(manifest)))
     told = []

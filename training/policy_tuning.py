@@ -50,7 +50,7 @@ def tune_site(
         raise ConfigError(f"--coverage: expected a share between 0 and 1, got {wish.coverage}")
     source = site_file(site)
     rules = read_rules(source)
-    photos = read_photos(data)
+    photos = read_photos(data, to_learn=False)
     evidence = {
         split: gather(bundle, rules, photos, split)
         for split in dict.fromkeys((wish.split, *wish.reported))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from service.locks import locked
 from training import checkpoint
 from training.bank_curve import measure_bank_curve
 from training.config import record_changes
@@ -67,7 +68,8 @@ def reproduce(
             _check(run, folder)
         else:
             print(f"run {place} of {len(chosen)}: {run.config.name}, seed {run.seed}", flush=True)
-            _do(run, data, folder, device, command)
+            with locked(folder):
+                _do(run, data, folder, device, command)
         if table.figure == "bank-curve" and not (folder / BANK_CURVE).is_file():
             measure_bank_curve(folder, data, SPLIT, folder, Path(run.superclasses), device)
         text = write_table(table, runs, out, budget)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
+from training.export import portable
 from training.figures import save_picture
 from training.unseen import COVERAGE, over_seeds
 
@@ -19,8 +20,13 @@ FIGURES = {
 }
 
 
-def write_unseen_report(rows: list[dict[str, Any]], out: Path) -> str:
-    """Write `unseen.md` and `unseen.png` to `out`; returns the table."""
+def write_unseen_report(rows: list[dict[str, Any]], out: Path, folds: str, command: str) -> str:
+    """Write `unseen.md` and `unseen.png` to `out`; returns the table.
+
+    Args:
+        folds: the fold file, or the name of a shipped one.
+        command: that made the rows.
+    """
     superclasses = sorted({name for row in rows for name in row["recall"]})
     head = [*FIGURES.values(), *(f"recall, {name}" for name in superclasses)]
     lines = [f"| record | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
@@ -31,9 +37,21 @@ def write_unseen_report(rows: list[dict[str, Any]], out: Path) -> str:
         cells += [f"{_recall(mine, name):.1%}" for name in superclasses]
         lines.append(f"| {record} | {' | '.join(cells)} |")
     table = "\n".join(lines)
-    (out / "unseen.md").write_text(table + "\n", encoding="utf-8")
+    text = f"{_caption(rows, folds, command)}\n\n{table}\n"
+    (out / "unseen.md").write_text(text, encoding="utf-8")
     save_picture(_draw(rows, superclasses), out / "unseen.png")
     return table
+
+
+def _caption(rows: list[dict[str, Any]], folds: str, command: str) -> str:
+    """What the table is of, and how it is made again."""
+    of = [", ".join(map(str, dict.fromkeys(row[key] for row in rows))) for key in ("fold", "seed")]
+    return (
+        f"Kinds of things that were held out of training, heads on frozen features. Folds of "
+        f"{Path(folds).stem}: {of[0]}; seeds: {of[1]} (votes have none). In per cent, means over "
+        f"folds; ± the standard deviation over seeds, where there are several. Made by "
+        f"`{portable(command)}`."
+    )
 
 
 def _cell(seeds: list[float]) -> str:

@@ -1,13 +1,11 @@
-"""A run's folder `OUT.parts`: its lock, its parts, each whole or not there, and their merging."""
+"""A run's folder `OUT.parts`: its parts, each whole or not there, and their merging."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -16,11 +14,11 @@ import pyarrow.parquet as pq
 
 from service.bulk.plan import INPUTS, PLAN, Plan, sync_folder
 from service.errors import BulkError
+from service.locks import LOCK
 
 OURS = "superbin."  # what a file's metadata of ours begin with
 RUN = b"superbin.run"  # which run a file belongs to
 MERGED = "merged"
-LOCK = "lock"
 PART = "chunk-{:06d}.parquet"
 COMPRESSION = "zstd"
 ROW_GROUP = 16_384  # rows at least, in the merged file; the last group may have fewer
@@ -29,28 +27,6 @@ ROW_GROUP = 16_384  # rows at least, in the merged file; the last group may have
 def parts_folder(out: Path) -> Path:
     """Where a run keeps what it has done so far."""
     return out.with_name(out.name + ".parts")
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Be the one process that works on a run; the system lets go where a process is killed.
-
-    Raises:
-        BulkError: where another one is at it, or the folder cannot be made.
-    """
-    try:
-        folder.mkdir(exist_ok=True)
-        file = (folder / LOCK).open("w")
-    except OSError as error:
-        raise BulkError(f"cannot write into {folder.parent}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BulkError(f"another process is at work on {folder}") from error
-        except OSError as error:
-            raise BulkError(f"{folder} cannot be locked: {error.strerror}") from error
-        yield
 
 
 def write_part(folder: Path, plan: Plan, chunk: int, rows: pa.Table) -> None:

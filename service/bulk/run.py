@@ -20,7 +20,6 @@ from service.bulk.parts import (
     clear,
     count,
     is_done,
-    locked,
     merge,
     metadata_of,
     parts_folder,
@@ -32,6 +31,7 @@ from service.catalogue import open_bundle
 from service.classification import answering_for, sorted_by
 from service.errors import BulkError
 from service.interruption import stop_requested
+from service.locks import locked
 from service.progress import track
 from service.settings import Settings
 

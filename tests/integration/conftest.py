@@ -7,7 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.integration.chromium import ARGUMENTS, CHROMIUM
 from tests.integration.server import Server, running
 
 
@@ -23,3 +25,12 @@ def client(server: Server) -> Iterator[httpx.Client]:
     """Speaks to `server`."""
     with httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()

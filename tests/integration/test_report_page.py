@@ -19,21 +19,15 @@ from service.composition.tally import Tally
 from service.keys import digest_of
 from service.tags import Tags
 from tests.composition import MODEL, answered, sorting
+from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
 from tests.integration.server import ROOT, Server, running
-from tests.integration.test_page import CHROMIUM, DESK, PHONE, browser
 from tests.tiny_site import write_site
-
-__all__ = ["browser"]  # the fixture
 
 HOUR_S = 3600
 CLOCKS_GO_BACK = datetime(2026, 10, 25, tzinfo=UTC).timestamp()  # at 01:00 UTC in Berlin
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-    pytest.mark.filterwarnings("default::ResourceWarning"),
-]
+pytestmark = IN_CHROMIUM
 
 
 def fill(url: str, now: float) -> None:

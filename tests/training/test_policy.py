@@ -238,3 +238,21 @@ def test_the_command_writes_a_site_that_serves_with_pictures(
     refused = CliRunner().invoke(app, [*arguments[:-4], "--out", "mine.txt"])
     assert refused.exit_code == 2
     assert "expected a site file such as mine.yaml" in refused.output
+
+
+def test_tuning_needs_photos_of_its_split_and_no_others(labelled: Path, tmp_path: Path) -> None:
+    """Not of every superclass, and none to train on."""
+    file = labelled / "labels.csv"
+    head, *lines = file.read_text().splitlines()
+    kept = [line for line in lines if line.endswith((f"{SUPERCLASSES[0]},val", "hazardous,val"))]
+    file.write_text("\n".join([head, *kept]) + "\n")
+    source, out = write_site(tmp_path), tmp_path / "mine.yaml"
+    arguments = ["policy", "tune", str(source), "--data", str(labelled), "--out", str(out)]
+    arguments += ["--bundle", str(write_bundle(tmp_path / "models"))]
+    add_commands(app)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert read_site(out)[0].version == "1+val-0.01"
+    refused = CliRunner().invoke(app, [*arguments, "--split", "test"])
+    assert refused.exit_code == 2
+    assert "has no photo in the split 'test', but 24 in val" in refused.stderr

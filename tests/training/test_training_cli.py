@@ -16,6 +16,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from service.locks import locked
 from tests.training_runs import toml
 from training import checkpoint
 from training.cli import register
@@ -139,6 +140,20 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_
     assert code == 2
     assert "has changed since" in output
     assert {file: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_folder_is_trained_into_by_one_process_at_a_time(
+    make_dataset: Callable[..., Path], record: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["train", str(record), "--data", str(make_dataset()), "--out", str(out)]
+    arguments += ["--set", "train.epochs=0.3", "--device", "cpu"]
+    with locked(out):
+        code, output = invoke(*arguments)
+        assert code == 2
+        assert f"another process is at work on {out}" in output
+        assert not (out / checkpoint.RECORD).exists()
+    assert invoke(*arguments)[0] == 0
 
 
 @pytest.mark.parametrize(

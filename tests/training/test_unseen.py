@@ -224,9 +224,14 @@ def test_methods_are_measured_on_each_fold_and_not_twice(
     assert len(fewer) == len(rows)
     assert {row["settings"]["data"]["px"] for row in fewer} == {24}
 
-    table = write_unseen_report(changed, out)
+    table = write_unseen_report(changed, out, str(fold_file), "superbin unseen /a/folds.toml")
     assert table.count("\n") == 1 + len(VOTES) + 2
     assert " ± " in table
+    told = (out / "unseen.md").read_text()
+    assert told.endswith(f"\n\n{table}\n")
+    assert f"Folds of {fold_file.stem}: " in told
+    assert "seeds: 0, 1 (votes have none)" in told
+    assert "Made by `superbin unseen folds.toml`." in told
     assert (out / "unseen.png").stat().st_size > 10_000
 
 
@@ -257,7 +262,7 @@ def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
         {**shared, **figures, "fold": "1", "recall": {"amber": 1.0}},
         {**shared, **figures, "fold": "2", "recall": {"amber": 0.0, "moss": 0.25}},
     ]
-    table = write_unseen_report(rows, tmp_path)
+    table = write_unseen_report(rows, tmp_path, "refuse", "superbin unseen refuse")
     assert "| 50.0% | 25.0% |" in table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from training.data.photos import read_photos
 from training.errors import ConfigError, ExportError
 from training.export import export_run, portable
 from training.graph import REFERENCES
-from training.outcome import measure
+from training.outcome import measure, photos_for
 from training.self_test import self_test_photos
 from training.verify import check_against_model, check_invariance
 
@@ -128,6 +129,24 @@ def test_runs_are_compared_as_markdown(loop: Loop, tmp_path: Path) -> None:
     missing = superbin(tmp_path, "compare", loop.run, "--split", "test")
     assert missing.returncode == 2
     assert "superbin evaluate" in missing.stderr
+
+
+def test_a_report_on_other_photos_is_not_overwritten(loop: Loop, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(loop.data, other)
+    first = photos_for(loop.run, other, None).split("val")[0]
+    (other / first.path).unlink()
+    report = loop.run / "evaluation-val" / "report.json"
+    before = report.read_bytes()
+    words = ["evaluate", loop.run, "--data", other, "--split", "val"]
+    refused = superbin(tmp_path, *words)
+    assert refused.returncode == 2
+    assert "has the figures of other photos, those of 'photos'" in refused.stderr
+    assert report.read_bytes() == before
+    elsewhere = superbin(tmp_path, *words, "--out", tmp_path / "report")
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    again = superbin(tmp_path, "evaluate", loop.run, "--data", loop.data, "--split", "val")
+    assert again.returncode == 0, again.stderr
 
 
 def test_the_command_answers_as_the_server_does(loop: Loop, tmp_path: Path) -> None:

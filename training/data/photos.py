@@ -76,6 +76,18 @@ class PhotoSet:
         """The photos of `train`, `val` or `test`."""
         return tuple(photo for photo in self.photos if photo.split == name)
 
+    def some_of(self, name: str) -> tuple[Photo, ...]:
+        """The photos of a split that is needed.
+
+        Raises:
+            DataError: where there is none.
+        """
+        if found := self.split(name):
+            return found
+        there = Counter(str(photo.split) for photo in self.photos)
+        told = ", ".join(f"{count} in {split}" for split, count in there.items())
+        raise DataError(f"{self.root} has no photo in the split {name!r}, but {told}")
+
     def unusable(self) -> dict[str, str]:
         """What is wrong with each photo that was left out, by its path."""
         labels = {one.path: one.reason for one in self.unlabelled}
@@ -83,7 +95,6 @@ class PhotoSet:
 
     def summary(self) -> dict[str, object]:
         """Counts and a digest of the labels, for a run's record."""
-        lines = "\n".join(f"{p.path},{p.superclass},{p.split}" for p in self.photos)
         counts = {
             "name": self.root.name,
             "photos": len(self.photos),
@@ -91,7 +102,7 @@ class PhotoSet:
                 name: dict(Counter(p.superclass for p in self.split(name))) for name in SPLITS
             },
             "sources": dict(Counter(p.source or "unnamed" for p in self.photos)),
-            "labels_sha256": hashlib.sha256(lines.encode()).hexdigest(),
+            "labels_sha256": labels_digest(self.photos),
         }
         if self.review is not None:
             counts["review"] = self.review
@@ -104,6 +115,7 @@ def read_photos(
     superclass_map: Path | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
+    to_learn: bool = True,
 ) -> PhotoSet:
     """Read a dataset folder in any of the forms.
 
@@ -113,6 +125,7 @@ def read_photos(
             file, or the name of one under `training/data/maps`.
         val_fraction, test_fraction: drawn by a hash of the path where the data name no split; so
             a photo keeps its split when others come.
+        to_learn: whether superclasses are to be learned: train and val then need photos of each.
 
     Raises:
         DataError: where the folder is in no known form, a label is unusable, or too little is left.
@@ -133,7 +146,9 @@ def read_photos(
         raise DataError(_why_none(root, missing, unlabelled))
     split = _with_splits(present, val_fraction, test_fraction)
     superclasses = tuple(sorted({photo.superclass for photo in split}))
-    _check(split, superclasses, root)
+    _check(split, root)
+    if to_learn:
+        _check_to_learn(split, superclasses, root)
     return PhotoSet(root, tuple(split), superclasses, tuple(missing), tuple(unlabelled))
 
 
@@ -210,11 +225,14 @@ def _with_splits(photos: list[Photo], val_fraction: float, test_fraction: float)
     return result
 
 
-def _check(photos: list[Photo], superclasses: tuple[str, ...], root: Path) -> None:
-    if len(superclasses) < 2:
-        raise DataError(f"{root}: expected at least two superclasses, got {list(superclasses)}")
+def _check(photos: list[Photo], root: Path) -> None:
     if repeated := [path for path, n in Counter(p.path for p in photos).items() if n > 1]:
         raise DataError(f"{root}: {len(repeated)} paths are listed twice, first {repeated[0]}")
+
+
+def _check_to_learn(photos: list[Photo], superclasses: tuple[str, ...], root: Path) -> None:
+    if len(superclasses) < 2:
+        raise DataError(f"{root}: expected at least two superclasses, got {list(superclasses)}")
     for split in ("train", "val"):
         counts = Counter(photo.superclass for photo in photos if photo.split == split)
         if empty := [name for name in superclasses if not counts[name]]:
@@ -222,6 +240,12 @@ def _check(photos: list[Photo], superclasses: tuple[str, ...], root: Path) -> No
                 f"{root}: the {split} split has no photo of {', '.join(empty)}; add photos, or "
                 "set data.val_fraction where the data name no split"
             )
+
+
+def labels_digest(photos: Iterable[Photo]) -> str:
+    """SHA-256 of paths, superclasses and splits, as lower-case hex."""
+    lines = "\n".join(f"{p.path},{p.superclass},{p.split}" for p in photos)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def label_indices(photos: tuple[Photo, ...], data: PhotoSet) -> npt.NDArray[np.int64]:
