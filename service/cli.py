@@ -236,14 +236,19 @@ def sites(
 def key(
     holder: Annotated[str, typer.Argument(help="Who is to hold it: a word for the logs.")],
     admin: Annotated[bool, typer.Option("--admin", help="May change what is served.")] = False,
+    reviewer: Annotated[
+        bool, typer.Option("--reviewer", help="May see the photos that are kept, and only that.")
+    ] = False,
 ) -> None:
     """Make an API key: shown once, with the line that SUPERBIN_KEYS_FILE needs."""
     from service.keys import NAME, digest_of, new_key
 
     if not re.fullmatch(NAME, holder):
         _fail(f"expected a word of letters, digits, dots, dashes and underscores, got {holder!r}")
+    if admin and reviewer:
+        _fail("expected --admin or --reviewer, got both: an admin's key opens review, too")
     made = new_key()
-    section = "admins" if admin else "clients"
+    section = "admins" if admin else "reviewers" if reviewer else "clients"
     print(f"{holder}'s key, which is stored nowhere:\n  {made}", file=sys.stderr)
     print(f'{section}."{holder}" = "{digest_of(made)}"')  # a line that can be appended
 

@@ -174,6 +174,15 @@ def identify_admin(request: Request) -> str:
     return serving(request).keys.admin(key_of(request))
 
 
+def identify_reviewer(request: Request) -> str:
+    """The holder of a reviewer's key, or of an admin's.
+
+    Raises:
+        ReviewerOff, ReviewerOnly, KeyRefused: where none is set or none of them came.
+    """
+    return serving(request).keys.reviewer(key_of(request))
+
+
 def key_of(request: Request) -> str | None:
     """From `Authorization: Bearer` or `X-API-Key`."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")

@@ -1,7 +1,8 @@
-"""API keys: who may ask, and who may change what is served. Only their SHA-256 are stored.
+"""API keys: who may ask, see kept photos, and change what is served. Only SHA-256 are stored.
 
     clients."line-4" = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
     admins."ops" = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
+    reviewers."anna" = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9"
     sites."line-4" = "single-stream-line"
 
 Keys are 256 random bits, so that a plain hash keeps them: there is nothing to guess.
@@ -51,6 +52,18 @@ class AdminOnly(SuperbinError):
     reason = "admin_only"
 
 
+class ReviewerOnly(SuperbinError):
+    """A key came that is known and is not for review."""
+
+    reason = "reviewer_only"
+
+
+class ReviewerOff(SuperbinError):
+    """No key for review is set: kept photos are not for everybody."""
+
+    reason = "review_needs_keys"
+
+
 class Keys(BaseModel):
     """SHA-256 of each key, by the name of its holder; and whose photos are of which site."""
 
@@ -58,6 +71,7 @@ class Keys(BaseModel):
 
     clients: dict[Name, Digest] = Field(default_factory=dict)
     admins: dict[Name, Digest] = Field(default_factory=dict)
+    reviewers: dict[Name, Digest] = Field(default_factory=dict)
     sites: dict[Name, Name] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -95,6 +109,30 @@ class Keys(BaseModel):
                 raise
             client = _holder(key, list(self.clients.items()))
             raise AdminOnly(f"expected an admin's key, got that of the client {client}") from None
+
+    def reviewer(self, key: str | None) -> str:
+        """The name of a reviewer key's holder. An admin's key will do, a client's will not.
+
+        Raises:
+            ReviewerOff, ReviewerOnly, KeyRefused: where none is set, or this is a client's, or
+                nobody's.
+        """
+        if not self.reviewers and not self.admins:
+            raise ReviewerOff(
+                "expected a reviewer's or an admin's key to be set, since kept photos are not for "
+                "everybody, and there is none: make one with superbin key NAME --reviewer, and "
+                "name its file in SUPERBIN_KEYS_FILE"
+            )
+        try:
+            return _holder(key, [*self.reviewers.items(), *self.admins.items()])
+        except KeyRefused:
+            if not self.clients:
+                raise
+            client = _holder(key, list(self.clients.items()))
+            raise ReviewerOnly(
+                f"expected a reviewer's key (superbin key NAME --reviewer), got that of the client "
+                f"{client}"
+            ) from None
 
 
 def _holder(key: str | None, known: list[tuple[str, str]]) -> str:
@@ -136,6 +174,6 @@ def read_keys(file: Path | None) -> Keys:
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise SettingsError(
-            f"SUPERBIN_KEYS_FILE: {file}: expected lines clients.NAME or "
-            f'admins.NAME = "SHA-256 of the key", or sites.NAME = "SITE", got {where}'
+            f"SUPERBIN_KEYS_FILE: {file}: expected lines clients.NAME, admins.NAME or "
+            f'reviewers.NAME = "SHA-256 of the key", or sites.NAME = "SITE", got {where}'
         ) from error

@@ -22,14 +22,14 @@ from service.errors import (
     SeveralWorkers,
     SuperbinError,
 )
-from service.keys import AdminOff, AdminOnly, KeyRefused
+from service.keys import AdminOff, AdminOnly, KeyRefused, ReviewerOff, ReviewerOnly
 from service.parameters import ParameterUnknown
 from service.photos import DeadlineExceeded
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
 from service.review.records import PhotoGone, StoreUnavailable
-from service.review_words import ReviewMalformed, ReviewNeedsKeys, ReviewOff, SuperclassUnknown
+from service.review_words import ReviewMalformed, ReviewOff, SuperclassUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
 from service.sorting import SiteUnfit
@@ -80,7 +80,8 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     AdminOff: (HTTPStatus.FORBIDDEN, "Nobody may change what is served"),
     RateLimited: (HTTPStatus.TOO_MANY_REQUESTS, "Too many at once"),
     ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
-    ReviewNeedsKeys: (HTTPStatus.FORBIDDEN, "Review needs keys"),
+    ReviewerOff: (HTTPStatus.FORBIDDEN, "Review needs keys"),
+    ReviewerOnly: (HTTPStatus.FORBIDDEN, "A reviewer's key is needed"),
     ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),
     SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
     PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),

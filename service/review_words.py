@@ -21,12 +21,6 @@ class ReviewOff(SuperbinError):
     reason = "review_off"
 
 
-class ReviewNeedsKeys(SuperbinError):
-    """Kept photos are shown to nobody where anybody may ask."""
-
-    reason = "review_needs_keys"
-
-
 class ReviewMalformed(SuperbinError):
     """A body or a header that does not fit."""
 
@@ -69,6 +63,7 @@ class VerdictBody(_Words):
     superclass: Word | None = Field(description="Null: the photo is of no use.")
     subclass: Word | None = Field(None, description="The kind of thing, in a word.")
     item: Words | None = Field(None, description="The thing, in a few words.")
+    bin: Word | None = Field(None, description="Of the photo's site, where one was said.")
 
 
 class TakeBody(_Words):
@@ -121,7 +116,7 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
     if subclass is not None:
         spelt = {_plain(kind): kind for kind in kinds}
         subclass = spelt.get(_plain(subclass), subclass)
-    return Verdict(body.superclass, subclass, body.item)
+    return Verdict(body.superclass, subclass, body.item, getattr(body, "bin", None))
 
 
 def _plain(kind: str) -> str:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+
 from service.capture import Capture, Origin
 from service.intake import Intake
+from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
 from service.review.records import Rules, StoreError
+from service.review_bins import key_at, site_bins
 from service.review_words import ReviewOff
-from service.schemas import Classification, ReviewChoice
+from service.rulebook import SiteUnknown
+from service.schemas import Classification, ReviewChoice, ReviewSite
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings
 from service.uploads import Upload
-
-KEYS = "123456789"
 
 
 def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
@@ -88,10 +92,41 @@ def known_kinds(held: Serving) -> list[str]:
 def review_choices(held: Serving) -> list[ReviewChoice]:
     """What a reviewer can say, each with its key: the superclasses, and that it is of no use."""
     choices = [
-        ReviewChoice(superclass=one, label=one, key=KEYS[place] if place < len(KEYS) else "")
+        ReviewChoice(superclass=one, label=one, key=key_at(place))
         for place, one in enumerate(known_superclasses(held))
     ]
     return [*choices, ReviewChoice(superclass=None, label="cannot be told", key="0")]
+
+
+def review_sites(
+    held: Serving, names: Iterable[str | None], accepted: str | None
+) -> dict[str, ReviewSite]:
+    """The bins of those sites that have rules, by site.
+
+    Args:
+        accepted: the header `Accept-Language`.
+    """
+    found = {}
+    for name in {one for one in names if one}:
+        try:
+            rules = held.rulebook.find(name)
+        except SiteUnknown:  # its rules are gone: the superclasses remain
+            continue
+        if rules is not None:
+            site = rules.site
+            language = pick_language(accepted, site.languages)
+            known = known_superclasses(held)
+            found[name] = site_bins(site, language, known, _kinds_by_superclass(held))
+    return found
+
+
+def _kinds_by_superclass(held: Serving) -> dict[str, Collection[str]]:
+    found = defaultdict(set)
+    for model in held.registry.served:
+        for item in model.manifest.bank.items:
+            if item.subclass:
+                found[item.superclass].add(item.subclass)
+    return dict(found)
 
 
 def keep_for_review(

@@ -13,18 +13,19 @@ from typing import IO
 
 LISTENING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
 BUCKET = "superbin"
+CHECKED_FROM = "INITIAL_NO_AUTH_ACTION_COUNT"  # of requests
 
 
 @contextmanager
-def s3_server() -> Iterator[dict[str, str]]:
-    """The variables by which a client finds it; there is a bucket `superbin`."""
+def s3_server(*, checks_keys: bool = False) -> Iterator[dict[str, str]]:
+    """The variables by which a client finds it; `checks_keys`: and it knows none of them."""
     variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | variables,
+        env=os.environ | variables | ({CHECKED_FROM: "0"} if checks_keys else {}),
     )
     assert process.stderr is not None
     url = _url(process.stderr)

@@ -17,6 +17,8 @@ from PIL import Image
 from service.preprocess import upright
 from service.review.records import Rules
 
+THUMBNAIL_QUALITY = 80
+
 
 @dataclass(frozen=True)
 class CleanPhoto:
@@ -26,6 +28,16 @@ class CleanPhoto:
     sha256: str
     width: int
     height: int
+
+
+def thumbnail(data: bytes, side_px: int) -> bytes:
+    """A kept JPEG made smaller, so that it fits a square of `side_px`."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (side_px, side_px))
+        image.thumbnail((side_px, side_px))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
+    return file.getvalue()
 
 
 def clean(data: bytes, rules: Rules) -> CleanPhoto:

@@ -13,21 +13,42 @@ _photos, _votes = schema.photos, schema.votes
 
 def counts(connection: Connection) -> Counts:
     """Of the whole store."""
-    asked = ~leases.waiting()
+    several = (_photos.c.votes > 1) & ~_photos.c.settled
     row = connection.execute(
         sa.select(
             sa.func.count().label("photos"),
             sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0).label("nbytes"),
             _how_many(leases.waiting()).label("queue"),
             _how_many(_photos.c.settled).label("reviewed"),
+            _how_many(_photos.c.settled & _photos.c.label.is_(None)).label("no_use"),
             _how_many(_photos.c.settled & _photos.c.held_out).label("held_out"),
-            _how_many(asked & ~_photos.c.settled).label("unsettled"),
+            _how_many(several).label("unsettled"),
         ).select_from(_photos)
     ).one()
     feedback = connection.scalar(sa.select(sa.func.count()).select_from(schema.feedback))
     return Counts(
-        **{name: int(value) for name, value in row._mapping.items()}, feedback=feedback or 0
+        **{name: int(value) for name, value in row._mapping.items()},
+        disputed=_disputed(connection),
+        feedback=feedback or 0,
     )
+
+
+def _disputed(connection: Connection) -> int:
+    """Photos of which clients say otherwise than reviewers."""
+    theirs, ours = _votes.alias(), _votes.alias()
+    differ = (
+        (theirs.c.kind == "feedback")
+        & (ours.c.kind == "review")
+        & theirs.c.undone_at.is_(None)
+        & ours.c.undone_at.is_(None)
+        & theirs.c.superclass.is_distinct_from(ours.c.superclass)
+    )
+    found = (
+        sa.select(sa.func.count(sa.distinct(theirs.c.photo_id)))
+        .select_from(theirs.join(ours, theirs.c.photo_id == ours.c.photo_id))
+        .where(differ)
+    )
+    return connection.scalar(found) or 0
 
 
 def progress(connection: Connection, reviewer: str, since: float, now: float) -> Progress:

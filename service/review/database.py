@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from service.review.records import StoreError, StoreUnavailable
-from service.review.schema import VERSION, meta, metadata
+from service.review.schema import UPGRADES, VERSION, meta, metadata
 
 BUSY_MS = 10_000  # for which one writer waits for another
 PAUSE_S = 0.01
@@ -32,6 +32,7 @@ class Schema:
         name: in messages.
         setting: that names the database.
         unavailable: what is raised where it is away.
+        upgrades: statements that make a version the next one, by the older one.
     """
 
     metadata: sa.MetaData
@@ -40,6 +41,7 @@ class Schema:
     name: str
     setting: str
     unavailable: type[StoreUnavailable] = StoreUnavailable
+    upgrades: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def expected(self) -> str:
@@ -50,7 +52,7 @@ class Schema:
         )
 
 
-REVIEW = Schema(metadata, meta, VERSION, "review", "SUPERBIN_REVIEW_URL")
+REVIEW = Schema(metadata, meta, VERSION, "review", "SUPERBIN_REVIEW_URL", upgrades=UPGRADES)
 
 
 class Database:
@@ -115,7 +117,7 @@ class Database:
             yield connection
 
     def prepare(self) -> None:
-        """Make the tables that are missing.
+        """Make the tables that are missing, and bring older ones up to date.
 
         Raises:
             StoreError: where those that are there are of another version.
@@ -128,7 +130,15 @@ class Database:
             found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "version"))
             if found is None:
                 connection.execute(meta.insert().values(name="version", value=str(schema.version)))
-            elif found != str(schema.version):
+                return
+            while found in schema.upgrades:
+                for statement in schema.upgrades[found]:
+                    connection.exec_driver_sql(statement)
+                found = str(int(found) + 1)
+                connection.execute(
+                    meta.update().where(meta.c.name == "version").values(value=found)
+                )
+            if found != str(schema.version):
                 raise StoreError(
                     f"expected a {schema.name} store of version {schema.version}, got {found}: it "
                     "belongs to another version of Superbin"

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import fsspec
 
@@ -42,8 +42,7 @@ class PhotoFiles:
                 "for s3:// pip install 'superbin[s3]'"
             ) from error
         except FileNotFoundError as error:
-            if not _bucket_exists(self._fs, self._root):
-                raise _unusable(url, error) from error
+            self._require_bucket(error)
         except Exception as error:  # every file system has errors of its own
             raise _unusable(url, error) from error
 
@@ -108,21 +107,19 @@ class PhotoFiles:
                 if time.time() - part.stat().st_mtime > PART_S:
                     part.unlink()
 
+    def _require_bucket(self, missing: Exception) -> None:
+        """A folder of an object store need not exist; its bucket must, and must be open to us."""
+        try:
+            self._fs.ls(self._root.split("/", 1)[0], detail=False)
+        except Exception as error:
+            raise _unusable(self.url, error) from missing
+
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}{SUFFIX}"
 
 
 def _is_local(url: str) -> bool:
     return "://" not in url or url.startswith("file://")
-
-
-def _bucket_exists(fs: Any, root: str) -> bool:
-    """A folder of an object store need not exist; its bucket must."""
-    try:
-        fs.ls(root.split("/", 1)[0], detail=False)
-    except Exception:
-        return False
-    return True
 
 
 def _unusable(url: str, error: Exception) -> StoreError:

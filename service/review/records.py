@@ -117,11 +117,13 @@ class Verdict:
     Attributes:
         superclass: None where the photo is of no use: nobody can tell, or there is nothing on it.
         subclass, item: free words, such as `can` and `cola can, crushed`.
+        bin: of the photo's site, where that is what was said.
     """
 
     superclass: str | None
     subclass: str | None = None
     item: str | None = None
+    bin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,29 @@ class ReviewedPhoto:
 
 @dataclass(frozen=True)
 class Feedback:
-    """What came of feedback: the photo's id, or None where it is not kept."""
+    """What came of feedback.
+
+    Attributes:
+        photo_id: None where the photo is not kept.
+        request_known: whether any photo of the same request is kept.
+    """
 
     photo_id: int | None
+    request_known: bool
+
+
+@dataclass(frozen=True)
+class SimilarPhoto:
+    """A photo that people have settled, and how like another one it is.
+
+    Attributes:
+        similarity: cosine of the embeddings, -1 to 1.
+    """
+
+    photo_id: int
+    similarity: float
+    superclass: str
+    subclass: str | None
 
 
 @dataclass(frozen=True)
@@ -208,7 +230,9 @@ class Counts:
     Attributes:
         queue: photos that wait for a person.
         reviewed: settled, with a superclass or as of no use.
-        unsettled: enough people were asked, and they disagree.
+        no_use: of those, of no use.
+        unsettled: several people saw them and disagree, whether or not one more is asked.
+        disputed: clients' feedback says otherwise than a reviewer, settled or not.
         feedback: verdicts by clients on photos that were not kept.
     """
 
@@ -216,8 +240,10 @@ class Counts:
     nbytes: int
     queue: int
     reviewed: int
+    no_use: int
     held_out: int
     unsettled: int
+    disputed: int
     feedback: int
 
 

@@ -105,7 +105,8 @@ def reviewed_photo(row: Row[Any], votes: tuple[Vote, ...], load: Load) -> Review
 def vote(row: Row[Any]) -> Vote:
     """A row of `votes`."""
     kind: Kind = row.kind
-    return Vote(row.reviewer, Verdict(row.superclass, row.subclass, row.item), kind, moment(row.at))
+    said = Verdict(row.superclass, row.subclass, row.item, row.bin)
+    return Vote(row.reviewer, said, kind, moment(row.at))
 
 
 def moment(seconds: float) -> datetime:

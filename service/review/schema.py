@@ -19,7 +19,8 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 1
+VERSION = 2
+UPGRADES = {"1": ("ALTER TABLE review_votes ADD COLUMN bin VARCHAR(64)",)}  # to the next version
 
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
@@ -100,6 +101,7 @@ votes = Table(
     Column("subclass", Text),
     Column("item", Text),
     Column("kind", String(16), nullable=False),
+    Column("bin", String(64)),  # of the photo's site, where one was said
     Column("at", Double, nullable=False),
     Column("undone_at", Double),
     Index(

@@ -16,7 +16,7 @@ from typing import Self
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.review import agreement, counting, leases, pruning, rows, schema
+from service.review import agreement, counting, leases, likeness, pruning, rows, schema
 from service.review.cleaning import clean
 from service.review.database import Database
 from service.review.files import PhotoFiles
@@ -31,6 +31,7 @@ from service.review.records import (
     Progress,
     ReviewedPhoto,
     Rules,
+    SimilarPhoto,
     StoreFull,
     Verdict,
 )
@@ -210,17 +211,20 @@ class Store:
             )
             if photo_id is not None:
                 cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
-            else:
-                connection.execute(
-                    _feedback.insert().values(
-                        request_id=request_id,
-                        position=position,
-                        reviewer=reviewer,
-                        at=now,
-                        **vars(verdict),
-                    )
+                return Feedback(photo_id, request_known=True)
+            connection.execute(
+                _feedback.insert().values(
+                    request_id=request_id,
+                    position=position,
+                    reviewer=reviewer,
+                    superclass=verdict.superclass,
+                    subclass=verdict.subclass,
+                    item=verdict.item,
+                    at=now,
                 )
-        return Feedback(photo_id)
+            )
+            others = sa.exists().where(_sightings.c.request_id == request_id)
+            return Feedback(None, request_known=bool(connection.scalar(sa.select(others))))
 
     # Photos out.
 
@@ -232,6 +236,15 @@ class Store:
         """
         with self._database.read() as connection:
             return rows.kept_photo(self._find(connection, photo_id), self._files.read)
+
+    def similar(self, photo_id: int, most: int) -> list[SimilarPhoto]:
+        """Reviewed photos that are most like a photo to its model, at most `most`, nearest first.
+
+        Raises:
+            PhotoGone, StoreUnavailable: as `photo`.
+        """
+        with self._database.read() as connection:
+            return likeness.most_similar(connection, self._find(connection, photo_id), most)
 
     def photos(self) -> Iterator[KeptPhoto]:
         """Every photo, reviewed or not, oldest first."""

@@ -33,6 +33,7 @@ def cast_vote(
             superclass=verdict.superclass,
             subclass=verdict.subclass,
             item=verdict.item,
+            bin=verdict.bin,
             kind=kind,
             at=now,
         )

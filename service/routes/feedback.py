@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
-from service.review.records import StoreUnavailable
+from service.review.records import Feedback, StoreUnavailable
 from service.review_words import (
     MAX_BODY_BYTES,
     FeedbackBody,
@@ -37,12 +38,20 @@ REFUSALS = refusals(
 router = APIRouter(tags=["review"])
 
 
-@router.post("/v1/feedback", responses=REFUSALS, openapi_extra=json_body(FeedbackBody) | KEYED)
-async def feedback(request: Request) -> FeedbackAnswer:
+WAITS: dict[int | str, dict[str, Any]] = {
+    202: {"model": FeedbackAnswer, "description": "That photo is not kept, or not yet"}
+}
+
+
+@router.post(
+    "/v1/feedback", responses=WAITS | REFUSALS, openapi_extra=json_body(FeedbackBody) | KEYED
+)
+async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     """Say what a photo that was classified really shows.
 
-    Where the photo is kept for review this counts as one person's review of it; where it is not,
-    the words alone are recorded. The same client's next word on the same photo replaces its last.
+    Where the photo is kept for review this counts as one person's review of it. Where it is not
+    (202), the words wait for a photo that may be on its way still, as long as an unreviewed photo
+    would be kept. The same client's next word on the same photo replaces its last.
     """
     held = serving(request)
     client = identify(request)
@@ -57,10 +66,27 @@ async def feedback(request: Request) -> FeedbackAnswer:
     )
     kept = found.photo_id is not None
     held.metrics.review_feedback("photo" if kept else "alone")
+    response.status_code = 200 if kept else 202
     return FeedbackAnswer(
         request_id=body.request_id,
         photo=body.photo,
         superclass=body.superclass,
-        recorded=True,
+        recorded=kept,
         kept=kept,
+        known=found.request_known,
+        detail=_detail(body, found, held.settings.review_days),
+    )
+
+
+def _detail(body: FeedbackBody, found: Feedback, days: float) -> str:
+    if found.photo_id is not None:
+        return "it counts as one person's review of the photo"
+    which = f"photo {body.photo} of request {body.request_id!r}"
+    kept = (
+        f"other photos of the request are kept, and {which} is not"
+        if found.request_known
+        else f"nothing is kept of {which}: it was not put aside, is gone, or never came"
+    )
+    return (
+        f"{kept}; should it still be on its way, this counts once it is kept (up to {days:g} days)"
     )

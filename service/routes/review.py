@@ -11,14 +11,14 @@ from starlette.responses import StreamingResponse
 
 from service.capture import Capture
 from service.errors import SuperbinError
-from service.intake import identify, identify_admin
+from service.intake import identify_reviewer
+from service.keys import ReviewerOff, ReviewerOnly
 from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
 from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
 from service.review_words import (
     MAX_BODY_BYTES,
     NAME,
     ReviewMalformed,
-    ReviewNeedsKeys,
     ReviewOff,
     SuperclassUnknown,
     TakeBody,
@@ -26,12 +26,20 @@ from service.review_words import (
     checked,
     read_words,
 )
-from service.reviewing import capture_of, known_kinds, known_superclasses, review_choices
+from service.reviewing import (
+    capture_of,
+    known_kinds,
+    known_superclasses,
+    review_choices,
+    review_sites,
+)
 from service.schemas import (
     ReviewGuess,
+    ReviewLike,
     ReviewProgress,
     ReviewQueue,
     ReviewReference,
+    ReviewSimilar,
     ReviewTask,
 )
 from service.serving import Serving, serving
@@ -43,7 +51,7 @@ ReviewerHeader = Annotated[
 ]
 PhotoId = Annotated[int, Path(ge=1, le=2**53)]
 
-_ALWAYS = (*KEY_REFUSALS, ReviewNeedsKeys, ReviewOff, StoreUnavailable)
+_ALWAYS = (*KEY_REFUSALS, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
 _BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
 GIVES_QUEUE: Any = {
     "responses": refusals(*_ALWAYS, *_BODY),
@@ -67,6 +75,8 @@ GIVES_CSV = _gives("text/csv")
 GIVES_ZIP = _gives("application/zip")
 
 MOST_KINDS = 500
+MOST_SIMILAR = 6
+THUMBNAIL_PX = 256
 router = APIRouter(tags=["review"])
 
 
@@ -81,6 +91,9 @@ async def queue(request: Request, reviewer: ReviewerHeader) -> ReviewQueue:
         return ReviewQueue(
             tasks=[_task(photo) for photo in photos],
             choices=review_choices(held),
+            sites=review_sites(
+                held, (photo.site for photo in photos), request.headers.get("accept-language")
+            ),
             kinds=known_kinds(held)[:MOST_KINDS],
             progress=_progress(capture, reviewer, body.since),
         )
@@ -97,6 +110,36 @@ async def photo(request: Request, photo_id: PhotoId) -> Response:
         return capture.store.photo(photo_id).load()
 
     return Response(await asyncio.to_thread(load), media_type="image/jpeg", headers=PRIVATE)
+
+
+@router.get("/v1/review/photos/{photo_id}/thumbnail", response_class=Response, **GIVES_PHOTO)
+async def thumbnail(request: Request, photo_id: PhotoId) -> Response:
+    """The same, at most 256 pixels on a side."""
+    _, capture = _let_in(request)
+    from service.review.cleaning import thumbnail as make_thumbnail
+
+    def load() -> bytes:
+        return make_thumbnail(capture.store.photo(photo_id).load(), THUMBNAIL_PX)
+
+    return Response(await asyncio.to_thread(load), media_type="image/jpeg", headers=PRIVATE)
+
+
+@router.get("/v1/review/photos/{photo_id}/similar", **OF_A_PHOTO)
+async def similar(request: Request, photo_id: PhotoId) -> ReviewSimilar:
+    """Up to six reviewed photos that are most like a photo, and what people said of them."""
+    _, capture = _let_in(request)
+    found = await asyncio.to_thread(capture.store.similar, photo_id, MOST_SIMILAR)
+    return ReviewSimilar(
+        photos=[
+            ReviewLike(
+                id=one.photo_id,
+                similarity=one.similarity,
+                superclass=one.superclass,
+                subclass=one.subclass,
+            )
+            for one in found
+        ]
+    )
 
 
 @router.put("/v1/review/photos/{photo_id}/verdict", status_code=204, **TAKES_VERDICT)
@@ -153,23 +196,15 @@ def _attached(chunks: Iterator[str] | Iterator[bytes], media_type: str, name: st
 
 
 def _let_in(request: Request) -> tuple[Serving, Capture]:
-    """Whoever has a key may see what is kept.
+    """Whoever has a reviewer's or an admin's key may see what is kept.
 
     Raises:
-        ReviewOff, ReviewNeedsKeys, KeyRefused: where nothing is kept, anybody may ask, or the key
-            is not known.
+        ReviewOff, ReviewerOff, ReviewerOnly, KeyRefused: where nothing is kept, there is no such
+            key, or another one came.
     """
     held = serving(request)
     capture = capture_of(held)
-    if held.keys.clients:
-        identify(request)
-    elif held.keys.admins:
-        identify_admin(request)
-    else:
-        raise ReviewNeedsKeys(
-            "expected keys to be set, since kept photos are not for everybody, and there are none: "
-            "make one with superbin key, and name its file in SUPERBIN_KEYS_FILE"
-        )
+    identify_reviewer(request)
     return held, capture
 
 
@@ -206,6 +241,7 @@ def _progress(capture: Capture, reviewer: str, since: float) -> ReviewProgress:
         photos=counts.photos,
         reviewed=counts.reviewed,
         unsettled=counts.unsettled,
+        disputed=counts.disputed,
         double=agreement.photos,
         agreed=agreement.agreed,
         kappa=agreement.kappa,

@@ -1,6 +1,8 @@
 // A person works through the photos that were kept, one key for each.
 
-import { binTag, colourOf, percent, title } from "./result.js";
+import { percent, title } from "./result.js";
+import { draw, meanings, optionsOf, pressed } from "./review-choices.js";
+import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { ask, download, Outbox, person } from "./review-server.js";
 import { Zoom } from "./review-zoom.js";
 
@@ -10,7 +12,10 @@ const find = (id) => document.getElementById(id);
 
 let tasks = []; // the first is before the reviewer
 let history = []; // of { task, said }, the last at the end
-let choices = [];
+let choices = []; // superclasses
+let sites = {}; // of the photos, those that have bins
+let options = []; // what can be said of the photo that is before the reviewer
+let within = null; // the bin that was said, where a second key says what it stands for
 let progress = null;
 let skipped = false; // whether those that were skipped are looked at
 let seen = 0; // the last of the skipped ones that was looked at again
@@ -43,6 +48,7 @@ async function fill() {
     const words = { limit, skipped, after: skipped ? seen : 0, since: midnight() };
     const answer = await (await ask("queue", "POST", words)).json();
     ({ choices, progress } = answer);
+    answer.tasks.forEach((task) => { sites[task.site] = answer.sites[task.site]; });
     answer.kinds.forEach(learnKind);
     const known = new Set(tasks.map((task) => task.id));
     const fresh = answer.tasks.filter((task) => !known.has(task.id) && !outbox.holds(task.id));
@@ -64,7 +70,8 @@ async function fill() {
 
 function failed(error) {
   if (error.status === 401) askWho(person.key ? "The service does not know this key." : "");
-  else if (error.status === 403 || error.status === 404) trouble(error.message);
+  else if (error.status === 403) askWho(error.message);
+  else if (error.status === 404) trouble(error.message);
   else {
     trouble("The service cannot be reached. Trying again…");
     setTimeout(fill, 3000);
@@ -104,12 +111,14 @@ function show() {
     if (ended) rest();
     return;
   }
-  drawChoices();
+  within = null;
   zoom.reset();
+  forgetAlike();
   find("guess").hidden = true;
   find("ask").setAttribute("aria-expanded", "false");
   find("kind").value = task.kind ?? "";
-  const from = [task.site, task.line && `line ${task.line}`, task.camera && `camera ${task.camera}`];
+  drawChoices();
+  const from = [sites[task.site]?.name ?? task.site, task.line && `line ${task.line}`, task.camera && `camera ${task.camera}`];
   const told = from.filter(Boolean).join(", ");
   find("origin").textContent = [told, new Date(task.kept_at).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })].filter(Boolean).join(" · ");
   find("photo").alt = told ? `Photo to review, from ${told}` : "Photo to review";
@@ -143,26 +152,14 @@ function showPhoto(task) {
 }
 
 function drawChoices() {
-  const names = choices.map((one) => one.key + one.label).join();
-  if (find("choices").dataset.names === names) return;
-  find("choices").dataset.names = names;
-  find("choices").replaceChildren(...choices.map((choice) => {
-    const button = document.createElement("button");
-    const label = document.createElement("span");
-    label.textContent = title(choice.label);
-    button.type = "button";
-    button.className = choice.superclass === null ? "choice none" : "choice";
-    if (choice.superclass !== null) button.style.setProperty("--bin", colourOf(choice.superclass));
-    if (choice.key) {
-      const key = document.createElement("kbd");
-      key.textContent = choice.key;
-      button.append(key);
-      button.setAttribute("aria-keyshortcuts", choice.key);
-    }
-    button.append(label);
-    button.addEventListener("click", () => say(choice));
-    return button;
-  }));
+  const task = tasks[0];
+  const site = sites[task.site];
+  options = optionsOf(site, choices, within, find("kind").value.trim());
+  draw(find("choices"), options, choose);
+  find("asks").textContent = within ? `${within.label}: what is it?` : "What is it?";
+  find("asks").classList.toggle("within", Boolean(within));
+  find("rules").textContent = site ? site.name : "";
+  find("rules").lang = site ? site.language : "en";
 }
 
 function showProgress() {
@@ -175,14 +172,15 @@ function showProgress() {
     return [i ? " · " : "", bold, ` ${word}`];
   });
   find("progress").replaceChildren(...parts);
-  const { double, agreed, kappa, unsettled, photos, reviewed } = progress;
+  const { double, agreed, kappa, unsettled, disputed, photos, reviewed } = progress;
   const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
   find("agreement").textContent =
-    `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree. ` +
+    `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree, ` +
+    `${disputed} of which clients’ feedback says otherwise than a reviewer. ` +
     (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
   const last = history.at(-1);
   find("undo").setAttribute("aria-disabled", String(!last));
-  find("undoes").textContent = last ? `: ${title(last.said)}` : ""; // so that a slip is seen
+  find("undoes").textContent = last ? `: ${last.said}` : ""; // so that a slip is seen
 }
 
 function rest() {
@@ -205,43 +203,52 @@ function guess() {
   box.hidden = !box.hidden;
   find("ask").setAttribute("aria-expanded", String(!box.hidden));
   if (box.hidden) return;
-  const { superclass, confidence, probabilities, references, model } = task.guess;
-  const said = document.createElement("p");
-  said.append(binTag(superclass), ` ${percent(confidence)} sure (${model})`);
-  const others = Object.entries(probabilities).filter(([one]) => one !== superclass).sort((a, b) => b[1] - a[1]);
-  const less = document.createElement("p");
-  less.className = "quiet";
-  less.textContent = others.map(([one, share]) => `${title(one)} ${percent(share)}`).join(", ");
-  const heading = document.createElement("p");
-  heading.className = "quiet";
-  heading.textContent = "Photos that it compared this with:";
-  const list = document.createElement("ul");
-  list.className = "chips";
-  list.append(...references.map((one) => {
-    const item = document.createElement("li");
-    const tag = binTag(one.superclass);
-    tag.lastChild.textContent = `${title(one.subclass ?? one.superclass)} ${percent(one.weight)}`;
-    tag.title = one.id;
-    item.append(tag);
-    return item;
-  }));
-  box.replaceChildren(said, less, heading, list);
+  const { superclass, confidence } = task.guess;
+  box.replaceChildren(...guessParts(task.guess));
+  showAlike(box, task, () => tasks[0] === task && !box.hidden);
   announce(`The model says ${title(superclass)}, ${percent(confidence)} sure.`);
 }
 
 // What is said.
 
-function say(choice) {
+// A choice was made: a verdict, or a bin that can stand for several things.
+function choose(option) {
   const task = tasks[0];
   if (!task || find("photo").dataset.id !== String(task.id)) return; // nobody has seen it yet
+  if (option.back) {
+    leaveBin();
+    return;
+  }
+  if (!option.bin) {
+    say(task, option);
+    return;
+  }
+  const possible = meanings(option.bin, find("kind").value.trim());
+  if (possible.length === 1) {
+    say(task, { ...possible[0], label: option.label, note: "" });
+    return;
+  }
+  within = option.bin;
+  drawChoices();
+  announce(`${within.label}: what is it?`);
+}
+
+function leaveBin() {
+  const { label } = within;
+  within = null;
+  drawChoices();
+  announce(`Not ${label}. What is it?`);
+}
+
+function say(task, option) {
   const kind = find("kind").value.trim();
-  const body = { superclass: choice.superclass };
-  if (kind) {
+  const body = { ...option.verdict };
+  if (kind && !body.subclass) {
     body.subclass = kind;
     learnKind(kind);
   }
   task.kind = kind;
-  pass(task, choice.label);
+  pass(task, within ? `${within.label}: ${option.label}` : option.label);
   outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
 }
 
@@ -249,14 +256,14 @@ function skip() {
   const task = tasks[0];
   if (!task) return;
   if (skipped) seen = Math.max(seen, task.id);
-  pass(task, "skipped");
+  pass(task, "Skipped");
   outbox.put({ id: task.id, path: `photos/${task.id}/skip`, method: "PUT" });
 }
 
 function pass(task, said) {
   tasks.shift();
   history = [...history, { task, said }].slice(-REMEMBERED);
-  announce(`${title(said)}. ${tasks.length ? "Next photo." : ""}`);
+  announce(`${said}. ${tasks.length ? "Next photo." : ""}`);
   next();
 }
 
@@ -277,7 +284,7 @@ function undo() {
     outbox.put({ id: last.task.id, path: `photos/${last.task.id}/verdict`, method: "DELETE" });
   }
   image(last.task.id);
-  announce(`Taken back: ${title(last.said)}.`);
+  announce(`Taken back: ${last.said}.`);
   show();
 }
 
@@ -300,6 +307,7 @@ function held(error) {
     return;
   }
   if (error.status === 401) askWho("The service does not know this key.");
+  else if (error.status === 403) askWho(error.message);
   else trouble(`Not saved yet: ${outbox.size}. Trying again… You can go on meanwhile.`);
 }
 
@@ -349,7 +357,8 @@ document.addEventListener("keydown", (event) => {
   const letter = event.key.toLowerCase();
   if ((event.ctrlKey || event.metaKey) && letter === "z" && !event.shiftKey) {
     event.preventDefault();
-    undo();
+    if (within) leaveBin();
+    else undo();
     return;
   }
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !find("keys").checked) return;
@@ -357,14 +366,16 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     return;
   }
-  const choice = choices.find((one) => one.key && one.key === event.key);
-  const act = choice ? () => say(choice) : KEYS[letter];
+  const option = find("work").hidden ? null : options.find((one) => pressed(event, one.key));
+  const back = within && (event.key === "Backspace" || letter === "u") ? leaveBin : null;
+  const act = option ? () => choose(option) : back ?? KEYS[letter];
   if (!act) return;
   event.preventDefault();
   act();
 });
 find("skip").addEventListener("click", skip);
-find("undo").addEventListener("click", undo);
+find("undo").addEventListener("click", () => (within ? leaveBin() : undo()));
+find("kind").addEventListener("input", () => tasks.length && drawChoices());
 find("zoom").addEventListener("click", () => zoom.toggle());
 find("ask").addEventListener("click", guess);
 find("look").addEventListener("click", () => { skipped = false; fill(); });

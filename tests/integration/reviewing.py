@@ -17,11 +17,12 @@ from tests.integration.server import Server, running
 from tests.review_stores import new_photo
 
 KEY = "sesame"
+CLIENT = "counter"  # which opens what takes photos, and not review
 
 
 @dataclass
 class Reviewing:
-    """A server with the key `KEY`, and its store, open here too."""
+    """A server with a reviewer's key `KEY` and a client's `CLIENT`; its store, open here too."""
 
     server: Server
     store: Store
@@ -44,7 +45,9 @@ class Reviewing:
 def reviewing(models_dir: Path, folder: Path, **settings: object) -> Iterator[Reviewing]:
     """A server over a store in a folder."""
     keys = folder / "keys.toml"
-    keys.write_text(f'[clients]\nkiosk = "{digest_of(KEY)}"\n')
+    keys.write_text(
+        f'[clients]\nkiosk = "{digest_of(CLIENT)}"\n[reviewers]\nroom = "{digest_of(KEY)}"\n'
+    )
     url, photos = f"sqlite:///{folder}/review.db", str(folder / "photos")
     given = {"review_url": url, "review_photos": photos, "keys_file": keys} | settings
     with (

@@ -80,7 +80,13 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         "superclass": "organic",
         "recorded": True,
         "kept": True,
+        "known": True,
+        "detail": "it counts as one person's review of the photo",
     }
+    other = correct(asking, request_id=answer["request_id"], photo=1, superclass="organic")
+    assert other.status_code == 202
+    assert (other.json()["recorded"], other.json()["known"]) == (False, True)
+    assert "other photos of the request are kept" in other.json()["detail"]
     with open_store(f"sqlite:///{folder}/review.db", str(folder / "photos")) as store:
         (reviewed,) = [one for one in store.reviewed() if one.subclass == "apple"]
         photo = reviewed.photo
@@ -91,10 +97,14 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         assert photo.model == "tiny/1"
 
 
-def test_feedback_on_a_photo_that_is_not_kept_is_recorded_alone(asking: httpx.Client) -> None:
-    answer = correct(asking, request_id="never-seen", superclass="organic").json()
-    assert (answer["recorded"], answer["kept"]) == (True, False)
-    assert 'superbin_feedback_total{outcome="alone"} 1.0' in asking.get("/metrics").text
+def test_feedback_on_a_request_of_which_nothing_is_kept_says_so(asking: httpx.Client) -> None:
+    response = correct(asking, request_id="never-seen", superclass="organic")
+    assert response.status_code == 202
+    answer = response.json()
+    assert (answer["recorded"], answer["kept"], answer["known"]) == (False, False, False)
+    assert "nothing is kept of photo 0 of request 'never-seen'" in answer["detail"]
+    assert "up to 30 days" in answer["detail"]
+    assert 'superbin_feedback_total{outcome="alone"}' in asking.get("/metrics").text
 
 
 def test_an_unknown_superclass_is_refused_with_the_known_ones(asking: httpx.Client) -> None:
@@ -146,7 +156,7 @@ def test_feedback_needs_the_key_that_classifying_needs_and_has_a_rate(
         words = {"request_id": "r", "superclass": "organic"}
         problem(correct(asking, **words), 401, "key_refused")
         asking.headers["X-API-Key"] = "sesame"
-        assert correct(asking, **words).status_code == 200
+        assert correct(asking, **words).status_code == 202
         response = correct(asking, **words)
         problem(response, 429, "rate_limited")
         assert int(response.headers["retry-after"]) > 0

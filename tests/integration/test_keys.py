@@ -146,7 +146,9 @@ def test_a_file_that_does_not_fit_stops_the_start(
     assert "Traceback" not in " ".join(server.stderr)
 
 
-@pytest.mark.parametrize(("option", "section"), [([], "clients"), (["--admin"], "admins")])
+@pytest.mark.parametrize(
+    ("option", "section"), [([], "clients"), (["--admin"], "admins"), (["--reviewer"], "reviewers")]
+)
 def test_a_key_is_made_with_the_line_for_the_file(option: list[str], section: str) -> None:
     made = CliRunner().invoke(cli.app, ["key", "line-4", *option])
     key = made.stderr.split()[-1]

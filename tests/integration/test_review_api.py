@@ -17,17 +17,28 @@ from service.cli import main
 from service.keys import digest_of
 from service.review.records import Verdict
 from service.review.store import open_store
-from tests.integration.asking import problem
-from tests.integration.reviewing import KEY, Reviewing, reviewing
+from tests.integration.asking import JPEG, PHOTO, problem
+from tests.integration.reviewing import CLIENT, KEY, Reviewing, reviewing
 from tests.integration.server import running
+from tests.photo_factory import noise
 from tests.review_stores import new_photo
 from tests.tiny_bundle import SUPERCLASSES
+from tests.tiny_site import write_site
 from training.data.photos import read_photos
 
 
 @pytest.fixture(scope="module")
 def held(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
     with reviewing(models_dir, tmp_path_factory.mktemp("api"), review_export_photos=5) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def sited(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
+    folder = tmp_path_factory.mktemp("sited")
+    (folder / "sites").mkdir()
+    write_site(folder / "sites")
+    with reviewing(models_dir, folder, sites_dir=folder / "sites") as found:
         yield found
 
 
@@ -97,6 +108,82 @@ def test_bad_words_are_told(held: Reviewing) -> None:
         problem(client.put(f"photos/{photo}/verdict", json={}), 422, "malformed_review")
     with asking(held, reviewer="no spaces") as client:
         assert client.post("queue", json={}).status_code == 422
+
+
+def test_kept_photos_are_for_reviewers_and_not_for_clients(held: Reviewing) -> None:
+    (photo,) = held.refill(1)
+    paths = [f"photos/{photo}", f"photos/{photo}/thumbnail", f"photos/{photo}/similar"]
+    with asking(held, key=CLIENT) as client:
+        for path in (*paths, "export.csv", "export.zip"):
+            told = problem(client.get(path), 403, "reviewer_only")["detail"]
+            assert "expected a reviewer's key" in told
+            assert "of the client kiosk" in told
+        problem(client.post("queue", json={}), 403, "reviewer_only")
+    with httpx.Client(base_url=held.server.url, headers={"x-api-key": CLIENT}) as client:
+        assert client.post("/v1/classify", content=PHOTO, headers=JPEG).status_code == 200
+        told = {"request_id": "request-0", "superclass": "organic"}
+        assert client.post("/v1/feedback", json=told).status_code == 200
+        client.headers["x-api-key"] = KEY  # opens review, and nothing else
+        problem(client.post("/v1/classify", content=PHOTO, headers=JPEG), 401, "key_refused")
+
+
+def test_where_no_reviewer_is_named_only_admins_see_kept_photos(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    settings = {"review_url": f"sqlite:///{tmp_path}/r.db", "review_photos": tmp_path / "photos"}
+    keys = tmp_path / "keys.toml"
+    keys.write_text(f'[clients]\nkiosk = "{digest_of(CLIENT)}"\n')
+    with running(models_dir, keys_file=keys, **settings) as server:
+        url = f"{server.url}/v1/review/export.csv"
+        answer = httpx.get(url, headers={"X-API-Key": CLIENT})
+        assert "superbin key NAME --reviewer" in problem(answer, 403, "review_needs_keys")["detail"]
+
+
+def test_a_thumbnail_is_small(held: Reviewing) -> None:
+    (photo,) = held.refill(1)
+    held.store.add(new_photo(1, data=noise(1, 900, 300)))
+    with asking(held) as client:
+        for one, size in ((photo, (80, 60)), (photo + 1, (256, 85))):
+            small = client.get(f"photos/{one}/thumbnail")
+            assert Image.open(io.BytesIO(small.content)).size == size
+            assert "no-store" in small.headers["cache-control"]
+        problem(client.get(f"photos/{photo + 99}/thumbnail"), 404, "photo_gone")
+
+
+def test_reviewed_photos_that_are_like_one_come_with_what_people_said(held: Reviewing) -> None:
+    first, second = held.refill(2)
+    with asking(held) as client:
+        assert client.get(f"photos/{first}/similar").json() == {"photos": []}
+        client.put(f"photos/{second}/verdict", json={"superclass": "organic", "subclass": "tea"})
+        (found,) = client.get(f"photos/{first}/similar").json()["photos"]
+        assert found == {
+            "id": second,
+            "similarity": 1.0,
+            "superclass": "organic",
+            "subclass": "tea",
+        }
+
+
+def test_photos_of_a_site_come_with_its_bins_in_the_readers_language(sited: Reviewing) -> None:
+    sited.refill(0)
+    for seed, site in enumerate(["tiny", "gone", None]):
+        sited.store.add(new_photo(seed, site=site))
+    with asking(sited) as client:
+        client.headers["accept-language"] = "de-CH, en;q=0.5"
+        found = queue(client)
+        (site,) = found["sites"].values()
+        assert (site["site"], site["language"], site["name"]) == ("tiny", "de", "Zwei Tonnen")
+        bins = [(one["key"], one["bin"], one["label"]) for one in site["bins"]]
+        assert bins == [
+            ("1", "mixed", "Wertstoff"),
+            ("2", "rest", "Restmüll"),
+            ("9", "manual", "Nachfragen"),
+        ]
+        photo = found["tasks"][0]["id"]
+        words = {"superclass": "recyclable", "bin": "mixed"}
+        assert client.put(f"photos/{photo}/verdict", json=words).status_code == 204
+    (reviewed,) = sited.store.reviewed()
+    assert reviewed.votes[0].verdict == Verdict("recyclable", bin="mixed")
 
 
 def test_kept_photos_are_for_holders_of_a_key_alone(

@@ -10,12 +10,15 @@ from itertools import chain
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
 from service.errors import PhotoBroken
+from service.review import likeness
 from service.review.records import (
     DAY_S,
+    Feedback,
     NewPhoto,
     PhotoGone,
     Rules,
@@ -224,6 +227,83 @@ def test_two_people_are_asked_and_a_third_where_they_disagree(place: Place) -> N
     assert (store.counts().unsettled, store.counts().queue) == (1, 0)
 
 
+def test_what_people_do_not_agree_on_is_counted_as_that(place: Place) -> None:
+    store = place.open()
+    told, agreed, outvoted = (store.add(new_photo(seed)).id for seed in (1, 2, 3))
+    store.review(told, "anna", Verdict("organic"))
+    assert (store.counts().unsettled, store.counts().disputed) == (0, 0)
+    store.feedback("request-1", 0, "client:kiosk", Verdict("residual"))
+    counts = store.counts()
+    assert (counts.unsettled, counts.disputed, counts.queue) == (1, 1, 3)  # a third is asked
+    store.review(agreed, "anna", Verdict("organic"))
+    store.feedback("request-2", 0, "client:kiosk", Verdict("organic"))
+    assert (store.counts().unsettled, store.counts().disputed) == (1, 1)
+    store.review(told, "bert", Verdict("organic"))
+    counts = store.counts()
+    assert (counts.unsettled, counts.disputed, counts.reviewed) == (0, 1, 2)  # and outvoted
+    store.review(outvoted, "anna", Verdict(None))
+    assert store.counts().no_use == 1
+    store.feedback("request-3", 0, "client:kiosk", Verdict("organic"))
+    counts = store.counts()
+    assert (counts.no_use, counts.unsettled, counts.disputed) == (0, 1, 2)
+    store.undo(outvoted, "anna")
+    assert (store.counts().unsettled, store.counts().disputed) == (0, 1)
+
+
+def test_feedback_tells_a_request_of_which_nothing_is_kept(place: Place) -> None:
+    store = place.open()
+    photo = store.add(new_photo(1)).id
+    said = Verdict("organic")
+    assert store.feedback("request-1", 0, "kiosk", said) == Feedback(photo, request_known=True)
+    assert store.feedback("request-1", 1, "kiosk", said) == Feedback(None, request_known=True)
+    assert store.feedback("request-2", 0, "kiosk", said) == Feedback(None, request_known=False)
+
+
+def embedding(*values: float) -> bytes:
+    return np.array(values, "<f4").tobytes()
+
+
+def test_photos_that_people_settled_are_found_by_likeness(place: Place) -> None:
+    store = place.open()
+    of = {
+        "far": embedding(-1, 0),
+        "near": embedding(0.8, 0.6),
+        "nearest": embedding(1, 0),
+        "unseen": embedding(1, 0),
+        "useless": embedding(1, 0),
+        "longer": embedding(1, 0, 0),
+    }
+    ids = {
+        name: store.add(new_photo(seed, embedding=one)).id
+        for seed, (name, one) in enumerate(of.items())
+    }
+    other = store.add(new_photo(50, embedding=embedding(1, 0), model="tiny/2")).id
+    bare = store.add(new_photo(51, embedding=None)).id
+    for photo in (ids["far"], ids["near"], ids["nearest"], ids["longer"], other, bare):
+        store.review(photo, "anna", Verdict("organic", "tea_bag"))
+    store.review(ids["useless"], "anna", Verdict(None))
+    found = store.similar(ids["unseen"], 6)
+    assert [one.photo_id for one in found] == [ids["nearest"], ids["near"], ids["far"]]
+    assert [one.similarity for one in found] == pytest.approx([1.0, 0.8, -1.0])
+    assert (found[0].superclass, found[0].subclass) == ("organic", "tea_bag")
+    assert [one.photo_id for one in store.similar(ids["nearest"], 1)] == [ids["near"]]
+    assert store.similar(bare, 6) == []
+    assert store.similar(other, 6) == []
+    with pytest.raises(PhotoGone):
+        store.similar(other + 99, 6)
+
+
+def test_likeness_looks_at_the_newest_and_no_more(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(likeness, "MOST_COMPARED", 2)
+    store = place.open()
+    ids = [store.add(new_photo(seed)).id for seed in range(4)]
+    for photo in ids[:3]:
+        store.review(photo, "anna", Verdict("organic"))
+    assert {one.photo_id for one in store.similar(ids[3], 6)} == set(ids[1:3])
+
+
 def test_feedback_is_a_vote_also_where_it_comes_before_its_photo(place: Place) -> None:
     store = place.open()
     assert store.feedback("request-1", 0, "client:kiosk", Verdict("residual")).photo_id is None
@@ -390,8 +470,37 @@ def test_a_bucket_that_is_missing_is_told(
 ) -> None:
     for name, value in objects.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StoreError, match="SUPERBIN_REVIEW_PHOTOS"):
+    with pytest.raises(StoreError, match=r"SUPERBIN_REVIEW_PHOTOS .*bucket does not exist"):
         open_store(f"sqlite:///{tmp_path}/review.db", "s3://no-such-bucket/photos")
+
+
+def test_a_wrong_key_of_a_bucket_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    with s3_server(checks_keys=True) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        s3fs.S3FileSystem.clear_instance_cache()  # which know another server
+        try:
+            with pytest.raises(StoreError, match="PermissionError: The AWS Access Key Id you"):
+                open_store(f"sqlite:///{tmp_path}/review.db", f"s3://{BUCKET}/photos")
+        finally:
+            s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_store_of_the_version_before_is_brought_up_to_date(place: Place) -> None:
+    store = place.open()
+    photo = store.add(new_photo(1)).id
+    store.review(photo, "anna", Verdict("organic"))
+    with store._database.write() as connection:  # as the version before left it
+        connection.execute(sa.text("ALTER TABLE review_votes DROP COLUMN bin"))
+        connection.execute(sa.text("UPDATE review_meta SET value = '1'"))
+    for again in (place.open(), place.open()):
+        again.review(photo, "bert", Verdict("organic", bin="food"))
+        (reviewed,) = again.reviewed()
+        assert [vote.verdict.bin for vote in reviewed.votes] == [None, "food"]
 
 
 def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
@@ -401,7 +510,7 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE review_meta SET value = '99'"))
     engine.dispose()
-    with pytest.raises(StoreError, match="expected a review store of version 1, got 99"):
+    with pytest.raises(StoreError, match="expected a review store of version 2, got 99"):
         open_store(url, str(tmp_path / "photos"))
 
 

@@ -1,0 +1,89 @@
+"""A site's bins as a reviewer says them, and what each can stand for: what training learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from service.schemas import ReviewBin, ReviewChoice, ReviewMeaning, ReviewSite
+from service.sites import MANUAL, Site
+
+KEYS = "123456789abcdefhijlmnopqrtvwxy"  # the others are the page's own
+MANUAL_KEY = "9"
+BIN_KEYS = KEYS.replace(MANUAL_KEY, "")
+Kinds = Mapping[str, Collection[str]]
+
+
+def key_at(place: int, keys: str = KEYS) -> str:
+    """The key of a place in a list, from 0; none where there are no more."""
+    return keys[place] if place < len(keys) else ""
+
+
+def site_bins(site: Site, language: str, superclasses: Sequence[str], kinds: Kinds) -> ReviewSite:
+    """A site's bins with their keys: by their place in the file, and 9 for a person's look.
+
+    Args:
+        language: one of the site's.
+        superclasses: that are known, in order.
+        kinds: by superclass.
+    """
+    keys = {name: key_at(place, BIN_KEYS) for place, name in enumerate(site.bins)}
+    places = {**site.bins, MANUAL: site.manual}
+    bins = []
+    for name, place in places.items():
+        meanings = meanings_of(name, site, superclasses, kinds)
+        if name == MANUAL and not meanings:
+            continue
+        bins.append(
+            ReviewBin(
+                bin=name,
+                label=place.name[language],
+                text=place.text[language],
+                colour=place.colour,
+                key=keys.get(name, MANUAL_KEY),
+                meanings=meanings or _any(name, site, superclasses),
+            )
+        )
+    homeless = [one for one in superclasses if one not in site.superclasses]
+    return ReviewSite(
+        site=site.site,
+        version=site.version,
+        language=language,
+        name=site.name[language],
+        bins=bins,
+        others=[ReviewChoice(superclass=one, label=one, key="") for one in homeless],
+    )
+
+
+def meanings_of(
+    place: str, site: Site, superclasses: Sequence[str], kinds: Kinds
+) -> list[ReviewMeaning]:
+    """What leads to a bin: superclasses first, then kinds of those whose own bin is another."""
+    own = [one for one in superclasses if site.superclasses.get(one) == place]
+    items = sorted(item for item, target in site.items.items() if target == place)
+    by_kind = [
+        (superclass, item)
+        for item in items
+        for superclass in superclasses
+        if superclass not in own and item in kinds.get(superclass, ())
+    ]
+    partly = [one for one in superclasses if one in {superclass for superclass, _ in by_kind}]
+    found: list[tuple[str, str | None, str]] = [
+        *((one, None, one) for one in own),
+        *((superclass, item, item) for superclass, item in by_kind),
+        *((one, None, f"other {one}") for one in partly),
+    ]
+    return _keyed(found)
+
+
+def _any(place: str, site: Site, superclasses: Sequence[str]) -> list[ReviewMeaning]:
+    """Of a bin that only kinds lead to that no model knows: any superclass, and the kind."""
+    items = [item for item, target in site.items.items() if target == place]
+    kind = items[0] if len(items) == 1 else None
+    return _keyed([(one, kind, one) for one in superclasses])
+
+
+def _keyed(found: Sequence[tuple[str, str | None, str]]) -> list[ReviewMeaning]:
+    return [
+        ReviewMeaning(superclass=superclass, subclass=subclass, label=label, key=key_at(place))
+        for place, (superclass, subclass, label) in enumerate(found)
+    ]

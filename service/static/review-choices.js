@@ -1,0 +1,92 @@
+// What can be said of a photo: its site's bins, what a bin can stand for, or the superclasses.
+
+import { colourOf, title } from "./result.js";
+
+const BACK = "Escape";
+const plain = (kind) => kind.toLowerCase().replace(/[-_\s]+/g, "_");
+
+// Each has a key, a label, what else is drawn of it, and what comes of it: a `verdict`, a `bin`
+// whose meanings are asked for, or `back`.
+export function optionsOf(site, choices, within, kind) {
+  const none = choices.find((one) => one.superclass === null);
+  if (within) {
+    const verdict = { superclass: null, bin: within.bin };
+    return [
+      ...meanings(within, kind).map((meaning) => ({ ...meaning, small: true })),
+      { key: none.key, label: title(none.label), none: true, verdict },
+      { key: BACK, shown: "Esc", label: "Back to the bins", none: true, back: true },
+    ];
+  }
+  const plainly = choices.map(({ superclass, label, key }) => ({
+    key,
+    label: title(label),
+    colour: superclass === null ? null : colourOf(superclass),
+    none: superclass === null,
+    verdict: { superclass },
+  }));
+  if (!site) return plainly;
+  const bins = site.bins.map((bin) => ({
+    key: bin.key, label: bin.label, colour: bin.colour, lang: site.language, hint: bin.text, bin,
+  }));
+  const others = new Set(site.others.map((one) => one.superclass));
+  const rest = plainly.filter((one) => others.has(one.verdict.superclass));
+  return [...bins, ...rest.map((one) => ({ ...one, key: "" })), ...plainly.filter((one) => one.none)];
+}
+
+// What a bin can stand for, given the kind that was typed; where that is one thing nothing is asked.
+export function meanings(bin, kind) {
+  const all = bin.meanings.map(({ superclass, subclass, label, key }) => ({
+    key,
+    label: title(label),
+    note: subclass ? title(superclass) : "",
+    colour: bin.colour,
+    verdict: { superclass, ...(subclass && { subclass }), bin: bin.bin },
+  }));
+  if (!kind) return all;
+  const named = all.filter((one) => one.verdict.subclass && plain(one.verdict.subclass) === plain(kind));
+  return named.length ? named : all.filter((one) => !one.note);
+}
+
+export function draw(box, options, chosen) {
+  const names = JSON.stringify(options);
+  if (box.dataset.names === names) return;
+  const focused = box.contains(document.activeElement);
+  box.dataset.names = names;
+  box.replaceChildren(...options.map((option) => button(option, chosen)));
+  if (focused) box.firstElementChild.focus();
+}
+
+function button(option, chosen) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.className = ["choice", option.none && "none", option.small && "small"].filter(Boolean).join(" ");
+  if (option.colour) made.style.setProperty("--bin", option.colour);
+  if (option.hint) made.title = option.hint;
+  if (option.key) {
+    const key = document.createElement("kbd");
+    key.textContent = option.shown ?? option.key.toUpperCase();
+    made.append(key);
+    made.setAttribute("aria-keyshortcuts", option.key);
+  }
+  const label = document.createElement("span");
+  label.textContent = option.label;
+  if (option.lang) label.lang = option.lang;
+  made.append(label);
+  if (option.note) {
+    const note = document.createElement("small");
+    note.textContent = ` ${option.note}`;
+    label.append(note);
+  }
+  made.addEventListener("click", () => chosen(option));
+  return made;
+}
+
+// Whether an event is an option's key. On some keyboards, such as French ones, the row of digits
+// gives them with Shift alone.
+export function pressed(event, key) {
+  if (!key) return false;
+  if (/^\d$/.test(key)) {
+    return event.key === key || (!event.shiftKey && event.code === `Digit${key}` && !/^\d$/.test(event.key));
+  }
+  return key.length === 1 ? event.key.toLowerCase() === key : event.key === key;
+}
