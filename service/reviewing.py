@@ -7,8 +7,9 @@ from service.capture import Capture, Origin
 from service.intake import Intake
 from service.metrics import Metrics
 from service.review.records import Rules, StoreError
+from service.review_schemas import ReviewChoice
 from service.review_words import ReviewOff
-from service.schemas import Classification, ReviewChoice
+from service.schemas import Classification
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings

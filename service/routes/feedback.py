@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
 from service.review.records import StoreUnavailable
+from service.review_schemas import FeedbackAnswer
 from service.review_words import (
     MAX_BODY_BYTES,
     FeedbackBody,
@@ -19,7 +20,6 @@ from service.review_words import (
     read_words,
 )
 from service.reviewing import capture_of, known_kinds, known_superclasses
-from service.schemas import FeedbackAnswer
 from service.serving import serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 

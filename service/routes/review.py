@@ -14,6 +14,13 @@ from service.errors import SuperbinError
 from service.intake import identify, identify_admin
 from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
 from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
+from service.review_schemas import (
+    ReviewGuess,
+    ReviewProgress,
+    ReviewQueue,
+    ReviewReference,
+    ReviewTask,
+)
 from service.review_words import (
     MAX_BODY_BYTES,
     NAME,
@@ -27,13 +34,6 @@ from service.review_words import (
     read_words,
 )
 from service.reviewing import capture_of, known_kinds, known_superclasses, review_choices
-from service.schemas import (
-    ReviewGuess,
-    ReviewProgress,
-    ReviewQueue,
-    ReviewReference,
-    ReviewTask,
-)
 from service.serving import Serving, serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
