@@ -9,11 +9,12 @@ import re
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from service import __version__
+from service import __version__, stored_cli
+from service.terminal import fail
 
 if TYPE_CHECKING:
     from service.bulk.run import BulkConfig
@@ -75,7 +76,7 @@ def serve(
     try:
         serve_settings(load_settings(**given, device=device, workers=workers))
     except SuperbinError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @app.command()
@@ -120,7 +121,7 @@ def classify(
         config = BulkConfig(tuple(photos), out, chunk or CHUNK, restart, ray, language)
         _classify_many(config, settings, json)
     except SuperbinError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _classify_few(
@@ -131,7 +132,7 @@ def _classify_few(
 
     for photo in photos:
         if photo == "-" or Path(photo).is_dir():
-            _fail(f"expected photos, got {photo}: folders and lists need --out results.parquet")
+            fail(f"expected photos, got {photo}: folders and lists need --out results.parquet")
     results = classify_files([Path(photo) for photo in photos], settings, language)
     bad = 0
     if json:
@@ -169,9 +170,9 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     try:
         settings = load_settings(models_dir=models_dir)
     except SuperbinError as error:
-        _fail(str(error))
+        fail(str(error))
     if not settings.models_dir.is_dir():
-        _fail(f"expected a folder of bundles, got {settings.models_dir}")
+        fail(f"expected a folder of bundles, got {settings.models_dir}")
     try:
         default = resolve_bundle(settings.models_dir, settings.models[0])
     except BundleError:
@@ -210,9 +211,9 @@ def sites(
         items = read_manifest(resolve_bundle(settings.models_dir, reference)).bank.items
         kinds = {item.subclass for item in items if item.subclass}
     except SuperbinError as error:
-        _fail(str(error))
+        fail(str(error))
     if not files and not folder.is_dir():
-        _fail(f"expected a folder of site files, got {folder}")
+        fail(f"expected a folder of site files, got {folder}")
     found, errors = [], []
     for file in files or find_sites(folder):
         try:
@@ -244,93 +245,16 @@ def key(
     from service.keys import NAME, digest_of, new_key
 
     if not re.fullmatch(NAME, holder):
-        _fail(f"expected a word of letters, digits, dots, dashes and underscores, got {holder!r}")
+        fail(f"expected a word of letters, digits, dots, dashes and underscores, got {holder!r}")
     if admin and reviewer:
-        _fail("expected --admin or --reviewer, got both: an admin's key opens review, too")
+        fail("expected --admin or --reviewer, got both: an admin's key opens review, too")
     made = new_key()
     section = "admins" if admin else "reviewers" if reviewer else "clients"
     print(f"{holder}'s key, which is stored nowhere:\n  {made}", file=sys.stderr)
     print(f'{section}."{holder}" = "{digest_of(made)}"')  # a line that can be appended
 
 
-@app.command()
-def report(
-    url: Annotated[
-        str | None, typer.Option(envvar="SUPERBIN_TALLY_URL", help="Database of the counts.")
-    ] = None,
-    since: Annotated[
-        str | None, typer.Option("--from", help="Time, UTC unless told; a week before --to.")
-    ] = None,
-    until: Annotated[str | None, typer.Option("--to", help="Not included; now.")] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            help="By commas: hour, day, site, line, camera, model, superclass, bin, reason."
-        ),
-    ] = None,
-    site: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
-    line: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
-    format: Annotated[Literal["table", "json", "csv", "html"], typer.Option()] = "table",
-    out: Annotated[Path | None, typer.Option(help="File to write, in place of the screen.")] = None,
-) -> None:
-    """Counts, shares and estimated contamination, from the database and without a server."""
-    from service.errors import SuperbinError
-    from service.settings import load_settings
-
-    try:
-        settings = load_settings(tally_url=url)
-        if settings.tally_url is None:
-            _fail("expected --url or SUPERBIN_TALLY_URL, and neither is set")
-        from service.composition.command import Wish, read_report, told
-
-        wish = Wish(since, until, by, site, line)
-        found = read_report(settings.tally_url, wish, for_file=format == "html")
-        if format == "table":
-            from service.tables import composition_text
-
-            text = composition_text(found, sys.stdout.isatty() and out is None)
-        else:
-            text = told(found, format, settings.sites_dir, wish)
-        if out is None:
-            sys.stdout.write(text)
-        else:
-            out.write_text(text, encoding="utf-8", newline="")
-    except ImportError as error:
-        _fail(f"this needs packages that are not installed ({error}): pip install superbin[report]")
-    except (SuperbinError, OSError) as error:
-        _fail(str(error))
-
-
-review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)
-app.add_typer(review, name="review")
-
-
-@review.command()
-def export(
-    store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
-    out: Annotated[Path, typer.Option(help="Folder for the photos and labels.csv.")],
-    photos: Annotated[
-        str, typer.Option(envvar="SUPERBIN_REVIEW_PHOTOS", help="Where the store's photos lie.")
-    ],
-    val_share: Annotated[
-        float, typer.Option(min=0.0, max=0.9, help="Of those to learn from, kept for val.")
-    ] = 0.0,
-) -> None:
-    """Write reviewed photos as a folder that training reads; held-out ones are its test split."""
-    from service.errors import SuperbinError
-
-    try:
-        from service.review.export import export as write
-        from service.review.store import open_store
-
-        with open_store(store, photos) as opened:
-            splits = write(opened, out, val_share)
-    except ImportError as error:
-        _fail(f"this needs packages that are not installed ({error}): pip install superbin[review]")
-    except (SuperbinError, OSError) as error:
-        _fail(str(error))
-    told = ", ".join(f"{count} {split}" for split, count in splits.items())
-    print(f"{sum(splits.values())} photos ({told}) in {out}")
+stored_cli.register(app)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -352,11 +276,6 @@ def add_commands(to: typer.Typer) -> list[str]:
         except Exception as error:  # a broken part must not take the rest of the command along
             notes.append(f"superbin: the commands of {entry.name!r} are not available: {error}")
     return notes
-
-
-def _fail(message: str) -> NoReturn:
-    print(f"superbin: {message}", file=sys.stderr)
-    raise typer.Exit(1)
 
 
 def _is_broken(one: ModelInfo | BrokenModel) -> bool:

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
 
 from service.batching import Scheduler
-from service.bundle import Bundle, Manifest, find_bundles, resolve_bundle, version_key
+from service.bundle import Bundle, find_bundles, resolve_bundle, version_key
 from service.catalogue import list_models
 from service.cost import CostModel
 from service.drift import DriftMonitor, Reading
 from service.drift_reference import read_reference
 from service.errors import BundleError, SuperbinError
+from service.loaded import LoadedModel as LoadedModel
 from service.metrics import Metrics
 from service.schemas import BrokenModel, ModelInfo
-from service.sessions import Sessions, open_sessions
+from service.sessions import open_sessions
 from service.settings import Settings
 
 log = structlog.get_logger()
@@ -39,45 +40,6 @@ class ModelRefused(SuperbinError):
     """A bundle was asked for that cannot be served; what served before serves on."""
 
     reason = "model_refused"
-
-
-@dataclass(eq=False)
-class LoadedModel:
-    """A bundle with its sessions, and how many requests use it."""
-
-    sessions: Sessions
-    scheduler: Scheduler
-    drift: DriftMonitor | None = None  # where the bundle has a reference
-    leases: int = 0
-    unused: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def bundle(self) -> Bundle:
-        """What was loaded."""
-        return self.sessions.first.bundle
-
-    @property
-    def manifest(self) -> Manifest:
-        """Of the bundle."""
-        return self.bundle.manifest
-
-    @contextmanager
-    def lease(self) -> Iterator[LoadedModel]:
-        """Keep it loaded until the end of a request."""
-        self.leases += 1
-        try:
-            yield self
-        finally:
-            self.leases -= 1
-            if not self.leases:
-                self.unused.set()
-
-    async def retire(self) -> None:
-        """Wait for the requests that use it, then let go of it."""
-        while self.leases:
-            self.unused.clear()
-            await self.unused.wait()
-        await self.scheduler.close()
 
 
 @dataclass(eq=False)

@@ -12,9 +12,10 @@ from service.metrics import Metrics
 from service.photos import Outcome
 from service.review.records import Rules, StoreError
 from service.review_bins import key_at, site_bins
+from service.review_schemas import ReviewChoice, ReviewSite
 from service.review_words import ReviewOff
 from service.rulebook import SiteUnknown
-from service.schemas import Classification, ReviewChoice, ReviewSite
+from service.schemas import Classification
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings

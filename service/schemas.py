@@ -14,11 +14,13 @@ Decision = Literal["sort", "manual"]
 DoubtReason = Literal["too_dark", "too_bright", "blurred", "empty", "unfamiliar"]
 
 
-class _Answer(BaseModel):
+class Part(BaseModel):
+    """Of an answer: nothing that is not described, and nothing that changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class Problem(_Answer):
+class Problem(Part):
     """Problem details (RFC 9457) with two members of our own: `reason` and `request_id`."""
 
     type: str = Field(description="Identifies the kind of problem.")
@@ -29,14 +31,14 @@ class Problem(_Answer):
     request_id: str = Field(description="The id to quote when asking about this.")
 
 
-class ProtocolProblem(_Answer):
+class ProtocolProblem(Part):
     """A problem in the words of the Open Inference Protocol, and its reason."""
 
     error: str = Field(description="What was expected and what came.")
     reason: str = Field(description="A short stable word, the same as in the metrics.")
 
 
-class Reference(_Answer):
+class Reference(Part):
     """An item of the context bank that got much attention; with matching, by its likeness."""
 
     id: str
@@ -46,7 +48,7 @@ class Reference(_Answer):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
-class Doubt(_Answer):
+class Doubt(Part):
     """Why a photo is no good ground for a decision, whatever the model says of it."""
 
     reason: DoubtReason
@@ -55,7 +57,7 @@ class Doubt(_Answer):
     limit: float = Field(description="What it has to reach, or for `too_bright` not to pass.")
 
 
-class Sorting(_Answer):
+class Sorting(Part):
     """Which of a site's bins the thing goes into: where mistakes are expected to cost least."""
 
     site: str
@@ -78,7 +80,7 @@ class Sorting(_Answer):
     )
 
 
-class Classification(_Answer):
+class Classification(Part):
     """The answer for one photo."""
 
     filename: str | None = Field(description="As the client named it, without folders.")
@@ -103,28 +105,28 @@ class Classification(_Answer):
     )
 
 
-class Embedding(_Answer):
+class Embedding(Part):
     """Where one photo lies among others: near in angle means alike to the model."""
 
     filename: str | None = Field(description="As the client named it, without folders.")
     embedding: list[float] = Field(description="Of unit length.")
 
 
-class Refusal(_Answer):
+class Refusal(Part):
     """Why one photo among several got no answer."""
 
     filename: str | None
     error: Problem
 
 
-class ModelId(_Answer):
+class ModelId(Part):
     """Which model answered."""
 
     name: str
     version: str
 
 
-class ClassifyAnswer(_Answer):
+class ClassifyAnswer(Part):
     """One result per photo, in the order in which they came."""
 
     request_id: str
@@ -132,7 +134,7 @@ class ClassifyAnswer(_Answer):
     results: list[Classification | Refusal]
 
 
-class EmbedAnswer(_Answer):
+class EmbedAnswer(Part):
     """One result per photo, in the order in which they came."""
 
     request_id: str
@@ -140,7 +142,7 @@ class EmbedAnswer(_Answer):
     results: list[Embedding | Refusal]
 
 
-class Line(_Answer):
+class Line(Part):
     """One photo's result, in a stream of lines."""
 
     index: int = Field(description="The photo's place in the request, from 0.")
@@ -148,7 +150,7 @@ class Line(_Answer):
     result: Classification | Embedding | Refusal
 
 
-class ModelInfo(_Answer):
+class ModelInfo(Part):
     """A bundle whose files were verified when the service started."""
 
     name: str
@@ -170,7 +172,7 @@ class ModelInfo(_Answer):
     provider: str | None = Field(description="ONNX Runtime's execution provider, where loaded.")
 
 
-class BrokenModel(_Answer):
+class BrokenModel(Part):
     """A bundle that is there and cannot be used."""
 
     name: str
@@ -179,147 +181,13 @@ class BrokenModel(_Answer):
     error: str
 
 
-class FeedbackAnswer(_Answer):
-    """What came of feedback."""
-
-    request_id: str = Field(description="Of the request that was corrected.")
-    photo: int
-    superclass: str
-    recorded: bool = Field(description="Whether it counts as a review of that photo.")
-    kept: bool = Field(
-        description="Whether the photo itself is kept, so that people and training can see it."
-    )
-    known: bool = Field(description="Whether any photo of that request is kept.")
-    detail: str = Field(description="What became of it, in a sentence.")
-
-
-class ReviewChoice(_Answer):
-    """What a reviewer can say of a photo."""
-
-    superclass: str | None = Field(description="Null: the photo is of no use.")
-    label: str
-    key: str = Field(description="On a keyboard.")
-
-
-class ReviewMeaning(_Answer):
-    """What a bin can stand for: what training learns from."""
-
-    superclass: str
-    subclass: str | None
-    label: str
-    key: str = Field(description="On a keyboard, after the bin's.")
-
-
-class ReviewBin(_Answer):
-    """A bin of a site, as a reviewer can say it."""
-
-    bin: str = Field(description="Of the site file; `manual` where a person has to look.")
-    label: str
-    text: str
-    colour: str
-    key: str = Field(description="On a keyboard.")
-    meanings: list[ReviewMeaning] = Field(
-        description="Where there is one, the bin says it; else a second key does."
-    )
-
-
-class ReviewSite(_Answer):
-    """A site's bins, in the language that the client likes best of the site's."""
-
-    site: str
-    version: str
-    language: str
-    name: str
-    bins: list[ReviewBin]
-    others: list[ReviewChoice] = Field(description="Superclasses that none of its bins takes.")
-
-
-class ReviewLike(_Answer):
-    """A reviewed photo that is like another one."""
-
-    id: int
-    similarity: float = Field(description="Cosine of the embeddings, -1 to 1.")
-    superclass: str = Field(description="What people said.")
-    subclass: str | None
-
-
-class ReviewSimilar(_Answer):
-    """Reviewed photos that are most like a photo, nearest first."""
-
-    photos: list[ReviewLike]
-
-
-class ReviewReference(_Answer):
-    """An item of the context bank that the model compared the photo with."""
-
-    id: str
-    superclass: str
-    subclass: str | None
-    weight: float
-
-
-class ReviewGuess(_Answer):
-    """What the model said."""
-
-    model: str
-    superclass: str
-    confidence: float
-    decision: str
-    probabilities: dict[str, float]
-    references: list[ReviewReference]
-
-
-class ReviewTask(_Answer):
-    """A photo before a reviewer, who alone has it for a while."""
-
-    id: int
-    width: int
-    height: int
-    reason: ReviewReason
-    kept_at: datetime
-    site: str | None
-    line: str | None
-    camera: str | None
-    guess: ReviewGuess
-
-
-class ReviewProgress(_Answer):
-    """How far it has come."""
-
-    left: int = Field(description="Photos that wait for this reviewer.")
-    skipped: int = Field(description="Photos that this reviewer left for later.")
-    done: int = Field(description="By this reviewer.")
-    today: int = Field(description="Of those, since `since`.")
-    photos: int = Field(description="In the store.")
-    reviewed: int = Field(description="Photos that people have settled.")
-    unsettled: int = Field(
-        description="Photos that several people saw and do not agree on; clients' feedback counts."
-    )
-    disputed: int = Field(description="Photos of which clients say otherwise than a reviewer.")
-    double: int = Field(description="Pairs of reviews of one photo by two people.")
-    agreed: int = Field(description="Of those, in how many both say the same.")
-    kappa: float | None = Field(description="Cohen's, over those pairs; null where not known.")
-
-
-class ReviewQueue(_Answer):
-    """The next photos, and how far it has come."""
-
-    tasks: list[ReviewTask]
-    choices: list[ReviewChoice]
-    sites: dict[str, ReviewSite] = Field(
-        description="Of the photos' sites those that have rules: their bins are the choices."
-    )
-    kinds: list[str] = Field(description="Subclasses that the models know, to choose from.")
-    progress: ReviewProgress
-
-
-class ModelsAnswer(_Answer):
+class ModelsAnswer(Part):
     """Every bundle that was found when the service started."""
 
     models: list[ModelInfo | BrokenModel]
 
 
-class DriftPart(_Answer):
+class DriftPart(Part):
     """One of the things that are watched, and what has become of it."""
 
     part: Literal["embedding", "confidence", "likeness"]
@@ -327,7 +195,7 @@ class DriftPart(_Answer):
     words: str = Field(description="What it does, in plain words.")
 
 
-class DriftPlace(_Answer):
+class DriftPlace(Part):
     """How the photos of one combination of tags look to the model."""
 
     site: str | None
@@ -344,7 +212,7 @@ class DriftPlace(_Answer):
     )
 
 
-class DriftModel(_Answer):
+class DriftModel(Part):
     """What is watched of one model."""
 
     model: ModelId
@@ -353,14 +221,14 @@ class DriftModel(_Answer):
     places: list[DriftPlace] = Field(description="The highest score first.")
 
 
-class DriftAnswer(_Answer):
+class DriftAnswer(Part):
     """Drift by model, site, line and camera."""
 
     workers: int = Field(description="Processes that serve, each with its share of the photos.")
     models: list[DriftModel]
 
 
-class Choice(_Answer):
+class Choice(Part):
     """Where a thing may go: a bin, or `manual`; texts by language."""
 
     choice: str
@@ -369,7 +237,7 @@ class Choice(_Answer):
     text: dict[str, str]
 
 
-class SiteInfo(_Answer):
+class SiteInfo(Part):
     """A site whose rules are in force."""
 
     site: str
@@ -382,14 +250,14 @@ class SiteInfo(_Answer):
     items: dict[str, str] = Field(description="Where the context bank's subclasses belong.")
 
 
-class SitesAnswer(_Answer):
+class SitesAnswer(Part):
     """Every site, and the one whose rules hold where none is named."""
 
     default: str | None
     sites: list[SiteInfo]
 
 
-class Health(_Answer):
+class Health(Part):
     """The state of the service, in a word."""
 
     status: Literal["alive", "ready"]

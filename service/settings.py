@@ -15,12 +15,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.devices import CPU, DEVICES, EXPECTED, session_devices
 from service.errors import SuperbinError
+from service.limit_settings import LimitSettings
 from service.preprocess import PhotoLimits
+from service.record_settings import ReportSettings, ReviewSettings
 from service.schemas import DoubtReason
 from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
-PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
 FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
 ORIGINS = r"(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)"
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
@@ -68,7 +69,7 @@ def read_doubts(text: str) -> dict[DoubtReason, float | None]:
     return limits
 
 
-class Settings(BaseSettings):
+class Settings(LimitSettings, ReviewSettings, ReportSettings, BaseSettings):
     """Everything that can be set, each as `SUPERBIN_<NAME>`."""
 
     model_config = SettingsConfigDict(
@@ -147,80 +148,11 @@ class Settings(BaseSettings):
         description="Origins whose pages may ask from a browser, by commas, such as "
         "https://app.example; * for any; none without.",
     )
-    rate_photos_s: float = Field(
-        0.0,
-        ge=0.0,
-        description="Photos a second that one key, or one address, may bring; 0 is no limit.",
-    )
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
         description="Where traces go by OTLP over HTTP, such as http://host:4318; off without.",
     )
-    max_batch: int = Field(
-        16, ge=1, description="Photos run together at most; fewer where more gain nothing."
-    )
-    max_queue: int = Field(
-        128,
-        ge=1,
-        description="Photos admitted and not yet answered; a request beyond that gets 503.",
-    )
-    max_queue_bytes: int = Field(
-        256_000_000,
-        ge=1,
-        description="Bytes of bodies admitted and not yet answered; beyond that there is a 503.",
-    )
-    max_delay_s: float = Field(
-        0.0,
-        ge=0.0,
-        le=10.0,
-        description="Seconds that a photo may wait for a fuller batch while the model is idle.",
-    )
-    interactive_photos: int = Field(
-        4, ge=0, description="Requests of more photos than this are bulk and let others go first."
-    )
-    timeout_s: float = Field(
-        30.0,
-        gt=0.0,
-        le=3600.0,
-        description="Seconds from the end of the body to the answer; X-Request-Timeout may ask for "
-        "less.",
-    )
-    header_timeout_s: float = Field(
-        10.0,
-        gt=0.0,
-        description="Seconds that a connection may take to send a request's headers.",
-    )
-    keep_alive_s: int = Field(
-        75,
-        ge=1,
-        description="Seconds that a connection is kept for the next request; let it be longer than "
-        "a load balancer keeps its own.",
-    )
-    max_header_bytes: int = Field(
-        65_536, ge=1024, description="Bytes of a request's headers at most."
-    )
-    max_connections: int = Field(
-        1000,
-        ge=1,
-        description="Connections at once; one more closes the one that has idled longest.",
-    )
-    body_timeout_s: float = Field(
-        10.0, gt=0.0, description="Seconds that a body may take, and more as long as it flows."
-    )
-    body_min_rate: int = Field(
-        4096, ge=1, description="Bytes a second that earn a body another second each."
-    )
-    max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
-    max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
-    max_photo_pixels: int = Field(
-        40_000_000,
-        ge=1,
-        le=PILLOW_MAX_PIXELS,
-        description="Pixels of one photo at most, read from its header before it is decoded.",
-    )
-    max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
-
     drift: bool = Field(
         True, description="Watch for drift by site, line and camera, where the bundle can tell."
     )
@@ -231,141 +163,6 @@ class Settings(BaseSettings):
         description="Combinations of site, line and camera that are watched each by itself, in one "
         "process and model; what comes on top is counted as other.",
     )
-    review_url: str | None = Field(
-        None,
-        description="Database that photos for review are listed in, such as "
-        "sqlite:////data/review.db or postgresql://user@host/name; without one no "
-        "photo is kept.",
-    )
-    review_photos: str | None = Field(
-        None,
-        description="Where those photos lie: a folder, or a URL such as s3://bucket/photos.",
-    )
-    review_uncertain_share: float = Field(
-        1.0,
-        ge=0.0,
-        le=1.0,
-        description="Share of the photos whose decision is manual that is kept for review.",
-    )
-    review_contested_share: float = Field(
-        1.0,
-        ge=0.0,
-        le=1.0,
-        description="Share of the sorted photos whose strongest references are of another "
-        "superclass that is kept.",
-    )
-    review_random_share: float = Field(
-        0.01,
-        ge=0.0,
-        le=1.0,
-        description="Share of all other photos that is kept.",
-    )
-    review_days: float = Field(
-        30.0,
-        gt=0.0,
-        description="Days that a photo is kept which nobody reviews.",
-    )
-    review_reviewed_days: float = Field(
-        365.0,
-        ge=0.0,
-        description="Days that a photo is kept once it is reviewed; 0 is for ever.",
-    )
-    review_max_photos: int = Field(
-        20_000,
-        ge=1,
-        description="Photos kept at most; the oldest that nobody reviewed go first.",
-    )
-    review_max_bytes: int = Field(
-        2_000_000_000,
-        ge=1_000_000,
-        description="Bytes of photos kept at most; the oldest that nobody reviewed go first.",
-    )
-    review_long_side_px: int = Field(
-        1024,
-        ge=64,
-        le=8192,
-        description="Longer side of the copy that is kept, in pixels, at most.",
-    )
-    review_jpeg_quality: int = Field(
-        90,
-        ge=30,
-        le=95,
-        description="Quality of the copy's JPEG.",
-    )
-    review_held_out_share: float = Field(
-        0.2,
-        ge=0.0,
-        le=1.0,
-        description="Share of the kept photos, by their hash, that is for measuring and never for "
-        "training.",
-    )
-    review_double_share: float = Field(
-        0.1,
-        ge=0.0,
-        le=1.0,
-        description="Share of the kept photos, by their hash, that two people are asked about.",
-    )
-    review_lease_s: float = Field(
-        300.0,
-        gt=0.0,
-        description="Seconds that a photo is one reviewer's alone.",
-    )
-    review_queue_photos: int = Field(
-        64,
-        ge=1,
-        description="Photos that may wait to be written; more are dropped, and counted.",
-    )
-    review_queue_bytes: int = Field(
-        64_000_000,
-        ge=1,
-        description="Bytes of photos that may wait to be written.",
-    )
-    review_export_photos: int = Field(
-        5_000,
-        ge=1,
-        description="Photos in one export over HTTP at most, the newest; the command line has no "
-        "such limit.",
-    )
-    feedback_rate_s: float = Field(
-        10.0,
-        ge=0.0,
-        description="Feedback a second that one key, or one address, may send; 0 is no limit.",
-    )
-
-    tally_url: str | None = Field(
-        None,
-        description="Database that answers are counted in for reports, such as "
-        "sqlite:////data/composition.db or postgresql://user@host/name; it may be the review's; "
-        "without one nothing is counted.",
-    )
-    tally_interval_s: float = Field(
-        5.0,
-        gt=0.0,
-        le=3600.0,
-        description="Seconds between two writes of the counts: what a process that is killed may "
-        "lose.",
-    )
-    tally_days: float = Field(
-        400.0, ge=0.0, description="Days that counts are kept; 0 is for ever."
-    )
-    tally_max_places: int = Field(
-        64,
-        ge=1,
-        description="Combinations of site, line and camera that are counted each by itself; the "
-        "line and camera of others become other.",
-    )
-    tally_max_keys: int = Field(
-        20_000,
-        ge=1,
-        description="Different counts that one process keeps while the database is away; more are "
-        "dropped, and counted.",
-    )
-    report_max_rows: int = Field(
-        10_000,
-        ge=1,
-        description="Rows of one report over HTTP at most; the command line has no such limit.",
-    )
-
     drain_delay_s: float = Field(
         0.0,
         ge=0.0,

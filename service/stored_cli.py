@@ -1,0 +1,94 @@
+"""`superbin report` and `superbin review`: what servers have counted and kept, without a server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.terminal import fail
+
+review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command()(report)
+    app.add_typer(review, name="review")
+
+
+def report(
+    url: Annotated[
+        str | None, typer.Option(envvar="SUPERBIN_TALLY_URL", help="Database of the counts.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", help="Time, UTC unless told; a week before --to.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Not included; now.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="By commas: hour, day, site, line, camera, model, superclass, bin, reason."
+        ),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
+    line: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
+    format: Annotated[Literal["table", "json", "csv", "html"], typer.Option()] = "table",
+    out: Annotated[Path | None, typer.Option(help="File to write, in place of the screen.")] = None,
+) -> None:
+    """Counts, shares and estimated contamination, from the database and without a server."""
+    from service.errors import SuperbinError
+    from service.settings import load_settings
+
+    try:
+        settings = load_settings(tally_url=url)
+        if settings.tally_url is None:
+            fail("expected --url or SUPERBIN_TALLY_URL, and neither is set")
+        from service.composition.command import Wish, read_report, told
+
+        wish = Wish(since, until, by, site, line)
+        found = read_report(settings.tally_url, wish, for_file=format == "html")
+        if format == "table":
+            from service.tables import composition_text
+
+            text = composition_text(found, sys.stdout.isatty() and out is None)
+        else:
+            text = told(found, format, settings.sites_dir, wish)
+        if out is None:
+            sys.stdout.write(text)
+        else:
+            out.write_text(text, encoding="utf-8", newline="")
+    except ImportError as error:
+        fail(f"this needs packages that are not installed ({error}): pip install superbin[report]")
+    except (SuperbinError, OSError) as error:
+        fail(str(error))
+
+
+@review.command()
+def export(
+    store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
+    out: Annotated[Path, typer.Option(help="Folder for the photos and labels.csv.")],
+    photos: Annotated[
+        str, typer.Option(envvar="SUPERBIN_REVIEW_PHOTOS", help="Where the store's photos lie.")
+    ],
+    val_share: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Of those to learn from, kept for val.")
+    ] = 0.0,
+) -> None:
+    """Write reviewed photos as a folder that training reads; held-out ones are its test split."""
+    from service.errors import SuperbinError
+
+    try:
+        from service.review.export import export as write
+        from service.review.store import open_store
+
+        with open_store(store, photos) as opened:
+            splits = write(opened, out, val_share)
+    except ImportError as error:
+        fail(f"this needs packages that are not installed ({error}): pip install superbin[review]")
+    except (SuperbinError, OSError) as error:
+        fail(str(error))
+    told = ", ".join(f"{count} {split}" for split, count in splits.items())
+    print(f"{sum(splits.values())} photos ({told}) in {out}")
