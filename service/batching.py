@@ -18,6 +18,7 @@ from functools import partial
 import numpy as np
 import structlog
 
+from service.appearance import measure_appearance
 from service.classifier import Answers
 from service.cost import Backlog, CostModel
 from service.doubts import NONE, Doubts
@@ -56,6 +57,7 @@ class Scheduler:
         metrics: Metrics,
         cost: CostModel | None = None,
         doubts: Doubts = NONE,
+        watch_appearance: bool = False,
     ) -> None:
         self.backlog = Backlog()
         self._loop = asyncio.get_running_loop()
@@ -67,6 +69,7 @@ class Scheduler:
         self._sessions = len(sessions)
         self._alone = alone
         self._doubts = doubts
+        self._watch_appearance = watch_appearance
         self._turn = 0 if decode_workers else TURN
         runners = [partial(self._answer, run) for run in sessions]
         self._infer = Stage("infer", runners, self._choose_turn)
@@ -123,11 +126,14 @@ class Scheduler:
         self._infer.put(self._prepared(photos))
 
     def _prepared(self, photos: list[Photo]) -> list[Photo]:
-        """Those that have their pixels now, and the doubts that pixels alone give."""
+        """Those that have their pixels now, and all that pixels alone say."""
         decoded = [photo for photo in photos if self._decoded(photo)]
         pixels = [photo.pixels for photo in decoded if photo.pixels is not None]
         try:
             found = self._doubts.of_pixels(pixels)
+            if self._watch_appearance:
+                for photo, seen in zip(decoded, pixels, strict=True):
+                    photo.appearance = measure_appearance(seen)
         except Exception as error:
             log.exception("checking failed", photos=len(decoded))
             self._hand_over([(photo, _failure(error)) for photo in decoded])
@@ -228,6 +234,7 @@ class Scheduler:
                     started - photo.since - photo.decode_s,
                     infer_s,
                     (*photo.doubts, *doubts[row]),
+                    photo.appearance,
                 ),
             )
             for row, photo in enumerate(batch)

@@ -1,8 +1,9 @@
 """Whether photos of one place still look to the model as those did that it was calibrated on.
 
 For each combination of tags there are exponentially moving averages of what the model says: its
-embedding, and histograms of its confidence and of the weight of its nearest reference, each less
-what is usual for the superclass that it predicts. Their squared length in the reference's whitened
+embedding, and histograms of its confidence and of the weight of its nearest reference, and of how
+the photos look whatever is on them (`service.appearance`), each less what is usual for the
+superclass that the model predicts. Their squared length in the reference's whitened
 space is Hotelling's statistic (MEWMA: Lowry et al., Technometrics 1992), which for a histogram is
 chi-square. Directions in which the mix of kinds moves the averages count less. Memory is constant.
 """
@@ -19,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from service.appearance import STATISTICS, Appearance
 from service.classifier import Answers
-from service.drift_reference import PARTS, DriftReference
+from service.drift_reference import DriftReference
 from service.tags import UNTOLD, Tags
 
 log = structlog.get_logger()
@@ -32,6 +34,7 @@ SUREST = 1e-4  # below 1; what is nearer differs from one processor to the next
 CALM = 0.8  # below it an alarm is over; between it and 1 it would begin and end by turns
 NAMED = 0.3  # least cosine with a signature for it to be named
 NEAR = 0.1  # and what the second may be below the first
+AS_WELL = 0.7  # of what the statistic that moved most did, for a second one to be named
 
 Doubles = npt.NDArray[np.float64]
 
@@ -43,7 +46,7 @@ def surprise(share: float) -> float:
 
 @dataclass(frozen=True)
 class PartScore:
-    """What one of `PARTS` says: 1 is the alarm's threshold."""
+    """What one of the reference's `parts` says: 1 is the alarm's threshold."""
 
     part: str
     score: float
@@ -81,17 +84,20 @@ class Window:
         self.alarmed = False
         self._reference = reference
         self._means = list(reference.means)  # views; lists are looked up sooner
+        self._appearance_means = list(reference.appearance_means)
         self._edges: list[list[float]] = reference.edges.tolist()
         self._keep = 1.0 - 2.0 / (float(reference.window) + 1.0)
-        self._sums = np.zeros(width + 2 * bins + 2 * superclasses)
-        cuts = np.cumsum([width, bins, bins, superclasses])
-        parts = np.split(self._sums, cuts)  # views
-        self._embedding, self._confidence, self._likeness, self._seen, self._confident = parts
+        sizes = [width, bins, bins, superclasses, superclasses, len(reference.statistics)]
+        self._sums = np.zeros(sum(sizes))
+        parts = np.split(self._sums, np.cumsum(sizes[:-1]))  # views
+        self._embedding, self._confidence, self._likeness, self._seen, self._confident = parts[:5]
+        self._appearance = parts[5]
+        self._watches_appearance = reference.watches_appearance
         self._mass = 0.0  # of all weights, which are 1 for the photo that came last
         self._squares = 0.0  # of them squared
 
-    def add(self, answers: Answers) -> None:
-        """Take one photo's row (N = 1)."""
+    def add(self, answers: Answers, appearance: Appearance | None = None) -> None:
+        """Take one photo's row (N = 1), and its appearance [A] where that is watched."""
         keep = self._keep
         row: list[float] = answers.probabilities[0].tolist()
         confidence = max(row)
@@ -106,6 +112,11 @@ class Window:
         self._likeness[bisect_left(self._edges[1], surprise(weight))] += 1.0
         self._seen[superclass] += 1.0
         self._confident[superclass] += confidence
+        if self._watches_appearance:
+            if appearance is None:
+                raise ValueError("expected the photo's appearance, got none")
+            self._appearance += appearance
+            self._appearance -= self._appearance_means[superclass]
         self.photos += 1
 
     @property
@@ -119,13 +130,15 @@ class Window:
         return self.photos >= LEAST_SHARE * float(self._reference.window)
 
     def statistics(self) -> Doubles:
-        """Hotelling's statistic of each part: [3]."""
+        """Hotelling's statistic of each part: [P]."""
         reference = self._reference
         mix = self._seen / self._mass
         moved = [self._moved_embedding()]
         for one, sums in enumerate((self._confidence, self._likeness)):
             usual = mix @ reference.shares[one]
             moved.append((sums / self._mass - usual) @ reference.bin_whitening[one])
+        if reference.watches_appearance:
+            moved.append((self._appearance / self._mass) @ reference.appearance_whitening)
         return np.array([self.weight * float(part @ part) for part in moved])
 
     def _moved_embedding(self) -> Doubles:
@@ -133,9 +146,9 @@ class Window:
         return moved
 
     def scores(self) -> Doubles:
-        """Statistics over their thresholds: [3]; 0 before there are photos enough."""
+        """Statistics over their thresholds: [P]; 0 before there are photos enough."""
         if not self.enough:
-            return np.zeros(len(PARTS))
+            return np.zeros(len(self._reference.parts))
         scores: Doubles = self.statistics() / self._reference.thresholds
         return scores
 
@@ -174,6 +187,25 @@ class Window:
         less = self._likeness @ bins / self._mass > usual
         return f"the nearest reference gets {'less' if less else 'more'} weight than usual"
 
+    def appearance_words(self) -> str:
+        """Which way the statistics that moved most did, in deviations of a window's mean."""
+        scales = self._reference.appearance_scales
+        moved = self._appearance / self._mass / scales * math.sqrt(self.weight)
+        first, second = np.argsort(-np.abs(moved))[:2]
+        words = [
+            one.more if by > 0 else one.less for one, by in zip(STATISTICS, moved, strict=True)
+        ]
+        by = np.abs(moved)
+        told = f"photos {words[first]} ({by[first]:.1f} standard deviations of their mean)"
+        if by[second] < AS_WELL * by[first]:
+            return told
+        return f"{told} and {words[second]} ({by[second]:.1f})"
+
+    def words(self) -> tuple[str, ...]:
+        """What each part does: [P]."""
+        told = (self.likest(), self.confidence_words(), self.likeness_words())
+        return (*told, self.appearance_words()) if self._reference.watches_appearance else told
+
 
 @dataclass
 class DriftMonitor:
@@ -185,10 +217,14 @@ class DriftMonitor:
     max_tags: int
     _windows: dict[Tags, Window] = field(default_factory=dict)
 
-    def observe(self, tags: Tags, answers: Answers) -> None:
-        """Take one photo's row (N = 1), whose numbers are finite."""
+    def observe(self, tags: Tags, answers: Answers, appearance: Appearance | None = None) -> None:
+        """Take one photo's row (N = 1), whose numbers are finite.
+
+        Args:
+            appearance: [A], as `service.appearance` measures it, where the reference watches it.
+        """
         window = self._windows.get(tags) or self._open(tags)
-        window.add(answers)
+        window.add(answers, appearance)
         if window.photos % CHECK_EVERY == 0:
             self._check(window)
 
@@ -228,10 +264,9 @@ class DriftMonitor:
 
     def _read(self, window: Window) -> Reading:
         scores = window.scores()
-        words = (window.likest(), window.confidence_words(), window.likeness_words())
         parts = [
             PartScore(part, float(score), told)
-            for part, score, told in zip(PARTS, scores, words, strict=True)
+            for part, score, told in zip(self.reference.parts, scores, window.words(), strict=True)
         ]
         shifts = zip(self.superclasses, window.shifts().tolist(), strict=True)
         return Reading(

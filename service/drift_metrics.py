@@ -22,7 +22,7 @@ class DriftGauges:
         self._shared = shared
         self._score = Gauge(
             "superbin_drift_score",
-            "How far answers are from the bundle's reference; 1 is the alarm's threshold.",
+            "How far photos are from the bundle's reference; 1 is the alarm's threshold.",
             LABELS,
             registry=registry,
             multiprocess_mode="livemax",

@@ -14,24 +14,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from service.appearance import NAMES
 from service.bundle import Bundle
 from service.errors import BundleError
 
 DRIFT = "drift.npz"
-PARTS = ("embedding", "confidence", "likeness")
+STRINGS = ("words", "statistics")
+PARTS = ("embedding", "confidence", "likeness", "appearance")
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class DriftReference:
-    """Over K superclasses, embeddings of E and histograms of B bins.
+    """Over K superclasses, embeddings of E, histograms of B bins and A statistics of pixels.
 
-    All but the words is float32 in the file, and float64 once it is read.
+    All but words and names is float32 in the file, and float64 once it is read. A is 0 where
+    `appearance` is not watched, which is so in files that were written before there was such a
+    part: they have no arrays of it. P is the number of parts that are watched.
 
     Attributes:
         window: [], photos of which the moving averages hold as much as a plain mean would.
-        thresholds: [3], of each of `PARTS`: what its statistic reaches in one run of
+        thresholds: [P], of each of `parts`: what its statistic reaches in one run of
             `run_photos` out of 1 / `false_alarms`, when nothing is wrong.
         means: [K, E], of the embedding.
         whitening: [E, E], from a mean's deviation to numbers of unit variance.
@@ -41,6 +45,10 @@ class DriftReference:
         confidences: [K], mean confidence.
         signatures: [S, E], of unit length: where the whitened mean goes when photos change.
         words: [S] strings, what each of those changes is.
+        statistics: [A] strings, names of `service.appearance.STATISTICS`.
+        appearance_means: [K, A], of those statistics.
+        appearance_whitening: [A, A], as `whitening`.
+        appearance_scales: [A], deviations of each statistic, by the covariance of that whitening.
         photos, run_photos, false_alarms: [], what it was made from and for.
     """
 
@@ -54,9 +62,23 @@ class DriftReference:
     confidences: Floats
     signatures: Floats
     words: npt.NDArray[np.str_]
+    statistics: npt.NDArray[np.str_]
+    appearance_means: Floats
+    appearance_whitening: Floats
+    appearance_scales: Floats
     photos: Floats
     run_photos: Floats
     false_alarms: Floats
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of `PARTS` that are watched."""
+        return PARTS if self.watches_appearance else PARTS[:-1]
+
+    @property
+    def watches_appearance(self) -> bool:
+        """Whether `service.appearance` is to be measured of each photo."""
+        return len(self.statistics) > 0
 
 
 def write_reference(path: Path, reference: DriftReference) -> None:
@@ -76,13 +98,28 @@ def read_reference(bundle: Bundle) -> DriftReference | None:
     file = bundle.path / bundle.manifest.drift
     try:
         with np.load(file, allow_pickle=False) as stored:
-            arrays = {field.name: stored[field.name] for field in fields(DriftReference)}
+            given = {name: stored[name] for name in stored.files}
     except (OSError, EOFError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise BundleError(f"{file}: expected the arrays of a drift reference: {error}") from error
-    reference = DriftReference(**arrays)
-    _check(file, reference, len(bundle.manifest.superclasses))
-    wide = {name: array.astype(np.float64) for name, array in arrays.items() if name != "words"}
+    superclasses = len(bundle.manifest.superclasses)
+    arrays = _without_appearance(superclasses) | given
+    names = [field.name for field in fields(DriftReference)]
+    if missing := [name for name in names if name not in arrays]:
+        raise BundleError(f"{file}: expected the arrays of a drift reference, got no {missing}")
+    reference = DriftReference(**{name: arrays[name] for name in names})
+    _check(file, reference, superclasses)
+    wide = {name: arrays[name].astype(np.float64) for name in names if name not in STRINGS}
     return replace(reference, **wide)
+
+
+def _without_appearance(superclasses: int) -> dict[str, npt.NDArray[Any]]:
+    """What stands for the part where it is not watched."""
+    return {
+        "statistics": np.zeros(0, "U1"),
+        "appearance_means": np.zeros((superclasses, 0), np.float32),
+        "appearance_whitening": np.zeros((0, 0), np.float32),
+        "appearance_scales": np.zeros(0, np.float32),
+    }
 
 
 def _check(file: Path, reference: DriftReference, superclasses: int) -> None:
@@ -90,11 +127,17 @@ def _check(file: Path, reference: DriftReference, superclasses: int) -> None:
     Raises:
         BundleError: where shapes do not fit each other, or a number is none.
     """
+    statistics = tuple(reference.statistics.tolist())
+    if statistics not in ((), NAMES):
+        raise BundleError(
+            f"{file}: expected the statistics {list(NAMES)}, got {list(statistics)}; `superbin "
+            "reference` makes it anew"
+        )
     width = reference.means.shape[-1]
     bins = reference.shares.shape[-1]
     expected: dict[str, tuple[int, ...]] = {
         "window": (),
-        "thresholds": (len(PARTS),),
+        "thresholds": (len(reference.parts),),
         "means": (superclasses, width),
         "whitening": (width, width),
         "edges": (2, bins - 1),
@@ -102,6 +145,9 @@ def _check(file: Path, reference: DriftReference, superclasses: int) -> None:
         "bin_whitening": (2, bins, bins),
         "confidences": (superclasses,),
         "signatures": (len(reference.words), width),
+        "appearance_means": (superclasses, len(statistics)),
+        "appearance_whitening": (len(statistics), len(statistics)),
+        "appearance_scales": (len(statistics),),
     }
     for name, shape in expected.items():
         array = getattr(reference, name)
@@ -112,3 +158,5 @@ def _check(file: Path, reference: DriftReference, superclasses: int) -> None:
             )
     if not (reference.window >= 1 and (reference.thresholds > 0).all()):
         raise BundleError(f"{file}: expected a window of at least 1 and thresholds above 0")
+    if not (reference.appearance_scales > 0).all():
+        raise BundleError(f"{file}: expected appearance_scales above 0")

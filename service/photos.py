@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from service.appearance import Appearance
 from service.classifier import Answers
 from service.errors import SuperbinError
 from service.preprocess import Pixels
@@ -21,13 +22,18 @@ class DeadlineExceeded(SuperbinError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one photo: its row of answers (N = 1), and where the time went."""
+    """What came of one photo: its row of answers (N = 1), and where the time went.
+
+    Attributes:
+        appearance: [A], where the scheduler was told to measure it.
+    """
 
     answers: Answers
     decode_s: float
     queue_s: float
     infer_s: float
     doubts: tuple[Doubt, ...] = ()
+    appearance: Appearance | None = None
 
 
 @dataclass(eq=False)
@@ -49,6 +55,7 @@ class Photo:
     pixels: Pixels | None = None
     decode_s: float = 0.0
     doubts: tuple[Doubt, ...] = ()  # about its pixels
+    appearance: Appearance | None = None
 
     @property
     def unwanted(self) -> bool:

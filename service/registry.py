@@ -252,6 +252,7 @@ class Registry:
             metrics=self._metrics,
             cost=CostModel(sessions.measured),
             doubts=sessions.doubts,
+            watch_appearance=drift is not None and drift.reference.watches_appearance,
         )
         return LoadedModel(sessions, scheduler, drift)
 

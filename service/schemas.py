@@ -190,7 +190,7 @@ class ModelsAnswer(Part):
 class DriftPart(Part):
     """One of the things that are watched, and what has become of it."""
 
-    part: Literal["embedding", "confidence", "likeness"]
+    part: Literal["embedding", "confidence", "likeness", "appearance"]
     score: float = Field(description="1 is the alarm's threshold.")
     words: str = Field(description="What it does, in plain words.")
 

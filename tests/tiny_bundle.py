@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from service import bundle as contract
+from service.appearance import NAMES
 from service.bundle import (
     Bank,
     BankItem,
@@ -52,7 +53,7 @@ def write_bundle(
     (path / "CARD.md").write_text("# A tiny model for tests\n", encoding="utf-8")
     names = [contract.MODEL, "CARD.md"]
     if drift:
-        write_reference(path / DRIFT, tiny_reference())
+        write_reference(path / DRIFT, tiny_reference(statistics=NAMES))
         names.append(DRIFT)
     files = {file: record_of(path / file) for file in names}
     write_manifest(
@@ -101,8 +102,32 @@ def add_limits(path: Path, items: npt.NDArray[np.float32], *, threshold: float =
     write_manifest(path, manifest.model_copy(update=limits))
 
 
-def tiny_reference(window: int = 20, bins: int = 4, words: tuple[str, ...] = ()) -> DriftReference:
-    """Of a model that usually has embeddings around 0, and photos in each bin equally often."""
+def forget_appearance(path: Path) -> None:
+    """Make a tiny bundle's drift reference one of before there was that part."""
+    with np.load(path / DRIFT) as stored:
+        kept = {
+            name: stored[name]
+            for name in stored.files
+            if name != "statistics" and not name.startswith("appearance")
+        }
+    kept["thresholds"] = kept["thresholds"][:3]
+    with (path / DRIFT).open("wb") as file:
+        np.savez(file, **kept)
+    manifest = read_manifest(path)
+    files = manifest.files | {DRIFT: record_of(path / DRIFT)}
+    write_manifest(path, manifest.model_copy(update={"files": files}))
+
+
+def tiny_reference(
+    window: int = 20,
+    bins: int = 4,
+    words: tuple[str, ...] = (),
+    statistics: tuple[str, ...] = (),
+) -> DriftReference:
+    """Of a model that usually has embeddings around 0, and photos in each bin equally often.
+
+    Where there are statistics of appearance they are usually around 0 too.
+    """
     superclasses = len(SUPERCLASSES)
 
     def floats(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
@@ -110,7 +135,7 @@ def tiny_reference(window: int = 20, bins: int = 4, words: tuple[str, ...] = ())
 
     return DriftReference(
         window=floats(window),
-        thresholds=floats([40.0, 20.0, 20.0]),
+        thresholds=floats([40.0, 20.0, 20.0, 40.0] if statistics else [40.0, 20.0, 20.0]),
         means=floats(np.zeros((superclasses, WIDTH))),
         whitening=floats(np.eye(WIDTH) * WIDTH**0.5),
         edges=floats([-3.0 + np.arange(bins - 1)] * 2),
@@ -119,6 +144,10 @@ def tiny_reference(window: int = 20, bins: int = 4, words: tuple[str, ...] = ())
         confidences=floats([0.9] * superclasses),
         signatures=floats(np.eye(WIDTH)[: len(words)]),
         words=np.array(words, dtype=np.str_),
+        statistics=np.array(statistics, dtype=np.str_),
+        appearance_means=floats(np.zeros((superclasses, len(statistics)))),
+        appearance_whitening=floats(np.eye(len(statistics))),
+        appearance_scales=floats(np.ones(len(statistics))),
         photos=floats(100),
         run_photos=floats(20_000),
         false_alarms=floats(0.001),

@@ -1,4 +1,4 @@
-"""`drift.npz`: what a bundle's answers look like while nothing drifts, and how far they wander.
+"""`drift.npz`: what answers and photos look like while nothing drifts, and how far they wander.
 
 From the photos of val: those of train are the bank's own, and each would be its own neighbour. They
 are taken several times with ordinary jitter, through the code that serves. What the averages of
@@ -8,9 +8,7 @@ photos of its kind are, is what the thresholds stand on.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,15 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.signal import lfilter
 
+from service.appearance import NAMES
 from service.bundle import Bundle, Manifest, read_bundle, record_of, sha256_of, write_manifest
-from service.classifier import Answers, Classifier
-from service.drift import CHECK_EVERY, LEAST_SHARE, surprise
+from service.classifier import Classifier
+from service.drift import CHECK_EVERY, LEAST_SHARE
 from service.drift_reference import DRIFT, PARTS, DriftReference, write_reference
-from service.preprocess import decode
 from training.camera_changes import CHANGES, Random, encoded, jittered
-from training.data.photos import Photo, PhotoSet, photo_bytes
+from training.data.photos import Photo, PhotoSet
 from training.errors import DataError
-from training.progress import track
+from training.looks import Looks, look
 
 Array = npt.NDArray[Any]
 
@@ -43,27 +41,7 @@ FALSE_ALARMS = 0.001  # of such runs: a plant has many cameras
 # A kind's share p of a day's photos varies with a deviation of sqrt(p (1 - p) / 12).
 MIX_CONCENTRATION = 11.0
 LEAST_VARIANCE = 1e-4  # of the largest, in any direction that counts
-
-
-@dataclass(frozen=True)
-class Looks:
-    """What the model says of n photos, J times each.
-
-    Attributes:
-        embedding: float64 [J, n, E].
-        superclass: int64 [J, n], predicted.
-        confidence, likeness: float64 [J, n]; likeness is the weight of the strongest reference.
-    """
-
-    embedding: Array
-    superclass: Array
-    confidence: Array
-    likeness: Array
-
-    def surprises(self) -> Array:
-        """float64 [2, J, n], of confidence and likeness."""
-        each = np.vectorize(surprise, otypes=[np.float64])
-        return np.stack([each(self.confidence), each(self.likeness)])
+LEAST_SCALE = 1e-6
 
 
 def with_drift_reference(path: Path, manifest: Manifest, data: PhotoSet) -> Manifest:
@@ -116,44 +94,6 @@ def _sample(photos: tuple[Photo, ...], most: int, random: Random) -> tuple[Photo
     return tuple(photos[row] for row in sorted(random.permutation(len(photos))[:most]))
 
 
-def look(
-    classifier: Classifier,
-    root: Path,
-    photos: tuple[Photo, ...],
-    takes: list[Callable[[Image.Image, Random], bytes]],
-    label: str,
-    random: Random,
-) -> Looks:
-    """What the model says of each photo in each take, an encoded version of it."""
-    spec = classifier.bundle.manifest.preprocessing
-    answers: list[Answers] = []
-    with track(label, len(takes) * len(photos)) as advance:
-        for photo in photos:
-            with Image.open(io.BytesIO(photo_bytes(root, photo))) as image:
-                whole = image.convert("RGB")
-            for take in takes:
-                pixels = decode(take(whole, random), spec)
-                answers.append(classifier.run(pixels[np.newaxis]))
-                advance(1)
-    return looks_of(answers, len(takes))
-
-
-def looks_of(answers: list[Answers], takes: int) -> Looks:
-    """Answers of photos one after the other, each with all its takes."""
-
-    def by_take(values: list[Array]) -> Array:
-        stacked = np.concatenate(values).astype(np.float64)
-        return stacked.reshape(-1, takes, *stacked.shape[1:]).swapaxes(0, 1)
-
-    probabilities = by_take([one.probabilities for one in answers])
-    return Looks(
-        embedding=by_take([one.embedding for one in answers]),
-        superclass=probabilities.argmax(axis=-1),
-        confidence=probabilities.max(axis=-1),
-        likeness=by_take([one.reference_weights[:, 0] for one in answers]),
-    )
-
-
 def describe(usual: Looks, kinds: npt.NDArray[np.str_], superclasses: int) -> DriftReference:
     """Means, histograms and whitenings, with thresholds that are still all 1.
 
@@ -171,6 +111,10 @@ def describe(usual: Looks, kinds: npt.NDArray[np.str_], superclasses: int) -> Dr
         [whiten(bins - of[predicted], kinds) for bins, of in zip(hot, shares, strict=True)]
     )
     confidences = _by_superclass(usual.confidence[..., None], predicted, superclasses)[:, 0]
+    appearance_means = _by_superclass(usual.appearance, predicted, superclasses)
+    appearance_whitening, appearance_scales = _whiten_scaled(
+        usual.appearance - appearance_means[predicted], kinds
+    )
     width = means.shape[1]
     return DriftReference(
         window=np.array(WINDOW, np.float32),
@@ -183,6 +127,10 @@ def describe(usual: Looks, kinds: npt.NDArray[np.str_], superclasses: int) -> Dr
         confidences=confidences.astype(np.float32),
         signatures=np.zeros((0, width), np.float32),
         words=np.zeros(0, "U1"),
+        statistics=np.array(NAMES),
+        appearance_means=appearance_means.astype(np.float32),
+        appearance_whitening=appearance_whitening.astype(np.float32),
+        appearance_scales=appearance_scales.astype(np.float32),
         photos=np.array(predicted.shape[1], np.float32),
         run_photos=np.array(RUN_PHOTOS, np.float32),
         false_alarms=np.array(FALSE_ALARMS, np.float32),
@@ -215,12 +163,24 @@ def whiten(deviations: Array, kinds: npt.NDArray[np.str_]) -> Array:
     Args:
         deviations: [J, n, F], without means.
     """
-    flat = deviations.reshape(-1, deviations.shape[-1])
-    covariance = flat.T @ flat / len(flat) + WINDOW * mix_covariance(deviations, kinds)
+    covariance = _covariance(deviations, kinds)
     variances, directions = np.linalg.eigh(covariance)
     kept = variances > LEAST_VARIANCE * variances[-1]
     scales = np.where(kept, 1.0 / np.sqrt(np.where(kept, variances, 1.0)), 0.0)
     return np.asarray(directions * scales)
+
+
+def _covariance(deviations: Array, kinds: npt.NDArray[np.str_]) -> Array:
+    flat = deviations.reshape(-1, deviations.shape[-1])
+    return np.asarray(flat.T @ flat / len(flat) + WINDOW * mix_covariance(deviations, kinds))
+
+
+def _whiten_scaled(deviations: Array, kinds: npt.NDArray[np.str_]) -> tuple[Array, Array]:
+    """`whiten` for numbers of unlike units, and the deviation of each: [F, F], [F]."""
+    scales = np.sqrt(np.diag(_covariance(deviations, kinds)))
+    scales = np.where(scales > LEAST_SCALE, scales, np.inf)  # photos that are all alike in it
+    whitening = whiten(deviations / scales, kinds) / scales[:, np.newaxis]
+    return whitening, np.where(np.isfinite(scales), scales, 1.0)
 
 
 def mix_covariance(deviations: Array, kinds: npt.NDArray[np.str_]) -> Array:
@@ -258,7 +218,8 @@ def _whitened(reference: DriftReference, usual: Looks) -> list[Array]:
     for one, values in enumerate(usual.surprises()):
         bins = one_hot(values, reference.edges[one])
         parts.append((bins - reference.shares[one][predicted]) @ reference.bin_whitening[one])
-    return parts
+    appearance = usual.appearance - reference.appearance_means[predicted]
+    return [*parts, appearance @ reference.appearance_whitening]
 
 
 def highest_statistic(run: Array) -> float:

@@ -88,7 +88,7 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
     if held.recorder:
         held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
     if photos.model.drift:
-        photos.model.drift.observe(photos.admitted.tags, outcome.answers)
+        photos.model.drift.observe(photos.admitted.tags, outcome.answers, outcome.appearance)
     return keep_for_review(photos, upload, outcome, answer)
 
 

@@ -15,7 +15,7 @@ from service.keys import digest_of
 from tests.integration.asking import JPEG, files, problem
 from tests.integration.server import Server, running, until
 from tests.photo_factory import noise
-from tests.tiny_bundle import write_bundle
+from tests.tiny_bundle import forget_appearance, write_bundle
 
 TAGS = {"site": "city-four-bins", "line": "1", "camera": "left"}
 ADMIN = {"authorization": "Bearer ops"}
@@ -73,7 +73,9 @@ def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -
         assert place["photos"] == 60
         assert place["score"] == place["moved"][0]["score"] >= 1.0
         assert place["moved"][0]["words"]
-        assert {part["part"] for part in place["moved"]} == {"embedding", "confidence", "likeness"}
+        moved = {part["part"]: part["words"] for part in place["moved"]}
+        assert set(moved) == {"embedding", "confidence", "likeness", "appearance"}
+        assert moved["appearance"].startswith("photos are brighter (")  # of 0
         assert len(place["confidence_shift"]) == 1
         assert (untold["site"], untold["line"], untold["camera"]) == (None, None, None)
         labels = ("tiny", "city-four-bins", "1", "left")
@@ -84,6 +86,15 @@ def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -
         (told, _) = [line for line in server.log_lines() if line["event"] == "drift"]
         assert told["level"] == "warning"
         assert told["camera"] == "left"
+
+
+def test_a_bundle_of_before_appearance_was_watched_is_served_as_before(folder: Path) -> None:
+    forget_appearance(folder / "tiny" / "1")
+    with served(folder) as (_, client):
+        send(client, 60, **TAGS)
+        (place,) = places(client)
+        assert place["alarm"]
+        assert {part["part"] for part in place["moved"]} == {"embedding", "confidence", "likeness"}
 
 
 def test_tags_that_are_made_up_grow_nothing(folder: Path) -> None:

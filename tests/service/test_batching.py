@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from service.appearance import measure_appearance
 from service.batching import Scheduler
 from service.classifier import Answers
 from service.cost import CostModel
@@ -235,6 +236,20 @@ def test_photos_that_cannot_be_checked_fail_and_the_next_are_answered() -> None:
         assert isinstance(answered, Outcome)
         assert [doubt.reason for doubt in answered.doubts] == ["too_dark"]
         await engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_each_photo_brings_its_appearance_where_that_is_watched(decode_workers: int) -> None:
+    async def test() -> None:
+        for watched in (True, False):
+            engine = scheduler(Gate(), decode_workers=decode_workers, watch_appearance=watched)
+            for value, outcome in zip((3, 70, 200), await ask(engine, 3, 70, 200), strict=True):
+                assert isinstance(outcome, Outcome)
+                expected = measure_appearance(load(value)) if watched else None
+                np.testing.assert_array_equal(outcome.appearance, expected)
+            await engine.close()
 
     run(test)
 

@@ -11,13 +11,20 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import chisquare
 
+from service.appearance import NAMES, Appearance
 from service.bundle import Bundle, read_manifest
 from service.classifier import Answers
 from service.drift import OTHER, DriftMonitor, Window, surprise
 from service.drift_reference import DRIFT, DriftReference, read_reference, write_reference
 from service.errors import BundleError
 from service.tags import UNTOLD, Tags
-from tests.tiny_bundle import SUPERCLASSES, WIDTH, tiny_reference, write_bundle
+from tests.tiny_bundle import (
+    SUPERCLASSES,
+    WIDTH,
+    forget_appearance,
+    tiny_reference,
+    write_bundle,
+)
 
 LINE = Tags("plant", "1", "left")
 
@@ -132,6 +139,57 @@ def test_a_moved_embedding_and_a_fallen_confidence_are_each_told_by_their_part()
     assert "usually 0.900" in window.confidence_words()
 
 
+WATCHED = tiny_reference(statistics=NAMES)
+
+
+def looking(**moved: float) -> Appearance:
+    """Usual but for these statistics."""
+    return np.array([moved.get(name, 0.0) for name in NAMES], np.float32)
+
+
+def test_the_appearances_statistic_is_mahalanobis_distance_of_the_weighted_mean() -> None:
+    random = np.random.default_rng(7)
+    size = len(NAMES)
+    means = random.normal(size=(4, size)).astype(np.float32)
+    whitening = random.normal(size=(size, size)).astype(np.float32)
+    reference = with_arrays(WATCHED, appearance_means=means, appearance_whitening=whitening)
+    rows = random.normal(size=(50, size)).astype(np.float32)
+    predicted = random.integers(0, 4, 50)
+    window = Window(reference, LINE)
+    for row, superclass in zip(rows, predicted, strict=True):
+        window.add(answer(np.zeros(WIDTH), superclass), row)
+    mean = np.average(rows - means[predicted], axis=0, weights=weights(50))
+    distance = mahalanobis(mean, np.zeros(size), whitening @ whitening.T)
+    assert window.statistics()[3] == pytest.approx(window.weight * distance**2, rel=1e-4)
+
+
+def test_what_moved_most_in_the_photos_looks_is_named_with_its_direction() -> None:
+    random = np.random.default_rng(8)
+    told = {}
+    for name, appearance in {
+        "darker": looking(light=-2.0, contrast=-0.5),
+        "warmer": looking(warmth=2.0),
+        "both": looking(warmth=-2.0, greenness=1.9),
+    }.items():
+        watched = DriftMonitor("tiny", SUPERCLASSES, WATCHED, 3)
+        for _ in range(100):
+            watched.observe(LINE, usual(random), appearance)
+        (reading,) = watched.readings()
+        assert reading.score > 1.0
+        assert reading.parts[0].part == "appearance"
+        told[name] = reading.parts[0].words
+    deviations = 2.0 * 20.0**0.5  # of the mean of as many photos as the window holds
+    by = f"({deviations:.1f} standard deviations of their mean)"
+    assert told["darker"] == f"photos are darker {by}"
+    assert told["warmer"] == f"photos are warmer {by}"
+    assert told["both"] == f"photos are colder {by} and are greener ({0.95 * deviations:.1f})"
+
+
+def test_a_photo_without_its_appearance_is_refused_where_that_is_watched() -> None:
+    with pytest.raises(ValueError, match="expected the photo's appearance, got none"):
+        Window(WATCHED, LINE).add(answer(np.zeros(WIDTH)))
+
+
 def test_there_is_no_score_before_there_are_photos_enough() -> None:
     window = window_of([answer(np.eye(WIDTH)[0], confidence=0.3)] * 7)
     assert not window.enough
@@ -203,8 +261,24 @@ def test_a_reference_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = write_bundle(tmp_path, drift=True)
     found = read_reference(Bundle(path, read_manifest(path)))
     assert found is not None
+    for name, array in vars(WATCHED).items():
+        np.testing.assert_array_equal(getattr(found, name), array)
+
+
+def test_a_reference_of_before_there_was_appearance_watches_the_rest(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    forget_appearance(path)
+    found = read_reference(Bundle(path, read_manifest(path)))
+    assert found is not None
+    assert not found.watches_appearance
     for name, array in vars(tiny_reference()).items():
         np.testing.assert_array_equal(getattr(found, name), array)
+    watched = DriftMonitor("tiny", SUPERCLASSES, found, 3)
+    for _ in range(40):
+        watched.observe(LINE, answer(np.eye(WIDTH)[0], confidence=0.4))
+    (reading,) = watched.readings()
+    assert {part.part for part in reading.parts} == {"embedding", "confidence", "likeness"}
+    assert reading.score > 1.0
 
 
 def test_a_bundle_without_a_reference_has_none(tmp_path: Path) -> None:
@@ -219,14 +293,40 @@ def test_a_bundle_without_a_reference_has_none(tmp_path: Path) -> None:
         ("whitening", np.eye(WIDTH)),  # float64
         ("thresholds", np.array([1.0, np.nan, 1.0], np.float32)),
         ("edges", np.zeros((2, 7), np.float32)),
+        ("thresholds", np.ones(3, np.float32)),  # of four parts
+        ("appearance_means", np.zeros((4, 0), np.float32)),
+        ("appearance_whitening", np.full((len(NAMES), len(NAMES)), np.inf, np.float32)),
+        ("appearance_scales", np.ones(len(NAMES))),  # float64
     ],
 )
 def test_a_reference_that_does_not_fit_is_refused(
     tmp_path: Path, name: str, array: npt.NDArray[np.float32]
 ) -> None:
     path = write_bundle(tmp_path, drift=True)
-    write_reference(path / DRIFT, with_arrays(tiny_reference(), **{name: array}))
+    write_reference(path / DRIFT, with_arrays(WATCHED, **{name: array}))
     with pytest.raises(BundleError, match=f"expected {name} to be finite float32"):
+        read_reference(Bundle(path, read_manifest(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "told"),
+    [
+        ("statistics", np.array(["light", "smell"]), "expected the statistics .*, got .*smell"),
+        ("statistics", np.zeros(0, "U1"), "expected thresholds to be finite float32 .3., got"),
+        ("appearance_scales", np.zeros(len(NAMES), np.float32), "appearance_scales above 0"),
+        ("means", None, "expected the arrays of a drift reference, got no .*means"),
+    ],
+)
+def test_statistics_that_are_others_or_not_there_are_refused(
+    tmp_path: Path, name: str, array: npt.NDArray[np.float32] | None, told: str
+) -> None:
+    path = write_bundle(tmp_path, drift=True)
+    arrays = vars(WATCHED) | ({} if array is None else {name: array})
+    if array is None:
+        del arrays[name]
+    with (path / DRIFT).open("wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(BundleError, match=told):
         read_reference(Bundle(path, read_manifest(path)))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,29 +12,29 @@ import pytest
 from PIL import Image
 from scipy.stats import gumbel_r
 
+from service.appearance import NAMES, Appearance, measure_appearance
 from service.bundle import MODEL, read_bundle, sha256_of
 from service.classifier import Answers, Classifier
-from service.drift import CHECK_EVERY, DriftMonitor, Window
+from service.drift import CHECK_EVERY, DriftMonitor, Reading, Window
 from service.drift_reference import read_reference
-from service.preprocess import decode
-from service.tags import UNTOLD
+from service.preprocess import Preprocessing, decode
+from service.tags import UNTOLD, Tags
 from tests.photo_factory import noise
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 from training import drift_reference as module
 from training.camera_changes import CHANGES, CameraChange, encoded, jittered
 from training.data.photos import Photo, PhotoSet
 from training.drift_reference import (
-    Looks,
     calibrate,
     describe,
     highest_statistic,
-    looks_of,
     make_reference,
     mix_covariance,
     upper_quantile,
     with_drift_reference,
 )
 from training.errors import DataError
+from training.looks import Looks, looks_of
 from training.reference import add_references
 
 PHOTOS = 120
@@ -46,6 +48,20 @@ def random_looks(seed: int = 0, photos: int = 200, takes: int = 3) -> Looks:
         superclass=random.integers(0, 4, (takes, photos)),
         confidence=random.uniform(0.3, 1.0, (takes, photos)),
         likeness=random.uniform(0.0, 1.0, (takes, photos)),
+        appearance=random.normal(size=(takes, photos, len(NAMES))),
+    )
+
+
+def answer_of(usual: Looks, row: int) -> Answers:
+    """What the model said of a photo in its first take."""
+    probabilities = np.zeros((1, 4), np.float32)
+    probabilities[0, usual.superclass[0, row]] = usual.confidence[0, row]
+    return Answers(
+        probabilities=probabilities,
+        embedding=usual.embedding[:1, row].astype(np.float32),
+        references=np.zeros((1, 1), np.int64),
+        reference_weights=usual.likeness[:1, row, np.newaxis].astype(np.float32),
+        self_weight=np.zeros(1, np.float32),
     )
 
 
@@ -83,7 +99,9 @@ def monitor_of(path: Path) -> DriftMonitor:
     return DriftMonitor("tiny", SUPERCLASSES, reference, 8)
 
 
-def answers_of(path: Path, photos: PhotoSet, change: CameraChange | None) -> list[Answers]:
+def answers_of(
+    path: Path, photos: PhotoSet, change: CameraChange | None
+) -> list[tuple[Answers, Appearance]]:
     """Of each photo, jittered, and changed strongly."""
     bundle = read_bundle(path)
     classifier = Classifier(bundle, threads=1)
@@ -96,7 +114,7 @@ def answers_of(path: Path, photos: PhotoSet, change: CameraChange | None) -> lis
             with Image.open(io.BytesIO(data)) as image:
                 data = encoded(change.apply(image, change.strengths[-1], random), 90)
         pixels = decode(data, bundle.manifest.preprocessing)
-        found.append(classifier.run(pixels[np.newaxis]))
+        found.append((classifier.run(pixels[np.newaxis]), measure_appearance(pixels)))
     return found
 
 
@@ -108,19 +126,9 @@ def test_calibration_sees_what_the_service_will_see() -> None:
     usual = random_looks()
     reference = describe(usual, one_kind(200), 4)
     order = np.random.default_rng(1).integers(0, 200, 400)
-    window, highest = Window(reference, UNTOLD), np.zeros(3)
+    window, highest = Window(reference, UNTOLD), np.zeros(4)
     for count, row in enumerate(order, 1):
-        probabilities = np.zeros((1, 4), np.float32)
-        probabilities[0, usual.superclass[0, row]] = usual.confidence[0, row]
-        window.add(
-            Answers(
-                probabilities=probabilities,
-                embedding=usual.embedding[:1, row].astype(np.float32),
-                references=np.zeros((1, 1), np.int64),
-                reference_weights=usual.likeness[:1, row, np.newaxis].astype(np.float32),
-                self_weight=np.zeros(1, np.float32),
-            )
-        )
+        window.add(answer_of(usual, row), usual.appearance[0, row].astype(np.float32))
         if window.enough and count % CHECK_EVERY == 0:
             highest = np.maximum(highest, window.statistics())
     parts = module._whitened(reference, usual)
@@ -130,9 +138,10 @@ def test_calibration_sees_what_the_service_will_see() -> None:
 
 def test_deviations_are_white_where_there_is_one_kind() -> None:
     usual = random_looks()
-    embedding, *bins = module._whitened(describe(usual, one_kind(200), 4), usual)
-    flat = embedding.reshape(-1, 6)
-    np.testing.assert_allclose(flat.T @ flat / len(flat), np.eye(6), atol=1e-4)
+    embedding, *bins, appearance = module._whitened(describe(usual, one_kind(200), 4), usual)
+    for part in (embedding, appearance):
+        flat = part.reshape(-1, part.shape[-1])
+        np.testing.assert_allclose(flat.T @ flat / len(flat), np.eye(flat.shape[1]), atol=1e-4)
     for part in bins:  # of 8 bins 7 are free
         flat = part.reshape(-1, 8)
         variances = np.linalg.eigvalsh(flat.T @ flat / len(flat))
@@ -154,14 +163,19 @@ def test_another_mix_of_kinds_moves_the_statistic_less_where_kinds_are_known() -
     random = np.random.default_rng(3)
     usual = random_looks(3)
     kinds = np.array(["a", "b"])[random.integers(0, 2, 200)]
-    shifted = usual.embedding + 3.0 * (kinds == "b")[:, np.newaxis] * np.eye(6)[0]
-    usual = Looks(shifted, usual.superclass, usual.confidence, usual.likeness)
+    shift = 3.0 * (kinds == "b")[:, np.newaxis]
+    usual = replace(
+        usual,
+        embedding=usual.embedding + shift * np.eye(6)[0],
+        appearance=usual.appearance + shift * np.eye(len(NAMES))[0],
+    )
     only_b = np.flatnonzero(kinds == "b")[random.integers(0, (kinds == "b").sum(), 500)]
-    statistics = [
-        highest_statistic(module._whitened(describe(usual, told, 4), usual)[0][0, only_b])
-        for told in (one_kind(200), kinds)
-    ]
-    assert statistics[0] > 5.0 * statistics[1]
+    for part, factor in ((0, 5.0), (3, 2.5)):  # the second has more directions that are free
+        statistics = [
+            highest_statistic(module._whitened(describe(usual, told, 4), usual)[part][0, only_b])
+            for told in (one_kind(200), kinds)
+        ]
+        assert statistics[0] > factor * statistics[1]
 
 
 def test_the_upper_quantile_is_gumbels() -> None:
@@ -189,7 +203,10 @@ def test_takes_of_a_photo_stay_together() -> None:
         embedding = np.full((1, 2), value, np.float32)
         return Answers(probabilities, embedding, np.zeros((1, 5), np.int64), weights, weights[:, 0])
 
-    looks = looks_of([answer(value) for value in (0.0, 0.1, 1.0, 1.1, 2.0, 2.1)], takes=2)
+    values = (0.0, 0.1, 1.0, 1.1, 2.0, 2.1)
+    appearances = [np.full(3, value, np.float32) for value in values]
+    looks = looks_of([answer(value) for value in values], appearances, takes=2)
+    assert looks.appearance[..., 0].round(1).tolist() == [[0.0, 1.0, 2.0], [0.1, 1.1, 2.1]]
     assert looks.likeness.round(1).tolist() == [[0.0, 1.0, 2.0], [0.1, 1.1, 2.1]]
     assert looks.embedding.shape == (2, 3, 2)
     assert (looks.superclass == 1).all()
@@ -217,15 +234,77 @@ def test_the_same_photos_are_no_drift_and_a_changed_camera_is(
     monitor = monitor_of(bundle_path)
     random = np.random.default_rng(6)
     for row in random.integers(0, PHOTOS, 1500):
-        monitor.observe(UNTOLD, usual[row])
+        monitor.observe(UNTOLD, *usual[row])
         (reading,) = monitor.readings()
         assert reading.score < 1.0
     for row in random.integers(0, PHOTOS, 300):
-        monitor.observe(UNTOLD, changed[row])
+        monitor.observe(UNTOLD, *changed[row])
     (reading,) = monitor.readings()
+    words = {part.part: part.words for part in reading.parts if part.score > 1.0}
+    assert green.words in words["embedding"]
+    assert "are greener" in words["appearance"]
+
+
+SPEC = Preprocessing(height=256, width=256)
+TEXTURED = 120
+MILD = ("warm", "cold", "green", "dark", "bright", "haze", "jpeg", "resolution", "blur")
+
+
+@pytest.fixture(scope="module")
+def textured() -> list[Image.Image]:
+    """Parts of real photos."""
+    random = np.random.default_rng(3)
+    found = []
+    for file in sorted((Path(__file__).parents[1] / "photos").glob("*.jpg")):
+        with Image.open(file) as image:
+            whole = image.convert("RGB")
+        side = min(whole.size) * 3 // 4
+        for _ in range(TEXTURED // 6):
+            left, top = (int(random.integers(0, free - side + 1)) for free in whole.size)
+            found.append(whole.crop((left, top, left + side, top + side)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def minded(textured: list[Image.Image]) -> tuple[DriftMonitor, Looks]:
+    """A monitor for those photos by a model that says the same of them whatever the light."""
+    random = np.random.default_rng(4)
+    takes = [
+        np.stack([measure_appearance(decode(jittered(one, random), SPEC)) for one in textured])
+        for _ in range(3)
+    ]
+    usual = replace(random_looks(photos=TEXTURED), appearance=np.stack(takes).astype(np.float64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "RUNS", 10)
+        patch.setattr(module, "RUN_PHOTOS", 4000)
+        reference = calibrate(describe(usual, one_kind(TEXTURED), 4), usual, random)
+    return DriftMonitor("tiny", SUPERCLASSES, reference, len(CHANGES)), usual
+
+
+@pytest.mark.parametrize("name", MILD)
+def test_mild_changes_that_the_model_does_not_mind_are_flagged_within_500_photos(
+    name: str, textured: list[Image.Image], minded: tuple[DriftMonitor, Looks]
+) -> None:
+    (change,) = [change for change in CHANGES if change.name == name]
+    monitor, usual = minded
+    random = np.random.default_rng(5)
+    tags = Tags(camera=name)
+    changed = []
+    for image in textured:
+        with Image.open(io.BytesIO(jittered(image, random))) as photo:
+            data = encoded(change.apply(photo.convert("RGB"), change.strengths[0], random), 90)
+        changed.append(measure_appearance(decode(data, SPEC)))
+
+    def read_after(photos: int, appearances: Sequence[Appearance]) -> Reading:
+        for row in random.integers(0, TEXTURED, photos):
+            monitor.observe(tags, answer_of(usual, row), appearances[row])
+        (reading,) = [one for one in monitor.readings() if one.tags == tags]
+        return reading
+
+    assert read_after(500, usual.appearance[0].astype(np.float32)).score < 1.0
+    reading = read_after(500, changed)
     assert reading.score > 1.0
-    assert reading.parts[0].part == "embedding"
-    assert green.words in reading.parts[0].words
+    assert reading.parts[0].part == "appearance"
 
 
 def labelled(root: Path, superclasses: tuple[str, ...], photos: int) -> Path:
