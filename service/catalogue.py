@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.bundle import Bundle, find_bundles, read_bundle
+from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier
 from service.errors import BundleError
+from service.models_folder import find_bundles
 from service.schemas import BrokenModel, ModelInfo
 
 

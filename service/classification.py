@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from service.bundle import Manifest, resolve_bundle
+from service.bundle import Manifest
 from service.classifier import Answers, Classifier
 from service.doubts import NONE, Doubts
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
 from service.languages import pick_language
+from service.models_folder import resolve_bundle
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.results import Sorted, classification
 from service.schemas import Classification, Doubt

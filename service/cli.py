@@ -161,9 +161,9 @@ def _classify_many(config: BulkConfig, settings: Settings, json: bool) -> None:
 @app.command()
 def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None:
     """List the bundles and verify their files; the status is 1 where any is broken."""
-    from service.bundle import resolve_bundle
     from service.catalogue import list_models
     from service.errors import BundleError, SuperbinError
+    from service.models_folder import resolve_bundle
     from service.settings import load_settings
     from service.tables import show_models
 
@@ -199,8 +199,9 @@ def sites(
 
     Items that the model does not know are mentioned: they sort nothing.
     """
-    from service.bundle import read_manifest, resolve_bundle
+    from service.bundle import read_manifest
     from service.errors import SuperbinError
+    from service.models_folder import resolve_bundle
     from service.settings import load_settings
     from service.sites import SiteError, find_sites, read_site, unknown_items
     from service.tables import show_sites

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from service.batching import Scheduler
-from service.bundle import Bundle, find_bundles, resolve_bundle, version_key
+from service.bundle import Bundle
 from service.catalogue import list_models
 from service.cost import CostModel
 from service.drift import DriftMonitor, Reading
@@ -23,6 +23,7 @@ from service.drift_reference import read_reference
 from service.errors import BundleError, SuperbinError
 from service.loaded import LoadedModel as LoadedModel
 from service.metrics import Metrics
+from service.models_folder import find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel, ModelInfo
 from service.sessions import open_sessions
 from service.settings import Settings

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.bundle import NAME_PATTERN, version_key
+from service.bundle import NAME_PATTERN
+from service.models_folder import version_key
 from training.errors import ConfigError
 
 

@@ -26,12 +26,13 @@ from service.bulk.parts import (
     write_part,
 )
 from service.bulk.plan import Asked, Plan, make_plan, model_of, read_plan
-from service.bundle import Bundle, resolve_bundle
+from service.bundle import Bundle
 from service.catalogue import open_bundle
 from service.classification import answering_for, sorted_by
 from service.errors import BulkError
 from service.interruption import stop_requested
 from service.locks import locked
+from service.models_folder import resolve_bundle
 from service.progress import track
 from service.settings import Settings
 

@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 
 from service.bundle import (
     MANIFEST,
-    find_bundles,
     read_bundle,
     read_manifest,
-    resolve_bundle,
-    version_key,
     write_manifest,
 )
 from service.catalogue import list_models, open_bundle
 from service.errors import BundleError
+from service.models_folder import find_bundles, resolve_bundle, version_key
 from tests.tiny_bundle import write_bundle
 
 
