@@ -17,6 +17,7 @@ from service.preprocess import Pixels
 ROWS = 8  # that are looked at
 QUARTERS = 4  # of a grey level: what luminance is counted in
 EDGE = 10  # grey levels by which the step to the next pixel differs from the one before
+EVEN = np.array([1, 1, 0], np.int16).reshape(3, 1, 1)  # such steps along the axes are none
 DARK = 48  # of a channel
 OVEREXPOSED = 254  # of a channel: from here on light is lost
 LEAST_SHARE = 0.01  # is added to shares before their logarithm, as 1 is to levels
@@ -63,20 +64,28 @@ def measure_appearance(pixels: Pixels) -> Appearance:
     steps = axes[..., 1:] - axes[..., :-1]  # from one pixel to the next
     bends = np.abs(steps[0, :, 1:] - steps[0, :, :-1])
     sizes = np.abs(steps)
-    sums = np.add.reduce(channels.reshape(3, -1), axis=1, dtype=np.int64)
-    red, green, blue = (sums / channels[0].size + 1.0).tolist()
+    even = sizes <= EVEN
+    area = axes[0].size
+    sums = np.add.reduce(axes.reshape(3, -1), axis=1, dtype=np.int64).tolist()
+    light, warmth, greenness = (total / area for total in sums)
+    red = (light - greenness) / 4.0 + warmth / 2.0 + 1.0
+    green = (light + greenness) / 4.0 + 1.0
+    blue = red - warmth
+    around = axes[0].reshape(-1) - np.float32(light)
+    deviation = math.sqrt(float(np.vdot(around, around)) / area)
+    detail = int(np.add.reduce(sizes[0], axis=None, dtype=np.int64)) / even[0].size
     values = (
-        math.log((red + 2.0 * green + blue) / QUARTERS),
+        math.log(light / QUARTERS + 1.0),
         math.log(red / blue),
         math.log(green * green / (red * blue)),
-        math.log(_deviation(axes[0]) / QUARTERS + 1.0),
-        math.log(_mean(sizes[0]) / QUARTERS + 1.0),
+        math.log(deviation / QUARTERS + 1.0),
+        math.log(detail / QUARTERS + 1.0),
         _rare(bends > QUARTERS * EDGE),
-        _share(sizes[0] <= 1),
-        _share(sizes[1] <= 1),
-        _share(sizes[2] <= 0),
-        _rare(rows < DARK),
-        _rare(rows >= OVEREXPOSED),
+        _share(even[0]),
+        _share(even[1]),
+        _share(even[2]),
+        _rare(channels < DARK),
+        _rare(channels >= OVEREXPOSED),
     )
     return np.array(values, np.float32)
 
@@ -90,15 +99,6 @@ def _axes(channels: Steps) -> Steps:
     np.subtract(red, blue, out=axes[1])
     np.subtract(twice, ends, out=axes[2])
     return axes
-
-
-def _mean(values: Steps) -> float:
-    return int(np.add.reduce(values, axis=None, dtype=np.int64)) / values.size
-
-
-def _deviation(values: Steps) -> float:
-    around = values.reshape(-1) - np.float32(_mean(values))
-    return math.sqrt(float(np.vdot(around, around)) / values.size)
 
 
 def _share(found: npt.NDArray[np.bool_]) -> float:

@@ -30,6 +30,7 @@ from service import logs
 from service.appearance import Appearance, measure_appearance
 from service.bundle import Bundle, read_bundle
 from service.classifier import Answers, Classifier
+from service.doubts import open_doubts, own_limits
 from service.drift import CHECK_EVERY, DriftMonitor
 from service.drift_reference import read_reference
 from service.preprocess import decode
@@ -93,6 +94,9 @@ def main(
         "mixes": _mixes(bundle, pools["val"], photos.split("val")),
         "cost_us": _cost(bundle, pools["val"]),
         "measuring_us": _measuring_cost(bundle, photos),
+        "measuring_between_runs_us": {
+            turn: _cost_between_runs(bundle, photos, turn) for turn in (1, 4)
+        },
     }
     (out / "drift.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     _print(report)
@@ -292,6 +296,28 @@ def _measuring_cost(bundle: Bundle, photos: PhotoSet) -> float:
     return 1e6 * min(seconds) / len(some)
 
 
+def _cost_between_runs(bundle: Bundle, photos: PhotoSet, turn: int) -> float:
+    """Microseconds of CPU for the appearance of a photo where it is measured in the service.
+
+    After the check for doubts and before the model runs, `turn` photos at a time: the median.
+    """
+    spec, doubts = bundle.manifest.preprocessing, own_limits(bundle.manifest)
+    check = open_doubts(bundle, dict.fromkeys(doubts)).of_pixels
+    classifier = Classifier(bundle, threads=1)
+    some = [photo_bytes(photos.root, photo) for photo in photos.split("val")[: 100 * turn]]
+    seconds = []
+    for first in range(0, len(some), turn):
+        decoded = [decode(data, spec) for data in some[first : first + turn]]
+        check(decoded)
+        started = time.thread_time()
+        for pixels in decoded:
+            measure_appearance(pixels)
+        seconds.append((time.thread_time() - started) / turn)
+        for pixels in decoded:
+            classifier.run(pixels[np.newaxis])
+    return 1e6 * float(np.median(seconds))
+
+
 # --- What comes out
 
 
@@ -300,9 +326,11 @@ def _photos(value: float) -> str:
 
 
 def _print(report: dict[str, Any]) -> None:
+    between = report["measuring_between_runs_us"]
     print(
         f"{report['bundle']}: {report['cost_us']:.1f} microseconds of CPU a photo, and "
-        f"{report['measuring_us']:.1f} for its appearance"
+        f"{report['measuring_us']:.1f} for its appearance; between runs of the model "
+        + ", ".join(f"{us:.0f} in turns of {turn}" for turn, us in between.items())
     )
     for split, row in report["false_alarms"].items():
         print(
