@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from service.schemas import ReviewBin, ReviewChoice, ReviewMeaning, ReviewSite
+from service.review_schemas import ReviewBin, ReviewChoice, ReviewMeaning, ReviewSite
 from service.sites import MANUAL, Site
 
 KEYS = "123456789abcdefhijlmnopqrtvwxy"  # the others are the page's own

@@ -12,9 +12,10 @@ from service.languages import pick_language
 from service.metrics import Metrics
 from service.review.records import Rules, StoreError
 from service.review_bins import key_at, site_bins
+from service.review_schemas import ReviewChoice, ReviewSite
 from service.review_words import ReviewOff
 from service.rulebook import SiteUnknown
-from service.schemas import Classification, ReviewChoice, ReviewSite
+from service.schemas import Classification
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings
@@ -107,6 +108,7 @@ def review_sites(
         accepted: the header `Accept-Language`.
     """
     found = {}
+    superclasses, kinds = known_superclasses(held), _kinds_by_superclass(held)
     for name in {one for one in names if one}:
         try:
             rules = held.rulebook.find(name)
@@ -115,8 +117,7 @@ def review_sites(
         if rules is not None:
             site = rules.site
             language = pick_language(accepted, site.languages)
-            known = known_superclasses(held)
-            found[name] = site_bins(site, language, known, _kinds_by_superclass(held))
+            found[name] = site_bins(site, language, superclasses, kinds)
     return found
 
 

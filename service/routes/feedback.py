@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
 from service.review.records import Feedback, StoreUnavailable
+from service.review_schemas import FeedbackAnswer
 from service.review_words import (
     MAX_BODY_BYTES,
     FeedbackBody,
@@ -20,7 +21,6 @@ from service.review_words import (
     read_words,
 )
 from service.reviewing import capture_of, known_kinds, known_superclasses
-from service.schemas import FeedbackAnswer
 from service.serving import serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 

@@ -15,6 +15,15 @@ from service.intake import identify_reviewer
 from service.keys import ReviewerOff, ReviewerOnly
 from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
 from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
+from service.review_schemas import (
+    ReviewGuess,
+    ReviewLike,
+    ReviewProgress,
+    ReviewQueue,
+    ReviewReference,
+    ReviewSimilar,
+    ReviewTask,
+)
 from service.review_words import (
     MAX_BODY_BYTES,
     NAME,
@@ -32,15 +41,6 @@ from service.reviewing import (
     known_superclasses,
     review_choices,
     review_sites,
-)
-from service.schemas import (
-    ReviewGuess,
-    ReviewLike,
-    ReviewProgress,
-    ReviewQueue,
-    ReviewReference,
-    ReviewSimilar,
-    ReviewTask,
 )
 from service.serving import Serving, serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json

@@ -183,7 +183,7 @@ function showProgress() {
   const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
   find("agreement").textContent =
     `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree, ` +
-    `${disputed} of which clients’ feedback says otherwise than a reviewer. ` +
+    `${disputed} disputed by clients’ feedback. ` +
     (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
   const last = history.at(-1);
   find("undo").setAttribute("aria-disabled", String(!last));

@@ -555,7 +555,7 @@ def test_what_feedback_disputes_is_told(desk: Desk, held: Reviewing) -> None:
     page = desk.page()
     shown(page, first)  # a third person is asked
     page.get_by_text("Agreement, export, keys").click()
-    told = "2 photos kept, 0 settled, 1 on which people do not agree, 1 of which clients’ feedback"
+    told = "2 photos kept, 0 settled, 1 on which people do not agree, 1 disputed by"
     expect(page.locator("#agreement")).to_contain_text(told)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.review_bins import KEYS, site_bins
-from service.schemas import ReviewBin, ReviewSite
+from service.review_schemas import ReviewBin, ReviewSite
 from service.sites import SHIPPED, Site, find_sites, read_site
 from service.sorting import Sorter
 from tests.tiny_site import TINY, tiny_site

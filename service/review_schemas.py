@@ -1,0 +1,147 @@
+"""What the service answers about reviews and feedback."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.review.records import Reason
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class FeedbackAnswer(_Answer):
+    """What came of feedback."""
+
+    request_id: str = Field(description="Of the request that was corrected.")
+    photo: int
+    superclass: str
+    recorded: bool = Field(description="Whether it counts as a review of that photo.")
+    kept: bool = Field(
+        description="Whether the photo itself is kept, so that people and training can see it."
+    )
+    known: bool = Field(description="Whether any photo of that request is kept.")
+    detail: str = Field(description="What became of it, in a sentence.")
+
+
+class ReviewChoice(_Answer):
+    """What a reviewer can say of a photo."""
+
+    superclass: str | None = Field(description="Null: the photo is of no use.")
+    label: str
+    key: str = Field(description="On a keyboard.")
+
+
+class ReviewMeaning(_Answer):
+    """What a bin can stand for: what training learns from."""
+
+    superclass: str
+    subclass: str | None
+    label: str
+    key: str = Field(description="On a keyboard, after the bin's.")
+
+
+class ReviewBin(_Answer):
+    """A bin of a site, as a reviewer can say it."""
+
+    bin: str = Field(description="Of the site file; `manual` where a person has to look.")
+    label: str
+    text: str
+    colour: str
+    key: str = Field(description="On a keyboard.")
+    meanings: list[ReviewMeaning] = Field(
+        description="Where there is one, the bin says it; else a second key does."
+    )
+
+
+class ReviewSite(_Answer):
+    """A site's bins, in the language that the client likes best of the site's."""
+
+    site: str
+    version: str
+    language: str
+    name: str
+    bins: list[ReviewBin]
+    others: list[ReviewChoice] = Field(description="Superclasses that none of its bins takes.")
+
+
+class ReviewLike(_Answer):
+    """A reviewed photo that is like another one."""
+
+    id: int
+    similarity: float = Field(description="Cosine of the embeddings, -1 to 1.")
+    superclass: str = Field(description="What people said.")
+    subclass: str | None
+
+
+class ReviewSimilar(_Answer):
+    """Reviewed photos that are most like a photo, nearest first."""
+
+    photos: list[ReviewLike]
+
+
+class ReviewReference(_Answer):
+    """An item of the context bank that the model compared the photo with."""
+
+    id: str
+    superclass: str
+    subclass: str | None
+    weight: float
+
+
+class ReviewGuess(_Answer):
+    """What the model said."""
+
+    model: str
+    superclass: str
+    confidence: float
+    decision: str
+    probabilities: dict[str, float]
+    references: list[ReviewReference]
+
+
+class ReviewTask(_Answer):
+    """A photo before a reviewer, who alone has it for a while."""
+
+    id: int
+    width: int
+    height: int
+    reason: Reason
+    kept_at: datetime
+    site: str | None
+    line: str | None
+    camera: str | None
+    guess: ReviewGuess
+
+
+class ReviewProgress(_Answer):
+    """How far it has come."""
+
+    left: int = Field(description="Photos that wait for this reviewer.")
+    skipped: int = Field(description="Photos that this reviewer left for later.")
+    done: int = Field(description="By this reviewer.")
+    today: int = Field(description="Of those, since `since`.")
+    photos: int = Field(description="In the store.")
+    reviewed: int = Field(description="Photos that people have settled.")
+    unsettled: int = Field(
+        description="Photos that several people saw and do not agree on; clients' feedback counts."
+    )
+    disputed: int = Field(description="Photos of which clients say otherwise than a reviewer.")
+    double: int = Field(description="Pairs of reviews of one photo by two people.")
+    agreed: int = Field(description="Of those, in how many both say the same.")
+    kappa: float | None = Field(description="Cohen's, over those pairs; null where not known.")
+
+
+class ReviewQueue(_Answer):
+    """The next photos, and how far it has come."""
+
+    tasks: list[ReviewTask]
+    choices: list[ReviewChoice]
+    sites: dict[str, ReviewSite] = Field(
+        description="Of the photos' sites those that have rules: their bins are the choices."
+    )
+    kinds: list[str] = Field(description="Subclasses that the models know, to choose from.")
+    progress: ReviewProgress
