@@ -19,11 +19,13 @@ class FeedbackAnswer(_Answer):
     request_id: str = Field(description="Of the request that was corrected.")
     photo: int
     superclass: str
-    recorded: bool = Field(description="Whether it counts as a review of that photo.")
+    recorded: bool = Field(
+        description="Whether it counts as a review of that photo, or will once that is written."
+    )
     kept: bool = Field(
         description="Whether the photo itself is kept, so that people and training can see it."
     )
-    known: bool = Field(description="Whether any photo of that request is kept.")
+    known: bool = Field(description="Whether any photo of that request is kept, or on its way.")
     detail: str = Field(description="What became of it, in a sentence.")
 
 
