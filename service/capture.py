@@ -63,6 +63,7 @@ class Capture:
         self._max_photos, self._max_bytes = max_photos, max_bytes
         self._metrics = metrics
         self._waiting: deque[NewPhoto] = deque()
+        self._writing: NewPhoto | None = None
         self._nbytes = 0
         self._changed = threading.Condition()
         self._closing = False
@@ -101,6 +102,12 @@ class Capture:
             self._metrics.review_photo("dropped")
         return room
 
+    def awaits(self, request_id: str, position: int) -> bool:
+        """Whether a photo is on its way into the store; those of other workers are not known."""
+        with self._changed:
+            waiting = [*self._waiting, *([self._writing] if self._writing else [])]
+        return any(one.request_id == request_id and one.position == position for one in waiting)
+
     def close(self) -> None:
         """Write what waits, each photo once, then let go of the store; blocks."""
         with self._changed:
@@ -118,6 +125,7 @@ class Capture:
             photo = self._take()
             if photo is not None:
                 self._write(photo)
+                self._writing = None
             elif self._closing:
                 return
             self._keep_up()
@@ -129,7 +137,7 @@ class Capture:
                 self._changed.wait(UPKEEP_S)
             if not self._waiting:
                 return None
-            photo = self._waiting.popleft()
+            photo = self._writing = self._waiting.popleft()
             self._nbytes -= len(photo.data)
             return photo
 

@@ -1,4 +1,4 @@
-"""The words of the HTTP API about review and feedback."""
+"""What the service answers about reviews and feedback."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class FeedbackAnswer(Part):
     request_id: str = Field(description="Of the request that was corrected.")
     photo: int
     superclass: str
-    recorded: bool = Field(description="Whether it counts as a review of that photo.")
+    recorded: bool = Field(
+        description="Whether it counts as a review of that photo, or will once that is written."
+    )
     kept: bool = Field(
         description="Whether the photo itself is kept, so that people and training can see it."
     )
-    known: bool = Field(description="Whether any photo of that request is kept.")
+    known: bool = Field(description="Whether any photo of that request is kept, or on its way.")
     detail: str = Field(description="What became of it, in a sentence.")
 
 

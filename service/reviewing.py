@@ -108,6 +108,7 @@ def review_sites(
         accepted: the header `Accept-Language`.
     """
     found = {}
+    superclasses, kinds = known_superclasses(held), _kinds_by_superclass(held)
     for name in {one for one in names if one}:
         try:
             rules = held.rulebook.find(name)
@@ -116,8 +117,7 @@ def review_sites(
         if rules is not None:
             site = rules.site
             language = pick_language(accepted, site.languages)
-            known = known_superclasses(held)
-            found[name] = site_bins(site, language, known, _kinds_by_superclass(held))
+            found[name] = site_bins(site, language, superclasses, kinds)
     return found
 
 

@@ -86,9 +86,15 @@ def export(
 
         with open_store(store, photos) as opened:
             splits = write(opened, out, val_share)
+            counts = opened.counts()
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): pip install superbin[review]")
     except (SuperbinError, OSError) as error:
         fail(str(error))
     told = ", ".join(f"{count} {split}" for split, count in splits.items())
     print(f"{sum(splits.values())} photos ({told}) in {out}")
+    unseen = counts.photos - counts.reviewed - counts.unsettled
+    print(
+        f"left out: {counts.unsettled} on which people do not agree, {counts.no_use} of no use, "
+        f"{unseen} that wait for a person; {counts.disputed} of all are disputed by feedback"
+    )

@@ -61,6 +61,7 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     data = await read_json(request, MAX_BODY_BYTES, held.settings)
     body = read_words(FeedbackBody, data)
     verdict = checked(body, known_superclasses(held), known_kinds(held))
+    awaited = capture.awaits(body.request_id, body.photo)  # before it may have come
     found = await asyncio.to_thread(
         capture.store.feedback, body.request_id, body.photo, f"client:{client}"[:64], verdict
     )
@@ -71,16 +72,18 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         request_id=body.request_id,
         photo=body.photo,
         superclass=body.superclass,
-        recorded=kept,
+        recorded=kept or awaited,
         kept=kept,
-        known=found.request_known,
-        detail=_detail(body, found, held.settings.review_days),
+        known=found.request_known or awaited,
+        detail=_detail(body, found, awaited, held.settings.review_days),
     )
 
 
-def _detail(body: FeedbackBody, found: Feedback, days: float) -> str:
+def _detail(body: FeedbackBody, found: Feedback, awaited: bool, days: float) -> str:
     if found.photo_id is not None:
         return "it counts as one person's review of the photo"
+    if awaited:
+        return "it counts as one person's review once the photo, which is on its way, is kept"
     which = f"photo {body.photo} of request {body.request_id!r}"
     kept = (
         f"other photos of the request are kept, and {which} is not"

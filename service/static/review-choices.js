@@ -13,8 +13,8 @@ export function optionsOf(site, choices, within, kind) {
     const verdict = { superclass: null, bin: within.bin };
     return [
       ...meanings(within, kind).map((meaning) => ({ ...meaning, small: true })),
-      { key: none.key, label: title(none.label), none: true, verdict },
-      { key: BACK, shown: "Esc", label: "Back to the bins", none: true, back: true },
+      { key: none.key, label: title(none.label), none: true, small: true, verdict },
+      { key: BACK, shown: "Esc", label: "Back to the bins", none: true, small: true, back: true },
     ];
   }
   const plainly = choices.map(({ superclass, label, key }) => ({

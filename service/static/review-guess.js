@@ -3,6 +3,7 @@
 import { binTag, percent, title } from "./result.js";
 import { ask } from "./review-server.js";
 
+const LEAST_SHOWN = 0.005; // of a reference's weight
 let urls = []; // of the thumbnails that are shown
 
 export function forgetAlike() {
@@ -17,7 +18,7 @@ export function guessParts({ superclass, confidence, probabilities, references, 
   const less = quiet(others.map(([one, share]) => `${title(one)} ${percent(share)}`).join(", "));
   const list = document.createElement("ul");
   list.className = "chips";
-  list.append(...references.map((one) => {
+  list.append(...references.filter((one) => one.weight >= LEAST_SHOWN).map((one) => {
     const item = document.createElement("li");
     const tag = binTag(one.superclass);
     tag.lastChild.textContent = `${title(one.subclass ?? one.superclass)} ${percent(one.weight)}`;
@@ -25,7 +26,8 @@ export function guessParts({ superclass, confidence, probabilities, references, 
     item.append(tag);
     return item;
   }));
-  return [said, less, quiet("Photos that it compared this with:"), list];
+  const alike = document.createElement("div"); // showAlike fills it
+  return [said, less, alike, quiet("What it compared this with:"), list];
 }
 
 // Fills `box` with reviewed photos that are like a task's, as long as `wanted` says so.

@@ -158,8 +158,15 @@ function drawChoices() {
   draw(find("choices"), options, choose);
   find("asks").textContent = within ? `${within.label}: what is it?` : "What is it?";
   find("asks").classList.toggle("within", Boolean(within));
-  find("rules").textContent = site ? site.name : "";
+  find("rules").textContent = site?.name ?? (othersThanBefore(task) ? "No site’s bins" : "");
+  find("rules").classList.toggle("others", othersThanBefore(task));
   find("rules").lang = site ? site.language : "en";
+}
+
+// Whether the keys stand for other bins than for the photo before.
+function othersThanBefore(task) {
+  const before = history.at(-1)?.task;
+  return Boolean(before) && (sites[before.site]?.site ?? "") !== (sites[task.site]?.site ?? "");
 }
 
 function showProgress() {
@@ -176,7 +183,7 @@ function showProgress() {
   const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
   find("agreement").textContent =
     `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree, ` +
-    `${disputed} of which clients’ feedback says otherwise than a reviewer. ` +
+    `${disputed} disputed by clients’ feedback. ` +
     (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
   const last = history.at(-1);
   find("undo").setAttribute("aria-disabled", String(!last));
@@ -205,7 +212,7 @@ function guess() {
   if (box.hidden) return;
   const { superclass, confidence } = task.guess;
   box.replaceChildren(...guessParts(task.guess));
-  showAlike(box, task, () => tasks[0] === task && !box.hidden);
+  showAlike(box.querySelector("div"), task, () => tasks[0] === task && !box.hidden);
   announce(`The model says ${title(superclass)}, ${percent(confidence)} sure.`);
 }
 
@@ -248,7 +255,7 @@ function say(task, option) {
     learnKind(kind);
   }
   task.kind = kind;
-  pass(task, within ? `${within.label}: ${option.label}` : option.label);
+  pass(task, within ? `${within.label} (${option.label})` : option.label);
   outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
 }
 
@@ -263,7 +270,9 @@ function skip() {
 function pass(task, said) {
   tasks.shift();
   history = [...history, { task, said }].slice(-REMEMBERED);
-  announce(`${said}. ${tasks.length ? "Next photo." : ""}`);
+  const others = tasks.length && othersThanBefore(tasks[0]);
+  const told = tasks.length ? "Next photo." : "";
+  announce(`${said}. ${told}${others ? ` Other bins: ${sites[tasks[0].site]?.name ?? "any"}.` : ""}`);
   next();
 }
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from service.cli import main
 from service.keys import digest_of
-from service.review.records import Verdict
+from service.review.records import Rules, Verdict
 from service.review.store import open_store
 from tests.integration.asking import JPEG, PHOTO, problem
 from tests.integration.reviewing import CLIENT, KEY, Reviewing, reviewing
@@ -241,19 +241,25 @@ def test_the_command_exports_what_training_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url, photos, out = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos"), tmp_path / "out"
-    with open_store(url, photos) as store:
+    with open_store(url, photos, Rules(double_share=0.0)) as store:
         for seed in range(60):
             photo = store.add(new_photo(seed)).id
             for reviewer in ("anna", "bert"):
                 said = Verdict(SUPERCLASSES[seed % 4], "kind, with a comma")
                 store.review(photo, reviewer, said)
         store.review(store.add(new_photo(99)).id, "anna", Verdict(None))
+        store.review(store.add(new_photo(100)).id, "anna", Verdict("organic"))
+        store.feedback("request-100", 0, "client:kiosk", Verdict("residual"))
+        store.add(new_photo(101))
     given = ["review", "export", url, "--photos", photos, "--out", str(out), "--val-share", "0.3"]
     for _ in range(2):  # the second time everything is there already
         with pytest.raises(SystemExit) as ended:
             main(given)
         assert ended.value.code == 0
-    assert "60 photos (" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "60 photos (" in told
+    assert "left out: 1 on which people do not agree, 1 of no use, 1 that wait" in told
+    assert "1 of all are disputed by feedback" in told
     found = read_photos(out)
     assert len(found.photos) == 60
     assert {one.subclass for one in found.photos} == {"kind, with a comma"}

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from service.review.records import Verdict
 from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
-from tests.integration.reviewing import KEY, Reviewing, reviewing
+from tests.integration.reviewing import CLIENT, KEY, Reviewing, reviewing
 from tests.integration.server import until
 from tests.photo_factory import noise
 from tests.review_stores import new_photo
+from tests.tiny_site import TINY, write_site
 
 SHOWN = re.compile(r"\d+")
 
@@ -360,6 +362,179 @@ def test_two_reviewers_share_the_queue_and_meet_no_photo_twice(desk: Desk, held:
     until(lambda: len(held.labels()) == 12, "all to be saved")
     votes = [len(one.votes) for one in held.store.reviewed()]
     assert votes == [1] * 12
+
+
+BOX = {"colour": "#6a1b9a", "name": {"en": "Battery box", "de": "Kiste"}, "text": TINY["name"]}
+WITH_BOX = {"bins": TINY["bins"] | {"box": BOX}, "items": {"battery": "box", "lamp": "box"}}
+
+
+@pytest.fixture(scope="module")
+def sited(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
+    """With a site `tiny` whose battery box only kinds lead to."""
+    folder = tmp_path_factory.mktemp("sited")
+    (folder / "sites").mkdir()
+    write_site(folder / "sites", WITH_BOX)
+    with reviewing(models_dir, folder, sites_dir=folder / "sites") as found:
+        yield found
+
+
+@pytest.fixture
+def site_desk(
+    browser: Browser, sited: Reviewing, opened: list[BrowserContext], errors: list[str]
+) -> Desk:
+    return Desk(browser, sited, opened, errors)
+
+
+def keep_for_sites(held: Reviewing, *sites: str | None) -> list[int]:
+    held.refill(0)
+    return [held.store.add(new_photo(seed, site=site)).id for seed, site in enumerate(sites)]
+
+
+def test_a_sites_bins_by_keyboard_alone(site_desk: Desk, sited: Reviewing) -> None:
+    first, second, third, fourth, fifth = keep_for_sites(sited, *["tiny"] * 4, "gone")
+    page = site_desk.page()
+    keyboard, asks = page.keyboard, page.locator("#asks")
+    shown(page, first)
+    assert page.locator(".choice").all_inner_texts() == [
+        "1\nRecycling",
+        "2\nRubbish",
+        "3\nBattery box",
+        "9\nAsk us",
+        "0\nCannot be told",
+    ]
+    keyboard.press("1")  # one superclass: one key
+    shown(page, second)
+    expect(page.get_by_role("status")).to_have_text("Recycling. Next photo.")
+    keyboard.press("2")  # several: a second key
+    expect(asks).to_have_text("Rubbish: what is it?")
+    keyboard.press("Escape")
+    expect(asks).to_have_text("What is it?")
+    keyboard.press("2")
+    expect(page.locator(".choice").nth(1)).to_have_text("2Organic")
+    assert shown(page) == second
+    keyboard.press("2")
+    shown(page, third)
+    expect(page.locator("#undo")).to_have_text("U Undo: Rubbish (Organic)")
+    keyboard.press("3")
+    expect(asks).to_have_text("Battery box: what is it?")
+    keyboard.press("u")  # goes back, and takes nothing back
+    expect(asks).to_have_text("What is it?")
+    assert shown(page) == third
+    keyboard.press("k")
+    keyboard.type("Battery")
+    keyboard.press("Enter")
+    keyboard.press("3")  # it was told already
+    shown(page, fourth)
+    keyboard.press("9")
+    shown(page, fifth)
+    expect(page.locator("#rules")).to_have_text("No site’s bins")  # its rules are gone
+    expect(page.locator(".choice").first).to_have_text("1Recyclable")
+    keyboard.press("1")
+    saved(
+        page,
+        sited,
+        {
+            first: "recyclable",
+            second: "organic",
+            third: "hazardous",
+            fourth: "hazardous",
+            fifth: "recyclable",
+        },
+    )
+    said = {one.photo.id: one.votes[0].verdict for one in sited.store.reviewed()}
+    assert [said[one].bin for one in sorted(said)] == ["mixed", "rest", "box", "manual", None]
+    assert said[third].subclass == "battery"
+    assert said[second].subclass is None
+
+
+def test_the_row_of_digits_works_where_it_gives_other_signs(
+    site_desk: Desk, sited: Reviewing
+) -> None:
+    """On a French keyboard the key of 1 gives &."""
+    first, second = keep_for_sites(sited, "tiny", "tiny")
+    page = site_desk.page()
+    shown(page, first)
+    page.evaluate(
+        """document.body.dispatchEvent(
+            new KeyboardEvent("keydown", { key: "&", code: "Digit1", bubbles: true }))"""
+    )
+    shown(page, second)
+    saved(page, sited, {first: "recyclable"})
+
+
+def test_a_sites_bins_on_a_phone(site_desk: Desk, sited: Reviewing) -> None:
+    first, second = keep_for_sites(sited, "tiny", "tiny")
+    page = site_desk.page(**PHONE, locale="de-DE")
+    shown(page, first)
+    for choice in page.locator(".choice").all():
+        expect(choice).to_be_in_viewport()
+    page.get_by_role("button", name="Restmüll").tap()
+    for choice in page.locator(".choice").all():
+        expect(choice).to_be_in_viewport()
+        box = choice.bounding_box()
+        assert box is not None
+        assert box["height"] >= 44
+    page.get_by_role("button", name="Back to the bins").tap()
+    page.get_by_role("button", name="Restmüll").tap()
+    page.get_by_role("button", name="Residual").tap()
+    shown(page, second)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    saved(page, sited, {first: "residual"})
+
+
+@pytest.mark.parametrize("options", [DESK, PHONE], ids=["desk", "phone"])
+def test_bins_and_reviewed_photos_that_are_alike_have_the_contrast_of_wcag_aa(
+    site_desk: Desk, sited: Reviewing, options: dict[str, Any]
+) -> None:
+    first, second, third = keep_for_sites(sited, "tiny", "tiny", "gone")
+    page = site_desk.page(**options)
+    shown(page, first)
+    page.locator(".choice").nth(2).click()
+    check_contrast(page)
+    page.locator(".choice").first.click()
+    shown(page, second)
+    until(lambda: first in sited.labels(), "the first to be saved")
+    page.locator("#ask").click()
+    expect(page.locator(".alike li")).to_have_text(["Battery, hazardous"])
+    loaded = "image => image.complete && image.naturalWidth > 0"
+    until(lambda: page.locator(".alike img").evaluate(loaded), "the thumbnail")
+    check_contrast(page)
+    page.locator(".choice").first.click()
+    shown(page, third)
+    expect(page.locator("#rules")).to_be_visible()
+    check_contrast(page)
+
+
+def test_a_guess_without_reviewed_photos_says_so(desk: Desk, held: Reviewing) -> None:
+    held.refill(1)
+    page = desk.page()
+    shown(page)
+    page.keyboard.press("g")
+    expect(page.locator("#guess")).to_contain_text("No reviewed photo can be compared with it yet")
+
+
+def test_a_clients_key_is_told_to_be_none_for_review(desk: Desk, held: Reviewing) -> None:
+    held.refill(1)
+    page = desk.page(reviewer=None)
+    page.get_by_label("Your name").fill("anna")
+    page.get_by_label("Key of this service").fill(CLIENT)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("expected a reviewer's key")
+    expect(page.get_by_label("Key of this service")).to_be_focused()
+    page.keyboard.type(KEY)
+    page.keyboard.press("Enter")
+    shown(page)
+
+
+def test_what_feedback_disputes_is_told(desk: Desk, held: Reviewing) -> None:
+    first, *_ = held.refill(2)
+    held.store.review(first, "bert", Verdict("organic"))
+    held.store.feedback("request-0", 0, "client:kiosk", Verdict("residual"))
+    page = desk.page()
+    shown(page, first)  # a third person is asked
+    page.get_by_text("Agreement, export, keys").click()
+    told = "2 photos kept, 0 settled, 1 on which people do not agree, 1 disputed by"
+    expect(page.locator("#agreement")).to_contain_text(told)
 
 
 def test_a_wrong_key_is_told_and_asked_for_again(desk: Desk, held: Reviewing) -> None:

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.capture import Capture, Origin
 from service.classifier import Answers
 from service.metrics import Metrics
-from service.review.records import Added, NewPhoto
+from service.review.records import Added, NewPhoto, Rules, Verdict
 from service.review.store import Store, open_store
 from service.schemas import Classification, Reference
 from service.selection import Shares, is_contested, reason_to_keep
@@ -49,7 +49,8 @@ def answers() -> Answers:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+    url, photos = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")
+    with open_store(url, photos, Rules(double_share=0.0)) as store:
         yield store
 
 
@@ -124,6 +125,25 @@ def test_where_the_queue_is_full_photos_are_dropped_counted_and_nobody_waits(sto
     capture.close()
     assert counted(metrics) == {"dropped": 2.0, "kept": 3.0}
     assert store.counts().photos == 3  # what waited at the end was written
+
+
+def test_what_is_on_its_way_is_known_and_feedback_waits_for_it(store: Store) -> None:
+    held = Held(store)
+    capture = Capture(held, ALL, 9, 1_000_000, Metrics())
+    capture.offer(new_photo(0))
+    held.begun.wait()
+    capture.offer(new_photo(1))
+    assert capture.awaits("request-0", 0)  # it is being written
+    assert capture.awaits("request-1", 0)
+    assert not capture.awaits("request-1", 1)
+    assert not capture.awaits("request-2", 0)
+    assert store.feedback("request-0", 0, "kiosk", Verdict("organic")).photo_id is None
+    held.let.set()
+    while capture.awaits("request-0", 0) or capture.awaits("request-1", 0):
+        held.begun.wait(0)
+    (reviewed,) = store.reviewed()
+    assert reviewed.photo.request_id == "request-0"
+    capture.close()
 
 
 def test_bytes_in_the_queue_are_bounded_too(store: Store) -> None:
