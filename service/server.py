@@ -67,13 +67,14 @@ class Server(uvicorn.Server):
             # What is cut off then would be told as an error, with a traceback.
             logging.getLogger("uvicorn.error").disabled = self.force_exit
             return
-        serving = getattr(self._state, "serving", None)
-        if serving:
-            serving.set_ready(False)
+        # Nothing else: what was interrupted may hold a lock, that of the metrics for example.
         self._close_at = time.monotonic() + self._settings.drain_delay_s
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: close the port once the delay is over."""
+        """Ten times a second: fail readiness once asked to stop, close the port after the delay."""
+        serving = getattr(self._state, "serving", None)
+        if serving and self._close_at < float("inf"):
+            serving.set_ready(False)
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)

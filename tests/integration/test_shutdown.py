@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import threading
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import uvicorn
 
 from service.bundle import MANIFEST
+from service.server import Server
+from service.settings import Settings
 from tests.integration.server import environment, running, spawn, until
 from tests.tiny_bundle import write_bundle
 
@@ -85,3 +90,18 @@ def test_a_server_that_was_killed_starts_again_as_if_nothing_had_been(models_dir
     with running(models_dir) as again:
         answer = httpx.post(f"{again.url}/v1/classify", files={"file": PHOTO}, timeout=30)
         assert answer.status_code == 200
+
+
+def test_a_signal_touches_nothing_that_a_request_may_be_in_the_middle_of(models_dir: Path) -> None:
+    """It comes between any two steps, while a metric's lock is held for example."""
+    told: list[bool] = []
+    settings = Settings(models_dir=models_dir)
+    state = SimpleNamespace(serving=SimpleNamespace(set_ready=told.append))
+    config = uvicorn.Config("none:app", log_config=None)
+    server = Server(config, settings, state, lambda: None)
+    server.handle_exit(signal.SIGTERM, None)
+    assert told == []
+    config.encoded_headers = []
+    asyncio.run(server.on_tick(1))
+    assert told == [False]
+    assert server.should_exit
