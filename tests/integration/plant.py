@@ -82,7 +82,8 @@ def work(client: httpx.Client) -> None:
     client.post("/v1/classify", params=TAGS | {"site": "wary"}, files=files(*good)).json()
     assert client.post("/v1/classify", files=files(*good)).status_code == 200
     told = {"request_id": answer.json()["request_id"], "photo": 0, "superclass": SUPERCLASSES[0]}
-    assert client.post("/v1/feedback", json=told).status_code in (200, 202)
+    heard = client.post("/v1/feedback", json=told)
+    assert heard.status_code in (200, 202), heard.text
 
 
 def review(client: httpx.Client) -> None:

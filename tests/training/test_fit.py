@@ -28,7 +28,7 @@ RESNET = {"name": "resnet18", "stem": "cifar"}
 @pytest.mark.parametrize(
     ("method", "train"),
     [
-        ("sclre", {"ema": 0.0, "epochs": 4}),
+        ("sclre", {"ema": 0.0, "epochs": 10}),
         ("sclre", {"ema": 0.5, "epochs": 6, "precision": "bf16"}),
         ("cross_entropy", {"ema": 0.5, "epochs": 4, "optimiser": "sgd"}),
     ],
