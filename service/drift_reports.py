@@ -92,6 +92,7 @@ def _place(reading: Reading) -> DriftPlace:
                 {"part": part.part, "score": round(part.score, DIGITS), "words": part.words}
             )
             for part in reading.parts
+            if reading.enough
         ],
         confidence_shift={name: round(shift, DIGITS) for name, shift in reading.shifts.items()},
     )

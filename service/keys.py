@@ -89,7 +89,15 @@ class Keys(BaseModel):
         """
         if not self.clients:
             return None
-        return _holder(key, [*self.clients.items(), *self.admins.items()])
+        try:
+            return _holder(key, [*self.clients.items(), *self.admins.items()])
+        except KeyRefused:
+            if not self.reviewers:
+                raise
+            reviewer = _holder(key, list(self.reviewers.items()))
+            raise KeyRefused(
+                f"expected a client's or an admin's key, got that of the reviewer {reviewer}"
+            ) from None
 
     def admin(self, key: str | None) -> str:
         """The name of an admin key's holder.

@@ -31,8 +31,10 @@ def site_bins(site: Site, language: str, superclasses: Sequence[str], kinds: Kin
     bins = []
     for name, place in places.items():
         meanings = meanings_of(name, site, superclasses, kinds)
-        if name == MANUAL and not meanings:
-            continue
+        if name == MANUAL:
+            if not meanings:
+                continue
+            meanings = _or_any_other(meanings, superclasses)
         bins.append(
             ReviewBin(
                 bin=name,
@@ -80,6 +82,16 @@ def _any(place: str, site: Site, superclasses: Sequence[str]) -> list[ReviewMean
     items = [item for item, target in site.items.items() if target == place]
     kind = items[0] if len(items) == 1 else None
     return _keyed([(one, kind, one) for one in superclasses])
+
+
+def _or_any_other(
+    meanings: list[ReviewMeaning], superclasses: Sequence[str]
+) -> list[ReviewMeaning]:
+    """Of what a person has to look at: whoever sends it there may not know what it is."""
+    told = {one.superclass for one in meanings if one.subclass is None}
+    others = [one for one in superclasses if one not in told]
+    known = [(one.superclass, one.subclass, one.label) for one in meanings]
+    return _keyed([*known, *((one, None, one) for one in others)])
 
 
 def _keyed(found: Sequence[tuple[str, str | None, str]]) -> list[ReviewMeaning]:

@@ -51,7 +51,13 @@ def in_place(out: Path) -> Iterator[Path]:
 
 
 def next_version(folder: Path) -> Path:
-    """The place after the newest version of `<models>/<name>`; numbers only count."""
+    """The place after the newest version of `<models>/<name>`; numbers only count.
+
+    Raises:
+        ConfigError: where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"expected a bundle models/<name>/<version>, and {folder} is no folder")
     versions = [one.name for one in folder.iterdir() if one.name.isdecimal()]
     newest = max(versions, key=version_key, default="0")
     return folder / str(int(newest) + 1)

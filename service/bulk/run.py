@@ -25,6 +25,7 @@ from service.bulk.parts import (
     parts_folder,
     write_part,
 )
+from service.bulk.photos import check_photos
 from service.bulk.plan import Asked, Plan, make_plan, model_of, read_plan
 from service.bundle import Bundle
 from service.catalogue import open_bundle
@@ -128,6 +129,7 @@ def _plan(config: BulkConfig, asked: Asked) -> Plan | None:
         return plan
     if config.out.exists() and not config.restart:
         if asked.is_same(there):
+            check_photos(config.out, Inputs(config.given), there["started"])
             return None
         clear(folder)
         raise BulkError(

@@ -20,7 +20,9 @@ router = APIRouter(include_in_schema=False)
 
 
 FORGOTTEN = "They are looked at and forgotten: nothing is kept."
-SOME_KEPT = "Some are kept, without place and time, for people to check the answers."
+SOME_KEPT = (
+    "Some are kept, without what the camera wrote into them, for people to check the answers."
+)
 LINK = '<a href="review">Review</a> '
 REPORT_LINK = '<a href="report">Report</a> '
 

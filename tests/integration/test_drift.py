@@ -78,6 +78,7 @@ def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -
         assert moved["appearance"].startswith("photos are brighter (")  # of 0
         assert len(place["confidence_shift"]) == 1
         assert (untold["site"], untold["line"], untold["camera"]) == (None, None, None)
+        assert bool(untold["moved"]) == untold["enough"]  # nothing is said before that
         labels = ("tiny", "city-four-bins", "1", "left")
         scores = series(client, "superbin_drift_score")
         assert scores[labels] == pytest.approx(place["score"], abs=1e-3)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service import cli
-from service.keys import AdminOnly, Keys, digest_of, new_key
+from service.keys import AdminOnly, KeyRefused, Keys, digest_of, new_key
 from tests.integration.server import environment, running, spawn
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
@@ -102,6 +102,14 @@ def test_one_name_may_hold_a_key_of_each_kind() -> None:
     assert keys.client("a") == keys.client("b") == keys.admin("b") == "ops"
     with pytest.raises(AdminOnly):
         keys.admin("a")
+
+
+def test_a_reviewers_key_is_told_that_it_is_no_clients() -> None:
+    keys = Keys(clients={"line": digest_of("a")}, reviewers={"room": digest_of("b")})
+    with pytest.raises(KeyRefused, match="got that of the reviewer room"):
+        keys.client("b")
+    with pytest.raises(KeyRefused, match="one that is not known"):
+        keys.client("c")
 
 
 def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(

@@ -186,7 +186,8 @@ def test_on_a_phone_by_touch(desk: Desk, held: Reviewing) -> None:
     scale = page.locator("#photo").evaluate("image => image.style.transform")
     assert float(re.findall(r"scale\(([\d.]+)\)", scale)[0]) > 1.5
     assert page.evaluate("visualViewport.scale") == 1
-    page.get_by_role("button", name="Skip").tap()
+    # Not a tap: Chromium may take that for a part of the pinch.
+    page.get_by_role("button", name="Skip").click()
     shown(page, third)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     saved(page, held, {first: "hazardous"})
@@ -425,7 +426,9 @@ def test_a_sites_bins_by_keyboard_alone(site_desk: Desk, sited: Reviewing) -> No
     keyboard.press("Enter")
     keyboard.press("3")  # it was told already
     shown(page, fourth)
-    keyboard.press("9")
+    keyboard.press("9")  # whoever is not sure may not know that only hazardous things go there
+    expect(asks).to_have_text("Ask us: what is it?")
+    keyboard.press("1")
     shown(page, fifth)
     expect(page.locator("#rules")).to_have_text("No site’s bins")  # its rules are gone
     expect(page.locator(".choice").first).to_have_text("1Recyclable")

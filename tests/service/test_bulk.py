@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,6 +183,26 @@ def test_the_same_command_leaves_a_whole_file_and_another_is_refused(folder: Pat
     assert not Path("r.parquet.parts").exists()
     classify("photos/f.jpg", "--restart")
     assert len(rows()) == 1
+
+
+@pytest.mark.parametrize("change", ["new", "gone", "other"])
+def test_a_folder_that_has_changed_is_not_said_to_be_answered(folder: Path, change: str) -> None:
+    classify("photos")
+    before = Path("r.parquet").read_bytes()
+    if change == "new":
+        (folder / "d.jpg").write_bytes(noise(9))
+    elif change == "gone":
+        (folder / "f.jpg").unlink()
+    else:
+        (folder / "f.jpg").write_bytes(noise(9))
+        later = time.time() + 10
+        os.utime(folder / "f.jpg", (later, later))
+    refused = classify("photos", status=1)
+    assert "--restart writes it anew" in refused.stderr
+    assert ("d.jpg" if change == "new" else "f.jpg") in refused.stderr
+    assert Path("r.parquet").read_bytes() == before
+    classify("photos", "--restart")
+    assert len(rows()) == 9 + {"new": 1, "gone": -1, "other": 0}[change]
 
 
 def test_a_summary_can_be_a_line_of_json(folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from service.locks import LOCK
 from tests.training_processes import (
     agreements,
     batch_of,
@@ -261,7 +262,7 @@ def test_torchrun_ends_with_one_run_folder_whose_model_evaluates(
     assert process.returncode == 0, errors
     assert [line.split(":")[0] for line in output.splitlines()] == ["step 3", "warning", "done"]
     names = {checkpoint.RECORD, checkpoint.CHECKPOINT, checkpoint.MODEL, checkpoint.HISTORY}
-    names |= {checkpoint.PICTURE, checkpoint.BAD_PHOTOS}
+    names |= {checkpoint.PICTURE, checkpoint.BAD_PHOTOS, LOCK}
     assert {file.name for file in out.iterdir()} == names
     assert checkpoint.read_record(out)["processes"] == 2
     assert measure(out, data, "test", None, "cpu").logits.shape == (6, 3)
