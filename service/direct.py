@@ -72,7 +72,8 @@ class _Direct:
         request = Request(scope, receive, send)
         response: Response
         try:
-            await refuse_unknown(request)
+            if scope["query_string"]:
+                await refuse_unknown(request)
             response = await self._endpoint(request)
         except SuperbinError as error:
             response = await self._app.exception_handlers[SuperbinError](request, error)  # type: ignore[misc]
