@@ -7,6 +7,7 @@ import structlog
 from service.composition.answer import CompositionUnavailable, TallyOff
 from service.composition.recorder import Recorder
 from service.composition.tally import Tally
+from service.extras import how_to_install
 from service.metrics import Metrics
 from service.review.records import StoreError
 from service.serving import Serving
@@ -30,7 +31,7 @@ def open_recorder(settings: Settings, metrics: Metrics) -> Recorder | None:
     except ImportError as error:
         raise StoreError(
             f"SUPERBIN_TALLY_URL needs packages that are not installed ({error}): "
-            "pip install 'superbin[report]'"
+            f"{how_to_install('report')}"
         ) from error
     store = CompositionStore(settings.tally_url)
     try:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from service.capture import Capture, Origin
+from service.extras import how_to_install
 from service.intake import Intake
 from service.languages import pick_language
 from service.metrics import Metrics
@@ -35,7 +36,7 @@ def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
     except ImportError as error:
         raise StoreError(
             f"SUPERBIN_REVIEW_URL needs packages that are not installed ({error}): "
-            "pip install 'superbin[review]'"
+            f"{how_to_install('review')}"
         ) from error
     store = open_store(settings.review_url, settings.review_photos, review_rules(settings))
     shares = Shares(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from service.extras import how_to_install
 from service.terminal import fail
 
 review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)
@@ -61,7 +62,7 @@ def report(
         else:
             out.write_text(text, encoding="utf-8", newline="")
     except ImportError as error:
-        fail(f"this needs packages that are not installed ({error}): pip install superbin[report]")
+        fail(f"this needs packages that are not installed ({error}): {how_to_install('report')}")
     except (SuperbinError, OSError) as error:
         fail(str(error))
 
@@ -88,7 +89,7 @@ def export(
             splits = write(opened, out, val_share)
             counts = opened.counts()
     except ImportError as error:
-        fail(f"this needs packages that are not installed ({error}): pip install superbin[review]")
+        fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
     except (SuperbinError, OSError) as error:
         fail(str(error))
     told = ", ".join(f"{count} {split}" for split, count in splits.items())

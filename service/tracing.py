@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from service import __version__
+from service.extras import how_to_install
 from service.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def open_provider(endpoint: str | None) -> TracerProvider | None:
     except ModuleNotFoundError as error:
         raise SettingsError(
             f"SUPERBIN_OTLP_ENDPOINT needs {error.name}, which is not installed: "
-            "pip install -c constraints.txt -e '.[trace]' in the repository"
+            f"{how_to_install('trace')}"
         ) from error
     resource = Resource.create({"service.name": "superbin", "service.version": __version__})
     provider = TracerProvider(resource=resource)

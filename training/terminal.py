@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import typer
 
+from service.extras import how_to_install
+
 
 @contextmanager
 def explained() -> Iterator[None]:
@@ -29,7 +31,7 @@ def explained() -> Iterator[None]:
             raise
         typer.echo(
             f"error: this command needs {error.name}, which is not installed. Install the training "
-            "packages: pip install -c constraints.txt -e '.[cpu,train]' in the repository",
+            f"packages: {how_to_install('cpu', 'train')}",
             err=True,
         )
         raise typer.Exit(2) from error

@@ -22,6 +22,7 @@ from service.bulk.plan import Plan, model_of, told_site
 from service.catalogue import open_bundle
 from service.devices import CPU, session_devices
 from service.errors import BulkError, SuperbinError
+from service.extras import how_to_install
 from service.results import Sorted
 from service.settings import Settings
 
@@ -140,8 +141,7 @@ def connected(
         import ray
     except ImportError as error:
         raise BulkError(
-            "--ray needs Ray, which is not installed. Install the extra `ray`: "
-            "pip install -c constraints.txt -e '.[bulk,ray]' in the repository"
+            f"--ray needs Ray, which is not installed: {how_to_install('bulk', 'ray')}"
         ) from error
     _check_listening(address)
     own: dict[str, Any] = {}

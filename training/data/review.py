@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.extras import how_to_install
 from training.data.own import LABELS, read_labels
 from training.data.photo import Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
@@ -80,8 +81,8 @@ def _export(url: str, photos: str, folder: Path) -> None:
         from service.review.store import open_store
     except ImportError as error:
         raise DataError(
-            f"{url}: a review store needs packages that are not installed ({error}): pip install "
-            "-c constraints.txt -e '.[review]' in the repository"
+            f"{url}: a review store needs packages that are not installed ({error}): "
+            f"{how_to_install('review')}"
         ) from error
     with open_store(url, photos) as store:
         export(store, folder)
