@@ -25,7 +25,7 @@ from service.errors import ComeBackLater, SuperbinError
 from service.keys import KeyRefused, Keys, read_keys
 from service.metrics import Metrics
 from service.openapi import refusals
-from service.parameters import ParameterUnknown, refuse_unknown
+from service.parameters import refuse_unknown
 from service.problems import problem_of, problem_of_status, problem_response
 from service.quota import Quota
 from service.registry import Registry
@@ -48,6 +48,7 @@ from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
 from service.tracing import open_provider, telemetry
+from service.validation import told_problems
 
 log = structlog.get_logger()
 
@@ -90,7 +91,7 @@ def create_app(settings: Settings) -> DirectRoutes:
         app.include_router(
             family.router,
             dependencies=[Depends(refuse_unknown)],
-            responses=refusals(ParameterUnknown),
+            responses=refusals(),
         )
     for family in OTHERS:
         app.include_router(family.router)
@@ -230,10 +231,7 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        detail = "; ".join(
-            f"{'.'.join(map(str, p['loc']))}: {p['msg']}, got {str(p.get('input'))[:40]!r}"
-            for p in error.errors()
-        )
+        detail = told_problems(error.errors())
         problem = problem_of_status(422, detail, request.state.request_id)
         return problem_response(problem, path=request.url.path)
 

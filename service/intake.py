@@ -183,6 +183,17 @@ def identify_reviewer(request: Request) -> str:
     return serving(request).keys.reviewer(key_of(request))
 
 
+def identify_person(request: Request, named: str | None) -> str:
+    """Who looks at photos, by the key and by the name that came with it.
+
+    Raises:
+        ReviewerOff, ReviewerOnly, KeyRefused: as `identify_reviewer`, before anything else.
+        ReviewerNameless, ReviewerUnlisted: where that is nobody, or nobody whom the key is for.
+    """
+    keys = serving(request).keys
+    return keys.person(identify_reviewer(request), named)
+
+
 def key_of(request: Request) -> str | None:
     """From `Authorization: Bearer` or `X-API-Key`."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")

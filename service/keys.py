@@ -4,6 +4,7 @@
     admins."ops" = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
     reviewers."anna" = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9"
     sites."line-4" = "single-stream-line"
+    people."room" = ["anna", "ben"]
 
 Keys are 256 random bits, so that a plain hash keeps them: there is nothing to guess.
 """
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -30,8 +33,12 @@ from service.errors import SuperbinError
 from service.settings import SettingsError
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_REPEATED = re.compile(r"Cannot overwrite a value \(at line (\d+)")  # of tomllib
 NAME = r"[A-Za-z0-9._-]{1,64}"
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+PERSON = r"[A-Za-z0-9._-]+( [A-Za-z0-9._-]+)*"
+MOST_LETTERS = 64  # of a person's name
+Person = Annotated[str, StringConstraints(pattern=f"^{PERSON}$", max_length=MOST_LETTERS)]
 
 
 class KeyRefused(SuperbinError):
@@ -64,8 +71,25 @@ class ReviewerOff(SuperbinError):
     reason = "review_needs_keys"
 
 
+class ReviewerNameless(SuperbinError):
+    """Nobody said who looks, or it was no name."""
+
+    reason = "reviewer_nameless"
+
+
+class ReviewerUnlisted(SuperbinError):
+    """The key is not for the person who was named."""
+
+    reason = "reviewer_unlisted"
+
+
 class Keys(BaseModel):
-    """SHA-256 of each key, by the name of its holder; and whose photos are of which site."""
+    """SHA-256 of each key, by the name of its holder.
+
+    Attributes:
+        sites: whose photos are of which site.
+        people: who looks at photos with a key; where it has nobody, whoever no other key has.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -73,12 +97,18 @@ class Keys(BaseModel):
     admins: dict[Name, Digest] = Field(default_factory=dict)
     reviewers: dict[Name, Digest] = Field(default_factory=dict)
     sites: dict[Name, Name] = Field(default_factory=dict)
+    people: dict[Name, Annotated[tuple[Person, ...], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        strays = set(self.sites) - set(self.clients) - set(self.admins)
-        if strays:
-            raise ValueError(f"sites: expected holders of a key, got {sorted(strays)}")
+        for name, holders, given in (
+            ("sites", {*self.clients, *self.admins}, self.sites),
+            ("people", {*self.reviewers, *self.admins}, self.people),
+        ):
+            if strays := sorted(set(given) - holders):
+                raise ValueError(f"{name}: expected holders of a key, got {strays}")
         return self
 
     def client(self, key: str | None) -> str | None:
@@ -89,15 +119,12 @@ class Keys(BaseModel):
         """
         if not self.clients:
             return None
-        try:
-            return _holder(key, [*self.clients.items(), *self.admins.items()])
-        except KeyRefused:
-            if not self.reviewers:
-                raise
-            reviewer = _holder(key, list(self.reviewers.items()))
+        found = _find(key, self.clients, self.admins)
+        if found is None and (reviewer := _find(key, self.reviewers)):
             raise KeyRefused(
                 f"expected a client's or an admin's key, got that of the reviewer {reviewer}"
-            ) from None
+            )
+        return _known(found, key)
 
     def admin(self, key: str | None) -> str:
         """The name of an admin key's holder.
@@ -110,13 +137,10 @@ class Keys(BaseModel):
                 "expected an admin key, and none is set: make one with superbin key --admin, and "
                 "name its file in SUPERBIN_KEYS_FILE"
             )
-        try:
-            return _holder(key, list(self.admins.items()))
-        except KeyRefused:
-            if not self.clients:
-                raise
-            client = _holder(key, list(self.clients.items()))
-            raise AdminOnly(f"expected an admin's key, got that of the client {client}") from None
+        found = _find(key, self.admins)
+        if found is None and (client := _find(key, self.clients)):
+            raise AdminOnly(f"expected an admin's key, got that of the client {client}")
+        return _known(found, key)
 
     def reviewer(self, key: str | None) -> str:
         """The name of a reviewer key's holder. An admin's key will do, a client's will not.
@@ -131,24 +155,60 @@ class Keys(BaseModel):
                 "everybody, and there is none: make one with superbin key NAME --reviewer, and "
                 "name its file in SUPERBIN_KEYS_FILE"
             )
-        try:
-            return _holder(key, [*self.reviewers.items(), *self.admins.items()])
-        except KeyRefused:
-            if not self.clients:
-                raise
-            client = _holder(key, list(self.clients.items()))
+        found = _find(key, self.reviewers, self.admins)
+        if found is None and (client := _find(key, self.clients)):
             raise ReviewerOnly(
                 f"expected a reviewer's key (superbin key NAME --reviewer), got that of the client "
                 f"{client}"
-            ) from None
+            )
+        return _known(found, key)
+
+    def person(self, holder: str, name: str | None) -> str:
+        """Who looks at photos with a key: one of its people, the only one where none is named.
+
+        Args:
+            holder: of the key.
+            name: as it came; None where none did.
+
+        Raises:
+            ReviewerNameless: where that is no name.
+            ReviewerUnlisted: where the key is not for them, or another key is.
+        """
+        own = self.people.get(holder, ())
+        if name is None and len(own) == 1:
+            return own[0]
+        if name is None or len(name) > MOST_LETTERS or not re.fullmatch(PERSON, name):
+            came = "nothing" if name is None else repr(name[: MOST_LETTERS + 1])
+            raise ReviewerNameless(
+                f"X-Reviewer: expected who looks, in at most {MOST_LETTERS} letters (A to Z), "
+                f"digits, dots, dashes and underscores, with single spaces between, got {came}"
+            )
+        if own and name not in own:
+            raise ReviewerUnlisted(
+                f"X-Reviewer: expected one of {', '.join(own)}, whom the key {holder} is for, got "
+                f"{name!r}"
+            )
+        others = [one for one, people in self.people.items() if name in people]
+        if not own and others:
+            raise ReviewerUnlisted(
+                f"X-Reviewer: expected somebody who has no other key, got {name!r}, whom the key "
+                f"{others[0]} is for"
+            )
+        return name
 
 
-def _holder(key: str | None, known: list[tuple[str, str]]) -> str:
+def _find(key: str | None, *sections: Mapping[str, str]) -> str | None:
+    """The holder of a key; None where it is in none of these sections."""
     digest = digest_of(key or "")
     holder = None
-    for name, one in known:  # all of them, so that the time tells nothing
-        if hmac.compare_digest(digest, one):
-            holder = name
+    for section in sections:
+        for name, one in section.items():  # all of them, so that the time tells nothing
+            if hmac.compare_digest(digest, one):
+                holder = name
+    return holder
+
+
+def _known(holder: str | None, key: str | None) -> str:
     if holder is None:
         came = "none" if key is None else "one that is not known"
         raise KeyRefused(f"expected a key as Authorization: Bearer or X-API-Key, got {came}")
@@ -173,15 +233,32 @@ def read_keys(file: Path | None) -> Keys:
     """
     if file is None:
         return Keys()
+    text = ""
     try:
-        return Keys.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
+        return Keys.model_validate(tomllib.loads(text))
     except OSError as error:
         raise SettingsError(f"SUPERBIN_KEYS_FILE: cannot read {file}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"SUPERBIN_KEYS_FILE: {file} is not TOML: {error}") from error
+        told = _twice(str(error), text) or f"is not TOML: {error}"
+        raise SettingsError(f"SUPERBIN_KEYS_FILE: {file} {told}") from error
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise SettingsError(
             f"SUPERBIN_KEYS_FILE: {file}: expected lines clients.NAME, admins.NAME or "
-            f'reviewers.NAME = "SHA-256 of the key", or sites.NAME = "SITE", got {where}'
+            f'reviewers.NAME = "SHA-256 of the key", sites.NAME = "SITE", or people.NAME = [...], '
+            f"got {where}"
         ) from error
+
+
+def _twice(problem: str, text: str) -> str | None:
+    """What to do about a name that stands there twice; None where that is not the problem."""
+    found = _REPEATED.search(problem)
+    if found is None:
+        return None
+    line = int(found[1])
+    name = text.splitlines()[line - 1].partition("=")[0].strip()
+    return (
+        f"has {name} twice, the second time in line {line}: remove one of the two lines, or give "
+        "one of the keys a name of its own"
+    )

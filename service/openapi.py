@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.errors import SuperbinError
 from service.keys import AdminOff, AdminOnly, KeyRefused
+from service.parameters import ParameterUnknown
 from service.problems import MEANINGS, PROBLEM_CONTENT, V2, V2_CONTENT
 from service.quota import RateLimited
 from service.review_words import FeedbackBody, TakeBody, VerdictBody
@@ -50,9 +51,13 @@ def json_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def refusals(*kinds: type[SuperbinError], v2: bool = False) -> dict[int | str, dict[str, Any]]:
-    """Responses of a route that may fail in these ways; `v2`: in the inference protocol's words."""
+    """Responses of a route that may fail in these ways, or be asked with an unknown parameter.
+
+    Args:
+        v2: in the inference protocol's words, whose routes let every parameter pass.
+    """
     titles: dict[int, list[str]] = {}
-    for kind in kinds:
+    for kind in kinds if v2 else dict.fromkeys((*kinds, ParameterUnknown)):
         status, title = MEANINGS[kind]
         titles.setdefault(status.value, []).append(title)
     content = V2_CONTENT if v2 else PROBLEM_CONTENT

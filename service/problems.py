@@ -22,14 +22,22 @@ from service.errors import (
     SeveralWorkers,
     SuperbinError,
 )
-from service.keys import AdminOff, AdminOnly, KeyRefused, ReviewerOff, ReviewerOnly
+from service.keys import (
+    AdminOff,
+    AdminOnly,
+    KeyRefused,
+    ReviewerNameless,
+    ReviewerOff,
+    ReviewerOnly,
+    ReviewerUnlisted,
+)
 from service.parameters import ParameterUnknown
 from service.photos import DeadlineExceeded
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
 from service.review.records import PhotoGone, StoreUnavailable
-from service.review_words import ReviewMalformed, ReviewOff, SuperclassUnknown
+from service.review_words import BinUnfit, ReviewMalformed, ReviewOff, SuperclassUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
 from service.sorting import SiteUnfit
@@ -66,7 +74,10 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     DeadlineExceeded: (HTTPStatus.GATEWAY_TIMEOUT, "No answer in time"),
     RequestSlow: (HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
     TimeoutMalformed: (HTTPStatus.BAD_REQUEST, "The timeout is none"),
-    ParameterUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "A parameter does not fit"),
+    ParameterUnknown: (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "A query parameter is unknown or does not fit",
+    ),
     TagMalformed: (HTTPStatus.BAD_REQUEST, "A tag is no short word"),
     Stopping: (HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"),
     TensorMalformed: (HTTPStatus.BAD_REQUEST, "The request is none of the inference protocol"),
@@ -82,8 +93,11 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     ReviewOff: (HTTPStatus.NOT_FOUND, "Nothing is kept for review"),
     ReviewerOff: (HTTPStatus.FORBIDDEN, "Review needs keys"),
     ReviewerOnly: (HTTPStatus.FORBIDDEN, "A reviewer's key is needed"),
+    ReviewerNameless: (HTTPStatus.UNPROCESSABLE_ENTITY, "Nobody is named who looks"),
+    ReviewerUnlisted: (HTTPStatus.FORBIDDEN, "The key is another person's"),
     ReviewMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The request does not fit"),
     SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
+    BinUnfit: (HTTPStatus.UNPROCESSABLE_ENTITY, "The bin does not fit"),
     PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
     TallyOff: (HTTPStatus.NOT_FOUND, "Nothing is counted for reports"),

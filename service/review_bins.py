@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from service.review.records import Verdict
 from service.review_schemas import ReviewBin, ReviewChoice, ReviewMeaning, ReviewSite
+from service.review_words import BinUnfit
 from service.sites import MANUAL, Site
 
 KEYS = "123456789abcdefhijlmnopqrtvwxy"  # the others are the page's own
@@ -53,6 +55,33 @@ def site_bins(site: Site, language: str, superclasses: Sequence[str], kinds: Kin
         name=site.name[language],
         bins=bins,
         others=[ReviewChoice(superclass=one, label=one, key="") for one in homeless],
+    )
+
+
+def check_bin(site: str | None, found: ReviewSite | None, said: Verdict) -> None:
+    """See that a bin that was said is the site's, and that the superclass leads there.
+
+    Args:
+        site: the photo's.
+        found: its bins; None where it has no rules.
+
+    Raises:
+        BinUnfit: with the bins and superclasses that go together.
+    """
+    if said.bin is None:
+        return
+    if found is None:
+        where = f"the photo's site {site} has no rules" if site else "the photo is of no site"
+        raise BinUnfit(f"bin: expected none, since {where}, got {said.bin!r}")
+    leading = {one.bin: {m.superclass for m in one.meanings} for one in found.bins}
+    if said.bin in leading and said.superclass in (None, *leading[said.bin]):
+        return
+    together = ", ".join(
+        f"{name} ({' or '.join(sorted(those))})" for name, those in leading.items()
+    )
+    raise BinUnfit(
+        f"bin: expected one of the site {found.site} that the superclass leads to, {together}, "
+        f"got {said.bin!r} and {said.superclass!r}"
     )
 
 

@@ -23,6 +23,13 @@ class FeedbackAnswer(Part):
         description="Whether the photo itself is kept, so that people and training can see it."
     )
     known: bool = Field(description="Whether any photo of that request is kept, or on its way.")
+    known_kind: bool | None = Field(
+        description="Whether a model or a site knows the subclass; a new one is kept as it is "
+        "spelt. Null where none was told."
+    )
+    near_kinds: list[str] = Field(
+        description="Where it is new, known ones that are spelt almost so: it may be misspelt."
+    )
     detail: str = Field(description="What became of it, in a sentence.")
 
 
@@ -116,6 +123,14 @@ class ReviewTask(Part):
     guess: ReviewGuess
 
 
+class ReviewKind(Part):
+    """A kind as it was typed, against those that are known."""
+
+    kind: str = Field(description="As it is spelt where it is known.")
+    known: bool = Field(description="Whether a model or a site knows it.")
+    near: list[str] = Field(description="Where it is new, known ones that are spelt almost so.")
+
+
 class ReviewProgress(Part):
     """How far it has come."""
 
@@ -142,5 +157,5 @@ class ReviewQueue(Part):
     sites: dict[str, ReviewSite] = Field(
         description="Of the photos' sites those that have rules: their bins are the choices."
     )
-    kinds: list[str] = Field(description="Subclasses that the models know, to choose from.")
+    kinds: list[str] = Field(description="That the models or sites know, to choose from.")
     progress: ReviewProgress

@@ -8,11 +8,12 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from service.errors import SuperbinError
+from service.kinds import plain_kind
 from service.review.records import Verdict
+from service.validation import told_problems
 
 MAX_BODY_BYTES = 4096
 MOST_TASKS = 16
-NAME = r"[A-Za-z0-9._-]{1,64}"
 
 
 class ReviewOff(SuperbinError):
@@ -31,6 +32,12 @@ class SuperclassUnknown(SuperbinError):
     """A superclass that no served model has."""
 
     reason = "unknown_superclass"
+
+
+class BinUnfit(SuperbinError):
+    """A bin that the photo's site does not have, or that the superclass does not lead to."""
+
+    reason = "unfit_bin"
 
 
 class _Words(BaseModel):
@@ -89,11 +96,7 @@ def read_words(kind: type[Body], data: bytes) -> Body:
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, p['loc'])) or 'the body'}: {p['msg']}, "
-            f"got {str(p['input'])[:40]!r}"
-            for p in error.errors()
-        )
+        told = told_problems(error.errors(), kind.model_json_schema())
         raise ReviewMalformed(told[:1000]) from error
 
 
@@ -103,7 +106,7 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
     Args:
         body: what came.
         known: superclasses.
-        kinds: subclasses as the models spell them; `Glass bottle` is their `glass_bottle`.
+        kinds: that are known, as they are spelt; `Glass bottle` is their `glass_bottle`.
 
     Raises:
         SuperclassUnknown: with those that there are.
@@ -114,10 +117,6 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
         )
     subclass = body.subclass
     if subclass is not None:
-        spelt = {_plain(kind): kind for kind in kinds}
-        subclass = spelt.get(_plain(subclass), subclass)
+        spelt = {plain_kind(kind): kind for kind in kinds}
+        subclass = spelt.get(plain_kind(subclass), subclass)
     return Verdict(body.superclass, subclass, body.item, getattr(body, "bin", None))
-
-
-def _plain(kind: str) -> str:
-    return "_".join(kind.lower().replace("-", " ").replace("_", " ").split())

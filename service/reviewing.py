@@ -8,18 +8,20 @@ from collections.abc import Collection, Iterable
 from service.capture import Capture, Origin
 from service.extras import how_to_install
 from service.intake import Intake
+from service.kinds import near_kinds, plain_kind
 from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
 from service.review.records import Rules, StoreError
 from service.review_bins import key_at, site_bins
-from service.review_schemas import ReviewChoice, ReviewSite
+from service.review_schemas import ReviewChoice, ReviewKind, ReviewSite
 from service.review_words import ReviewOff
 from service.rulebook import SiteUnknown
 from service.schemas import Classification
 from service.selection import Shares
 from service.serving import Serving
 from service.settings import Settings
+from service.sites import site_kinds
 from service.uploads import Upload
 
 
@@ -86,9 +88,18 @@ def known_superclasses(held: Serving) -> list[str]:
 
 
 def known_kinds(held: Serving) -> list[str]:
-    """Subclasses of the context bank of every model that is served, by name."""
+    """Subclasses of every served model's bank, and what sites have rules for, by name."""
     items = (item for model in held.registry.served for item in model.manifest.bank.items)
-    return sorted({item.subclass for item in items if item.subclass})
+    kinds = {item.subclass for item in items if item.subclass}
+    return sorted(kinds.union(*(site_kinds(rules.site) for rules in held.rulebook.all)))
+
+
+def spelt_kind(kind: str, kinds: Iterable[str]) -> ReviewKind:
+    """A kind as a person typed it, against those that are known."""
+    spelt = {plain_kind(one): one for one in kinds}
+    found = spelt.get(plain_kind(kind))
+    near = [] if found else near_kinds(kind, spelt.values())
+    return ReviewKind(kind=found or kind, known=found is not None, near=near)
 
 
 def review_choices(held: Serving) -> list[ReviewChoice]:

@@ -202,9 +202,14 @@ def parse_site(data: bytes, source: str) -> Site:
         raise SiteError(f"{source}: {problems}") from error
 
 
+def site_kinds(site: Site) -> set[str]:
+    """Kinds that a site has rules for."""
+    return {*site.items, *site.hazards.items}
+
+
 def unknown_items(site: Site, kinds: Collection[str]) -> list[str]:
     """Items of a site that are none of these kinds: most often they are misspelt."""
-    return sorted({*site.items, *site.hazards.items} - set(kinds))
+    return sorted(site_kinds(site) - set(kinds))
 
 
 def find_sites(folder: Path) -> list[Path]:

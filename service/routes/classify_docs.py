@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.admission import QueueFull
+from service.admission import QueueFull, Stopping, TooSlow
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -13,14 +13,26 @@ from service.errors import (
     SuperbinError,
 )
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
+from service.parameters import ParameterUnknown
 from service.photos import DeadlineExceeded
-from service.problems import MEDIA_TYPE, PROBLEM_CONTENT, problem_of
+from service.problems import MEDIA_TYPE, problem_of
 from service.registry import ModelUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Line
 from service.sorting import SiteUnfit
 from service.tags import TAG, TagMalformed
-from service.uploads import FIELD, MULTIPART, SHORTEST_TIMEOUT_S, TIMEOUT, RequestSlow
+from service.uploads import (
+    FIELD,
+    MULTIPART,
+    SHORTEST_TIMEOUT_S,
+    TIMEOUT,
+    RequestMalformed,
+    RequestSlow,
+    RequestTooLarge,
+    RequestUnsupported,
+    TimeoutMalformed,
+    TooManyPhotos,
+)
 
 NDJSON = "application/x-ndjson"
 
@@ -120,39 +132,40 @@ _ANSWER: dict[str, Any] = {
     ],
 }
 
-_REFUSALS = {
-    PhotoEmpty: "expected an encoded photo, got 0 bytes",
-    PhotoTooLarge: "expected at most 20,000,000 bytes a photo, got 31,457,280",
-    PhotoUnsupported: "expected one of JPEG, PNG, ..., got 1,204 bytes that begin b'%PDF-1.7'",
-    PhotoBroken: "expected a whole JPEG photo, got 20,480 bytes that do not decode",
-}
-
-
-_ERRORS: list[SuperbinError] = [
-    *(kind(detail) for kind, detail in _REFUSALS.items()),
+_EXAMPLES: list[SuperbinError] = [
+    PhotoEmpty("expected an encoded photo, got 0 bytes"),
+    PhotoTooLarge("expected at most 20,000,000 bytes a photo, got 31,457,280"),
+    PhotoUnsupported("expected one of JPEG, PNG, ..., got 1,204 bytes that begin b'%PDF-1.7'"),
+    PhotoBroken("expected a whole JPEG photo, got 20,480 bytes that do not decode"),
+    ParameterUnknown("expected no query parameters but model, site, line, camera, got 'modle'"),
     QueueFull("expected at most 128 photos in the queue, which holds 128, and 1 came", 2),
     DeadlineExceeded("expected an answer within 0.5 s, got none in time"),
     RequestSlow("expected the body within 10 s and at 4,096 bytes a second, got 20,480 in 15 s"),
 ]
+_KINDS: tuple[type[SuperbinError], ...] = (
+    *KEY_REFUSALS,
+    *(type(one) for one in _EXAMPLES),
+    *(RequestMalformed, RequestTooLarge, TooManyPhotos, RequestUnsupported, TimeoutMalformed),
+    *(ModelUnknown, SiteUnknown, SiteUnfit, TagMalformed, TooSlow, Stopping),
+)
 
 
-def _refusal(error: SuperbinError) -> tuple[int, dict[str, Any]]:
-    problem = problem_of(error, _ANSWER["request_id"])
-    return problem.status, {
-        "description": problem.title,
-        "content": {MEDIA_TYPE: PROBLEM_CONTENT[MEDIA_TYPE] | {"example": problem.model_dump()}},
-    }
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    """Everything that may be refused by its status, with examples by their reason."""
+    found = refusals(*_KINDS)
+    for error in _EXAMPLES:
+        problem = problem_of(error, _ANSWER["request_id"])
+        content = found[problem.status]["content"] = dict(found[problem.status]["content"])
+        told = content[MEDIA_TYPE] = dict(content[MEDIA_TYPE])
+        one = {problem.reason: {"summary": problem.title, "value": problem.model_dump()}}
+        told["examples"] = told.get("examples", {}) | one
+    return found
 
 
 def _answers(example: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     """The answer in both forms, and what all of these routes may refuse."""
     content = {"application/json": {"example": example}, NDJSON: {"schema": schema_of(Line)}}
-    shared = refusals(*KEY_REFUSALS, ModelUnknown, SiteUnknown, SiteUnfit, TagMalformed)
-    return (
-        {200: {"description": "One result per photo", "content": content}}
-        | shared
-        | dict(map(_refusal, _ERRORS))
-    )
+    return {200: {"description": "One result per photo", "content": content}} | _refusals()
 
 
 CLASSIFY_RESPONSES = _answers(_ANSWER)

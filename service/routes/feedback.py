@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
 from service.review.records import Feedback, StoreUnavailable
-from service.review_schemas import FeedbackAnswer
+from service.review_schemas import FeedbackAnswer, ReviewKind
 from service.review_words import (
     MAX_BODY_BYTES,
     FeedbackBody,
@@ -20,7 +20,7 @@ from service.review_words import (
     checked,
     read_words,
 )
-from service.reviewing import capture_of, known_kinds, known_superclasses
+from service.reviewing import capture_of, known_kinds, known_superclasses, spelt_kind
 from service.serving import serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
@@ -60,7 +60,9 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     capture = capture_of(held)
     data = await read_json(request, MAX_BODY_BYTES, held.settings)
     body = read_words(FeedbackBody, data)
-    verdict = checked(body, known_superclasses(held), known_kinds(held))
+    kinds = known_kinds(held)
+    verdict = checked(body, known_superclasses(held), kinds)
+    kind = None if verdict.subclass is None else spelt_kind(verdict.subclass, kinds)
     awaited = capture.awaits(body.request_id, body.photo)  # before it may have come
     found = await asyncio.to_thread(
         capture.store.feedback, body.request_id, body.photo, f"client:{client}"[:64], verdict
@@ -75,8 +77,17 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         recorded=kept or awaited,
         kept=kept,
         known=found.request_known or awaited,
-        detail=_detail(body, found, awaited, held.settings.review_days),
+        known_kind=kind and kind.known,
+        near_kinds=kind.near if kind else [],
+        detail=_detail(body, found, awaited, held.settings.review_days) + _of_kind(kind),
     )
+
+
+def _of_kind(kind: ReviewKind | None) -> str:
+    if kind is None or kind.known:
+        return ""
+    near = f"; should it be {' or '.join(kind.near)}, say so again" if kind.near else ""
+    return f". No model and no site knows the kind {kind.kind!r}, which is taken as a new one{near}"
 
 
 def _detail(body: FeedbackBody, found: Feedback, awaited: bool, days: float) -> str:

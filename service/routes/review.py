@@ -6,17 +6,26 @@ import asyncio
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from service.capture import Capture
 from service.errors import SuperbinError
-from service.intake import identify_reviewer
-from service.keys import ReviewerOff, ReviewerOnly
+from service.intake import identify_person, identify_reviewer
+from service.keys import (
+    MOST_LETTERS,
+    PERSON,
+    ReviewerNameless,
+    ReviewerOff,
+    ReviewerOnly,
+    ReviewerUnlisted,
+)
 from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
 from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
+from service.review_bins import check_bin
 from service.review_schemas import (
     ReviewGuess,
+    ReviewKind,
     ReviewLike,
     ReviewProgress,
     ReviewQueue,
@@ -26,12 +35,13 @@ from service.review_schemas import (
 )
 from service.review_words import (
     MAX_BODY_BYTES,
-    NAME,
+    BinUnfit,
     ReviewMalformed,
     ReviewOff,
     SuperclassUnknown,
     TakeBody,
     VerdictBody,
+    Word,
     checked,
     read_words,
 )
@@ -41,25 +51,51 @@ from service.reviewing import (
     known_superclasses,
     review_choices,
     review_sites,
+    spelt_kind,
 )
 from service.serving import Serving, serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
 PRIVATE = {"Cache-Control": "private, no-store"}
 ReviewerHeader = Annotated[
-    str, Header(alias="X-Reviewer", pattern=f"^{NAME}$", description="Who looks.")
+    str | None,
+    Header(  # described here and checked by `who_looks`: the key comes first
+        alias="X-Reviewer",
+        description="Who looks; may be left out where the key is for one person alone.",
+        json_schema_extra={"pattern": f"^{PERSON}$", "maxLength": MOST_LETTERS},
+    ),
 ]
+
+
+async def who_looks(request: Request, named: ReviewerHeader = None) -> str:
+    """The reviewer's name, once the key has let them in.
+
+    Raises:
+        ReviewOff, SuperbinError: where nothing is kept, and of `identify_person`.
+    """
+    capture_of(serving(request))
+    return identify_person(request, named)
+
+
+Reviewer = Annotated[str, Depends(who_looks)]
+KindQuery = Annotated[Word, Query(description="As it was typed.")]
 PhotoId = Annotated[int, Path(ge=1, le=2**53)]
 
 _ALWAYS = (*KEY_REFUSALS, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
 _BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
+_NAMED = (ReviewerNameless, ReviewerUnlisted)
 GIVES_QUEUE: Any = {
-    "responses": refusals(*_ALWAYS, *_BODY),
+    "responses": refusals(*_ALWAYS, *_NAMED, *_BODY),
     "openapi_extra": json_body(TakeBody) | ADMIN,
 }
 OF_A_PHOTO: Any = {"responses": refusals(*_ALWAYS, PhotoGone), "openapi_extra": ADMIN}
+OF_MY_PHOTO: Any = {
+    "responses": refusals(*_ALWAYS, *_NAMED, PhotoGone),
+    "openapi_extra": ADMIN,
+}
+OF_A_KIND: Any = {"responses": refusals(*_ALWAYS), "openapi_extra": ADMIN}
 TAKES_VERDICT: Any = {
-    "responses": refusals(*_ALWAYS, *_BODY, PhotoGone, SuperclassUnknown),
+    "responses": refusals(*_ALWAYS, *_NAMED, *_BODY, PhotoGone, SuperclassUnknown, BinUnfit),
     "openapi_extra": json_body(VerdictBody) | ADMIN,
 }
 
@@ -81,7 +117,7 @@ router = APIRouter(tags=["review"])
 
 
 @router.post("/v1/review/queue", **GIVES_QUEUE)
-async def queue(request: Request, reviewer: ReviewerHeader) -> ReviewQueue:
+async def queue(request: Request, reviewer: Reviewer) -> ReviewQueue:
     """The next photos for a reviewer, who alone has them for a while, and how far it has come."""
     held, capture = _let_in(request)
     body = read_words(TakeBody, await read_json(request, MAX_BODY_BYTES, held.settings))
@@ -143,16 +179,23 @@ async def similar(request: Request, photo_id: PhotoId) -> ReviewSimilar:
 
 
 @router.put("/v1/review/photos/{photo_id}/verdict", status_code=204, **TAKES_VERDICT)
-async def verdict(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> None:
+async def verdict(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> None:
     """What a reviewer says of a photo; the same again changes nothing, another replaces it."""
     held, capture = _let_in(request)
     body = read_words(VerdictBody, await read_json(request, MAX_BODY_BYTES, held.settings))
     said = checked(body, known_superclasses(held), known_kinds(held))
-    await asyncio.to_thread(capture.store.review, photo_id, reviewer, said)
+
+    def review() -> None:
+        if said.bin is not None:
+            site = capture.store.photo(photo_id).site
+            check_bin(site, review_sites(held, [site], None).get(site or ""), said)
+        capture.store.review(photo_id, reviewer, said)
+
+    await asyncio.to_thread(review)
 
 
-@router.delete("/v1/review/photos/{photo_id}/verdict", **OF_A_PHOTO)
-async def undo(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> ReviewTask:
+@router.delete("/v1/review/photos/{photo_id}/verdict", **OF_MY_PHOTO)
+async def undo(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> ReviewTask:
     """Take back what a reviewer said, or that they skipped it; the photo is theirs again."""
     _, capture = _let_in(request)
 
@@ -163,11 +206,18 @@ async def undo(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) ->
     return _task(await asyncio.to_thread(take_back))
 
 
-@router.put("/v1/review/photos/{photo_id}/skip", status_code=204, **OF_A_PHOTO)
-async def skip(request: Request, photo_id: PhotoId, reviewer: ReviewerHeader) -> None:
+@router.put("/v1/review/photos/{photo_id}/skip", status_code=204, **OF_MY_PHOTO)
+async def skip(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> None:
     """Leave a photo to others, and for later."""
     _, capture = _let_in(request)
     await asyncio.to_thread(capture.store.skip, photo_id, reviewer)
+
+
+@router.get("/v1/review/kind", **OF_A_KIND)
+async def kind(request: Request, kind: KindQuery) -> ReviewKind:
+    """Whether a kind is known, and which ones are spelt almost so: a misspelt one is a new one."""
+    held, _ = _let_in(request)
+    return spelt_kind(kind, known_kinds(held))
 
 
 @router.get("/v1/review/export.csv", response_class=Response, **GIVES_CSV)

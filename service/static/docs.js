@@ -50,8 +50,9 @@ function answersOf(operation) {
   const pairs = [];
   const examples = [];
   for (const [status, { description, content }] of Object.entries(operation.responses)) {
-    const [type, { schema, example }] = Object.entries(content ?? {})[0] ?? ["", {}];
+    const [type, { schema, ...shown }] = Object.entries(content ?? {})[0] ?? ["", {}];
     pairs.push([status, [description, typeOf(schema), type].filter(Boolean).join(" · ")]);
+    const example = shown.example ?? Object.values(shown.examples ?? {})[0]?.value;
     if (example) examples.push([status, example]);
   }
   return [

@@ -7,6 +7,7 @@ import { ask, download, Outbox, person } from "./review-server.js";
 import { Zoom } from "./review-zoom.js";
 
 const AHEAD = 4; // photos fetched before they are looked at
+const TYPED_MS = 300; // without another letter
 const REMEMBERED = 30; // words that can be taken back
 const find = (id) => document.getElementById(id);
 
@@ -21,6 +22,7 @@ let skipped = false; // whether those that were skipped are looked at
 let seen = 0; // the last of the skipped ones that was looked at again
 let fetching = false;
 let stale = false; // what is being fetched is out of date already
+let asking = 0; // the timer of what was typed
 let ended = false; // the service has no more, for now
 const images = new Map(); // photo id -> promise of an object URL
 const outbox = new Outbox(held, lost);
@@ -71,6 +73,7 @@ async function fill() {
 function failed(error) {
   if (error.status === 401) askWho(person.key ? "The service does not know this key." : "");
   else if (error.status === 403) askWho(error.message);
+  else if (error.status === 422) askWho(error.message); // a name that is none
   else if (error.status === 404) trouble(error.message);
   else {
     trouble("The service cannot be reached. Trying again…");
@@ -117,6 +120,7 @@ function show() {
   find("guess").hidden = true;
   find("ask").setAttribute("aria-expanded", "false");
   find("kind").value = task.kind ?? "";
+  tellKind();
   drawChoices();
   const from = [sites[task.site]?.name ?? task.site, task.line && `line ${task.line}`, task.camera && `camera ${task.camera}`];
   const told = from.filter(Boolean).join(", ");
@@ -304,6 +308,26 @@ function learnKind(kind) {
   find("kinds").append(option);
 }
 
+// Whether the kind that was typed is a new one, which a misspelt one is, too.
+async function tellKind() {
+  const kind = find("kind").value.trim();
+  const note = find("kind-note");
+  clearTimeout(asking);
+  note.hidden = true;
+  note.textContent = "";
+  if (!kind) return;
+  asking = setTimeout(async () => {
+    try {
+      const { known, near } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
+      if (known || find("kind").value.trim() !== kind) return;
+      note.textContent = near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
+      note.hidden = false;
+    } catch {
+      return; // what is said is checked by the service in any case
+    }
+  }, TYPED_MS);
+}
+
 // What becomes of it.
 
 function held(error) {
@@ -384,7 +408,10 @@ document.addEventListener("keydown", (event) => {
 });
 find("skip").addEventListener("click", skip);
 find("undo").addEventListener("click", () => (within ? leaveBin() : undo()));
-find("kind").addEventListener("input", () => tasks.length && drawChoices());
+find("kind").addEventListener("input", () => {
+  if (tasks.length) drawChoices();
+  tellKind();
+});
 find("zoom").addEventListener("click", () => zoom.toggle());
 find("ask").addEventListener("click", guess);
 find("look").addEventListener("click", () => { skipped = false; fill(); });

@@ -19,6 +19,8 @@ from tests.review_stores import new_photo
 KEY = "sesame"
 CLIENT = "counter"  # which opens what takes photos, and not review
 
+KEYS = f'[clients]\nkiosk = "{digest_of(CLIENT)}"\n[reviewers]\nroom = "{digest_of(KEY)}"\n'
+
 
 @dataclass
 class Reviewing:
@@ -42,14 +44,14 @@ class Reviewing:
 
 
 @contextmanager
-def reviewing(models_dir: Path, folder: Path, **settings: object) -> Iterator[Reviewing]:
+def reviewing(
+    models_dir: Path, folder: Path, keys: str = KEYS, **settings: object
+) -> Iterator[Reviewing]:
     """A server over a store in a folder."""
-    keys = folder / "keys.toml"
-    keys.write_text(
-        f'[clients]\nkiosk = "{digest_of(CLIENT)}"\n[reviewers]\nroom = "{digest_of(KEY)}"\n'
-    )
+    keys_file = folder / "keys.toml"
+    keys_file.write_text(keys)
     url, photos = f"sqlite:///{folder}/review.db", str(folder / "photos")
-    given = {"review_url": url, "review_photos": photos, "keys_file": keys} | settings
+    given = {"review_url": url, "review_photos": photos, "keys_file": keys_file} | settings
     with (
         running(models_dir, **given) as server,
         open_store(url, photos, Rules(double_share=0.0)) as store,

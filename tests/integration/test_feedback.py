@@ -81,7 +81,10 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         "recorded": True,
         "kept": True,
         "known": True,
-        "detail": "it counts as one person's review of the photo",
+        "known_kind": False,
+        "near_kinds": [],
+        "detail": "it counts as one person's review of the photo. No model and no site knows the "
+        "kind 'apple', which is taken as a new one",
     }
     other = correct(asking, request_id=answer["request_id"], photo=1, superclass="organic")
     assert other.status_code == 202
@@ -105,6 +108,38 @@ def test_feedback_on_a_request_of_which_nothing_is_kept_says_so(asking: httpx.Cl
     assert "nothing is kept of photo 0 of request 'never-seen'" in answer["detail"]
     assert "up to 30 days" in answer["detail"]
     assert 'superbin_feedback_total{outcome="alone"}' in asking.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("kind", "known", "near"),
+    [
+        ("Battery", True, []),
+        ("batery", False, ["battery"]),
+        ("newspaper", True, []),  # by the rules of a site that is shipped
+        ("glow stick", False, []),
+        (None, None, []),
+    ],
+)
+def test_feedback_tells_whether_the_kind_is_known(
+    asking: httpx.Client, kind: str | None, known: bool | None, near: list[str]
+) -> None:
+    answer = correct(asking, request_id="r", superclass="hazardous", subclass=kind).json()
+    assert (answer["known_kind"], answer["near_kinds"]) == (known, near)
+    assert ("should it be battery" in answer["detail"]) == bool(near)
+
+
+def test_what_is_missing_is_told_in_words(asking: httpx.Client) -> None:
+    told = [
+        problem(correct(asking, **words), 422, "malformed_review")["detail"]
+        for words in ({"request_id": "r"}, {"request_id": 5, "superclass": "x", "photo": "two"})
+    ]
+    assert told[0] == "superclass: expected a string, got nothing"
+    assert told[1].startswith("request_id: expected a valid string, got 5; photo: expected a valid")
+    stray = correct(asking, request_id="r", superclass="organic", kind="can")
+    told = [problem(stray, 422, "malformed_review")["detail"]]
+    assert told == [
+        "kind: expected no such field but request_id, photo, superclass, subclass, item"
+    ]
 
 
 def test_an_unknown_superclass_is_refused_with_the_known_ones(asking: httpx.Client) -> None:

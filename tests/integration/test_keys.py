@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service import cli
-from service.keys import AdminOnly, KeyRefused, Keys, digest_of, new_key
+from service.keys import AdminOnly, KeyRefused, Keys, digest_of, new_key, read_keys
+from service.settings import SettingsError
 from tests.integration.server import environment, running, spawn
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
@@ -139,6 +140,9 @@ def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(
         ("[client]\n", "client: Extra inputs are not permitted"),
         ('[clients]\na = "short"\n', "clients.a"),
         ('[clients]\n"a b" = "' + "0" * 64 + '"\n', "clients.a b"),
+        (f'[clients]\na = "{"0" * 64}"\n"a" = "{"1" * 64}"\n', 'has "a" twice'),
+        ('people."room" = ["anna"]\n', "people: expected holders of a key, got ['room']"),
+        (f'reviewers.a = "{"0" * 64}"\npeople.a = ["x/y"]\n', "people.a.0"),
         (None, "cannot read"),
     ],
 )
@@ -152,6 +156,15 @@ def test_a_file_that_does_not_fit_stops_the_start(
     assert server.ended() == 1
     assert told in " ".join(server.stderr)
     assert "Traceback" not in " ".join(server.stderr)
+
+
+def test_a_name_that_stands_there_twice_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'clients."a" = "{"0" * 64}"\n# more\nclients."a" = "{"1" * 64}"\n')
+    with pytest.raises(SettingsError) as found:
+        read_keys(file)
+    told = f'SUPERBIN_KEYS_FILE: {file} has clients."a" twice, the second time in line 3: remove'
+    assert str(found.value).startswith(told)
 
 
 @pytest.mark.parametrize(

@@ -53,3 +53,20 @@ def test_the_service_does_as_its_document_says(tmp_path: Path, key: str | None) 
 def test_every_method_of_a_path_is_allowed_by_name(client: httpx.Client) -> None:
     assert client.put("/v1/models/tiny/shadow").headers["allow"] == "DELETE, POST"
     assert client.put("/v1/classify").headers["allow"] == "POST"
+
+
+def test_every_reason_for_a_refusal_is_told(client: httpx.Client) -> None:
+    """And those that a route shares with others are not lost among its own."""
+    paths = client.get("/openapi.json").json()["paths"]
+    told = paths["/v1/classify"]["post"]["responses"]["422"]
+    assert told["description"] == (
+        "The photo is damaged; or: A query parameter is unknown or does not fit"
+    )
+    examples = told["content"]["application/problem+json"]["examples"]
+    assert set(examples) == {"broken", "unknown_parameter"}
+    refused = client.post(
+        "/v1/classify?modle=tiny", content=b"", headers={"content-type": "image/png"}
+    )
+    assert refused.json()["reason"] == "unknown_parameter"
+    for path, method in (("/v1/feedback", "post"), ("/v1/composition", "get")):
+        assert "A query parameter" in paths[path][method]["responses"]["422"]["description"]

@@ -37,7 +37,7 @@ def held(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def sited(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
     folder = tmp_path_factory.mktemp("sited")
     (folder / "sites").mkdir()
-    write_site(folder / "sites")
+    write_site(folder / "sites", {"items": {"hat": "rest"}})
     with reviewing(models_dir, folder, sites_dir=folder / "sites") as found:
         yield found
 
@@ -106,8 +106,75 @@ def test_bad_words_are_told(held: Reviewing) -> None:
         problem(client.get(f"photos/{photo + 99}"), 404, "photo_gone")
         problem(client.post("queue", json={"limit": 1000}), 422, "malformed_review")
         problem(client.put(f"photos/{photo}/verdict", json={}), 422, "malformed_review")
-    with asking(held, reviewer="no spaces") as client:
-        assert client.post("queue", json={}).status_code == 422
+
+
+def test_a_bin_has_to_be_the_sites_and_the_superclasss(sited: Reviewing) -> None:
+    sited.refill(0)
+    photo, homeless = (
+        sited.store.add(new_photo(seed, site=site)).id for seed, site in enumerate(["tiny", None])
+    )
+    with asking(sited) as client:
+
+        def say(photo: int, **words: Any) -> httpx.Response:
+            return client.put(f"photos/{photo}/verdict", json=words)
+
+        for words in ({"bin": "paper"}, {"bin": "mixed", "superclass": "organic"}):
+            refused = say(photo, **{"superclass": "recyclable"} | words)
+            told = problem(refused, 422, "unfit_bin")["detail"]
+            assert "mixed (recyclable), rest (organic or residual), manual (" in told
+            assert f"got '{words['bin']}'" in told
+        told = problem(say(homeless, superclass="organic", bin="rest"), 422, "unfit_bin")["detail"]
+        assert "the photo is of no site" in told
+        problem(say(photo + 99, superclass="organic", bin="rest"), 404, "photo_gone")
+        assert sited.labels() == {}
+        assert say(photo, superclass=None, bin="rest").status_code == 204
+        assert say(photo, superclass="organic", bin="rest").status_code == 204
+    assert sited.labels() == {photo: "organic"}
+
+
+def test_a_kind_that_was_typed_is_known_or_has_near_ones(sited: Reviewing) -> None:
+    with asking(sited) as client:
+        said = [
+            client.get("kind", params={"kind": one}).json() for one in ("Battery", "batery", "hat")
+        ]
+    assert said == [
+        {"kind": "battery", "known": True, "near": []},
+        {"kind": "batery", "known": False, "near": ["battery"]},
+        {"kind": "hat", "known": True, "near": []},  # by the site's rules
+    ]
+
+
+def test_the_key_comes_before_the_name(held: Reviewing) -> None:
+    url = f"{held.server.url}/v1/review/queue"
+    for name in ("", "a  b", "anna/ben", "x" * 65):
+        nobody = httpx.post(url, json={}, headers={"X-Reviewer": name})
+        problem(nobody, 401, "key_refused")
+        named = httpx.post(url, json={}, headers={"X-Reviewer": name, "X-API-Key": KEY})
+        told = problem(named, 422, "reviewer_nameless")["detail"]
+        assert "letters (A to Z), digits, dots, dashes and underscores" in told
+    assert "got nothing" in httpx.post(url, json={}, headers={"X-API-Key": KEY}).json()["detail"]
+    with asking(held, reviewer="Anna Huber") as client:
+        assert client.post("queue", json={}).status_code == 200
+
+
+def test_a_key_for_named_people_is_for_nobody_else(models_dir: Path, tmp_path: Path) -> None:
+    rooms = "".join(f'reviewers."{one}" = "{digest_of(one)}"\n' for one in ("room", "hers", "any"))
+    people = 'people."room" = ["anna", "ben"]\npeople."hers" = ["anna"]\n'
+    with reviewing(models_dir, tmp_path, keys=rooms + people) as held:
+        (photo,) = held.refill(1)
+
+        def skips(key: str, name: str | None) -> httpx.Response:
+            url = f"{held.server.url}/v1/review/photos/{photo}/skip"
+            named = {} if name is None else {"X-Reviewer": name}
+            return httpx.put(url, headers={"X-API-Key": key} | named)
+
+        for key, name in (("room", "ben"), ("hers", "anna"), ("hers", None), ("any", "carl")):
+            assert skips(key, name).status_code == 204
+        told = problem(skips("room", "Ben"), 403, "reviewer_unlisted")["detail"]
+        assert "expected one of anna, ben, whom the key room is for, got 'Ben'" in told
+        told = problem(skips("any", "anna"), 403, "reviewer_unlisted")["detail"]
+        assert "got 'anna', whom the key room is for" in told
+        problem(skips("room", None), 422, "reviewer_nameless")
 
 
 def test_kept_photos_are_for_reviewers_and_not_for_clients(held: Reviewing) -> None:

@@ -1,0 +1,54 @@
+"""What does not fit, as pydantic finds it, in the words of the house: expected this, got that."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+_SHOWN = 40  # characters of what came
+_EXPECTED = (
+    ("Input should be ", "expected "),
+    ("String should ", "expected a string that should "),
+    ("List should ", "expected a list that should "),
+)
+
+
+def told_problems(problems: Sequence[Any], schema: dict[str, Any] | None = None) -> str:
+    """Every problem of a `ValidationError.errors()`, in a line.
+
+    Args:
+        schema: the JSON schema of what was validated, which knows the type of what is missing.
+    """
+    return "; ".join(_told(one, schema or {}) for one in problems)
+
+
+def _told(problem: Any, schema: dict[str, Any]) -> str:
+    where = ".".join(map(str, problem["loc"])) or "the body"
+    if problem["type"] == "missing":
+        return f"{where}: expected {_type_of(problem['loc'][-1], schema)}, got nothing"
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(schema.get("properties", ()))
+        return f"{where}: expected no such field" + (f" but {known}" if known else "")
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    for prefix, ours in _EXPECTED:
+        if message.startswith(prefix):
+            message = ours + message.removeprefix(prefix)
+    return f"{where}: {message}, got {_shown(problem.get('input'))}"
+
+
+def _type_of(name: object, schema: dict[str, Any]) -> str:
+    found = schema.get("properties", {}).get(name, {})
+    kinds = [one.get("type") for one in (found, *found.get("anyOf", ()))]
+    articles = {"string": "a string", "integer": "an integer", "number": "a number"}
+    told = [articles.get(kind, kind) for kind in kinds if kind is not None]
+    return " or ".join(told) or "a value"
+
+
+def _shown(value: object) -> str:
+    """As JSON has it, cut short: what came was JSON, or a word of the query."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
