@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from service.keys import digest_of
 from service.review.records import Verdict
 from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
@@ -557,6 +558,39 @@ def test_a_wrong_key_is_told_and_asked_for_again(desk: Desk, held: Reviewing) ->
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Your name")).to_have_value("")
     assert page.evaluate("Object.keys(sessionStorage).length") == 0
+
+
+def test_a_kind_that_nobody_knows_is_told_with_near_ones(desk: Desk, held: Reviewing) -> None:
+    first, second = held.refill(2)
+    page = desk.page()
+    shown(page, first)
+    note = page.locator("#kind-note")
+    page.locator("#kind").fill("batery")
+    expect(note).to_have_text("A new kind. Did you mean battery?")
+    page.locator("#kind").fill("Battery")
+    expect(note).to_be_hidden()
+    page.locator("#kind").fill("glow stick")
+    expect(note).to_have_text("A new kind.")
+    page.get_by_role("button", name="Hazardous").click()
+    shown(page, second)
+    expect(note).to_be_hidden()
+    saved(page, held, {first: "hazardous"})
+
+
+def test_a_name_that_the_key_is_not_for_is_asked_for_again(
+    browser: Browser, models_dir: Path, tmp_path: Path, errors: list[str]
+) -> None:
+    opened: list[BrowserContext] = []
+    keys = f'reviewers.room = "{digest_of(KEY)}"\npeople.room = ["Anna Huber", "ben"]\n'
+    with reviewing(models_dir, tmp_path, keys=keys) as held:
+        (photo,) = held.refill(1)
+        page = Desk(browser, held, opened, errors).page("anna")
+        expect(page.get_by_role("alert")).to_contain_text("expected one of Anna Huber, ben, whom")
+        page.get_by_label("Your name").fill("Anna Huber")
+        page.get_by_label("Key of this service").fill(KEY)
+        page.keyboard.press("Enter")
+        shown(page, photo)
+        opened[0].close()
 
 
 def test_single_keys_can_be_switched_off(desk: Desk, held: Reviewing) -> None:
