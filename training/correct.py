@@ -7,6 +7,7 @@ becomes part of a new version. What depends on the bank and is not made anew her
 from __future__ import annotations
 
 import shutil
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +28,9 @@ from service.bundle import (
     write_manifest,
 )
 from service.classifier import Classifier
+from service.kinds import near_kinds
 from service.preprocess import Pixels
+from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
 from training.bank_keys import MATCHING, key_maker
 from training.carried import (
@@ -63,6 +66,7 @@ class Order:
         run: the training run, for SCLRE.
         data, superclass_map: labelled photos to measure the new version with.
         recalibrate: whether the threshold is fitted anew on val; else it is only checked.
+        sites_dir: of site files, whose kinds are known as those of the bank are.
     """
 
     bundle: Path
@@ -76,6 +80,7 @@ class Order:
     data: Path | None = None
     superclass_map: Path | None = None
     recalibrate: bool = False
+    sites_dir: Path = SHIPPED
 
 
 def correct_bundle(order: Order, command: str) -> None:
@@ -96,6 +101,8 @@ def correct_bundle(order: Order, command: str) -> None:
     if order.data is not None:
         data = read_photos_of(parent.manifest, order.data, order.superclass_map)
     reviewed = _read(order, parent.manifest, data)
+    for warning in _new_kinds(order, parent.manifest, reviewed):
+        print(warning, file=sys.stderr)
     change, learned = _change(order, parent, reviewed)
     with in_place(order.out) as part:
         manifest = _begin(part, order, parent, change, command)
@@ -126,6 +133,28 @@ def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed |
         return None
     reviewed = read_review(order.review, manifest.superclasses)
     return reviewed if data is None else without_measured(reviewed, data)
+
+
+def _new_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> list[str]:
+    """A warning for each kind that neither the bank nor a site knows: it may be misspelt."""
+    if reviewed is None:
+        return []
+    known = {item.subclass for item in manifest.bank.items if item.subclass}
+    for file in find_sites(order.sites_dir):
+        try:
+            known |= site_kinds(read_site(file)[0])
+        except SiteError:  # of no use to the service either
+            continue
+    photos = Counter(one.subclass for one in (*reviewed.learned, *reviewed.held_out))
+    told = []
+    for kind, count in sorted((one, n) for one, n in photos.items() if one and one not in known):
+        near = near_kinds(kind, known)
+        hint = f"; close to it are {', '.join(near)}" if near else ""
+        told.append(
+            f"warning: {count} reviewed {'photo' if count == 1 else 'photos'} of a new kind, "
+            f"{kind!r}, which neither the bank nor a site knows{hint}"
+        )
+    return told
 
 
 def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Change, Seen | None]:

@@ -75,9 +75,14 @@ def correct(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Fit the threshold anew on val of --data.")
     ] = False,
+    sites_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="SUPERBIN_SITES_DIR", help="Site files, whose kinds are known, too."),
+    ] = None,
 ) -> None:
     """Put reviewed photos into a bundle's bank, or take items out: a new version, untrained."""
     with explained():
+        from service.sites import SHIPPED
         from training.correct import Order, correct_bundle
         from training.data.review import review_folder
         from training.versions import next_version
@@ -96,6 +101,7 @@ def correct(
                 data=data,
                 superclass_map=superclasses,
                 recalibrate=recalibrate,
+                sites_dir=sites_dir or SHIPPED,
             )
             correct_bundle(order, kept_command())
 

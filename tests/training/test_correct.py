@@ -18,6 +18,7 @@ from service.familiarity import read_items
 from service.preprocess import decode
 from service.self_test import check_answers
 from tests.tiny_matching import KINDS, SPEC, SUPERCLASSES, photo_of, write_bundle, write_photos
+from tests.tiny_site import write_site
 from tests.training_runs import ConfigMaker, DatasetMaker
 from tests.training_runs import run as train_run
 from training.bank_keys import usual_weight
@@ -84,6 +85,31 @@ def test_what_was_wrong_is_right_and_nothing_else_changes(
     assert "10 battery (hazardous)" in told
     assert "added or known: 0 to 10 of 10" in told
     assert "held out: 0 to 3 of 3" in told
+
+
+def test_kinds_that_nobody_knows_are_told_with_near_ones(
+    order: Order, review: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (review / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row, kind in zip(rows, ("paints", "hat", "glow stick", "paint"), strict=False):
+        row["subclass"] = kind
+    with (review / "labels.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    sites = tmp_path / "sites"
+    sites.mkdir()
+    write_site(sites, {"items": {"hat": "rest"}})
+    (sites / "broken.yaml").write_text("site: [")
+    correct_bundle(replace(order, sites_dir=sites), COMMAND)
+    told = capsys.readouterr().err.splitlines()
+    end = "which neither the bank nor a site knows"
+    assert told == [
+        f"warning: 9 reviewed photos of a new kind, 'battery', {end}",
+        f"warning: 1 reviewed photo of a new kind, 'glow stick', {end}",
+        f"warning: 1 reviewed photo of a new kind, 'paints', {end}; close to it are paint",
+    ]
 
 
 def test_the_graphs_stay_byte_by_byte_and_the_manifest_says_what_happened(order: Order) -> None:
