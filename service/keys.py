@@ -164,37 +164,41 @@ class Keys(BaseModel):
         return _known(found, key)
 
     def person(self, holder: str, name: str | None) -> str:
-        """Who looks at photos with a key: one of its people, the only one where none is named.
+        """Who looks at photos with a key: whoever is named, if the key is for them.
 
         Args:
-            holder: of the key.
+            holder: of the key; it is they where nobody is named and the key is for nobody else.
             name: as it came; None where none did.
 
         Raises:
-            ReviewerNameless: where that is no name.
+            ReviewerNameless: where that is no name, or the key is for several people.
             ReviewerUnlisted: where the key is not for them, or another key is.
         """
         own = self.people.get(holder, ())
-        if name is None and len(own) == 1:
-            return own[0]
-        if name is None or len(name) > MOST_LETTERS or not re.fullmatch(PERSON, name):
-            came = "nothing" if name is None else repr(name[: MOST_LETTERS + 1])
+        if name is None and len(own) > 1:
+            raise ReviewerNameless(
+                f"X-Reviewer: expected one of {', '.join(own)}, whom the key {holder} is for, got "
+                "nothing"
+            )
+        named = (own[0] if own else holder) if name is None else name
+        if len(named) > MOST_LETTERS or not re.fullmatch(PERSON, named):
             raise ReviewerNameless(
                 f"X-Reviewer: expected who looks, in at most {MOST_LETTERS} letters (A to Z), "
-                f"digits, dots, dashes and underscores, with single spaces between, got {came}"
+                "digits, dots, dashes and underscores, with single spaces between, got "
+                f"{named[: MOST_LETTERS + 1]!r}"
             )
-        if own and name not in own:
+        if own and named not in own:
             raise ReviewerUnlisted(
                 f"X-Reviewer: expected one of {', '.join(own)}, whom the key {holder} is for, got "
-                f"{name!r}"
+                f"{named!r}"
             )
-        others = [one for one, people in self.people.items() if name in people]
+        others = [one for one, people in self.people.items() if named in people]
         if not own and others:
             raise ReviewerUnlisted(
-                f"X-Reviewer: expected somebody who has no other key, got {name!r}, whom the key "
+                f"X-Reviewer: expected somebody who has no other key, got {named!r}, whom the key "
                 f"{others[0]} is for"
             )
-        return name
+        return named
 
 
 def _find(key: str | None, *sections: Mapping[str, str]) -> str | None:

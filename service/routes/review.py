@@ -61,7 +61,7 @@ ReviewerHeader = Annotated[
     str | None,
     Header(  # described here and checked by `who_looks`: the key comes first
         alias="X-Reviewer",
-        description="Who looks; may be left out where the key is for one person alone.",
+        description="Who looks; by default the only one whom the key is for, or its holder.",
         json_schema_extra={"pattern": f"^{PERSON}$", "maxLength": MOST_LETTERS},
     ),
 ]
