@@ -12,6 +12,7 @@ from service.composition.answer import (
     CompositionUnavailable,
     ReportMalformed,
     ReportTooLarge,
+    SiteUncounted,
     TallyOff,
 )
 from service.errors import (
@@ -102,6 +103,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
     TallyOff: (HTTPStatus.NOT_FOUND, "Nothing is counted for reports"),
     ReportMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report's time is none"),
+    SiteUncounted: (HTTPStatus.NOT_FOUND, "Of no such site anything was counted"),
     ReportTooLarge: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report has too many rows"),
     CompositionUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The counts' database is away"),
     InferenceError: (HTTPStatus.INTERNAL_SERVER_ERROR, "The model failed"),

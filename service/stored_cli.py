@@ -50,7 +50,7 @@ def report(
         from service.composition.command import Wish, read_report, told
 
         wish = Wish(since, until, by, site, line)
-        found = read_report(settings.tally_url, wish, for_file=format == "html")
+        found = read_report(settings.tally_url, wish, settings.sites_dir, for_file=format == "html")
         if format == "table":
             from service.tables import composition_text
 

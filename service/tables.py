@@ -11,7 +11,7 @@ from rich.text import Text
 
 from service.classification import FileResult
 from service.composition.answer import CompositionAnswer
-from service.composition.formats import MEASURES, in_words, rows_of
+from service.composition.formats import MEASURES, in_words, places_in_words, rows_of
 from service.schemas import BrokenModel, ModelInfo
 from service.sites import Site
 
@@ -83,6 +83,8 @@ def composition_text(report: CompositionAnswer, coloured: bool) -> str:
     if report.rows:
         console.print(table)
     console.print(Text(in_words(report.total)), soft_wrap=True)
+    if told := places_in_words(report):
+        console.print(Text(told), soft_wrap=True)
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 

@@ -31,6 +31,12 @@ class ReportMalformed(SuperbinError):
     reason = "malformed_report"
 
 
+class SiteUncounted(SuperbinError):
+    """A site that has no rules, and of which nothing was ever counted."""
+
+    reason = "unknown_site"
+
+
 class ReportTooLarge(SuperbinError):
     """A report of more rows than one answer may have."""
 
@@ -79,6 +85,13 @@ class CompositionRow(CompositionFigures):
     )
 
 
+class CompositionPlace(_Answer):
+    """Where photos came from."""
+
+    site: str | None
+    line: str | None
+
+
 class CompositionAnswer(_Answer):
     """What came, and where it went."""
 
@@ -92,3 +105,8 @@ class CompositionAnswer(_Answer):
     )
     total: CompositionFigures
     rows: list[CompositionRow] = Field(description="In the order of their values in `by`.")
+    places: list[CompositionPlace] = Field(
+        default=[],
+        description="Only where nothing came from the site or line that was asked for: where "
+        "photos came from in that time, up to 100 places.",
+    )

@@ -34,15 +34,18 @@ class Wish:
     line: str | None = None
 
 
-def read_report(url: str, wish: Wish, *, for_file: bool = False) -> CompositionAnswer:
+def read_report(
+    url: str, wish: Wish, sites_dir: Path, *, for_file: bool = False
+) -> CompositionAnswer:
     """Ask the database.
 
     Args:
+        sites_dir: of the site files, which tell of sites that nothing came from.
         for_file: with what the HTML file draws; then `by` cannot be wished for.
 
     Raises:
         StoreError, CompositionUnavailable: where it cannot be opened.
-        ReportMalformed: where something was mistyped.
+        ReportMalformed, SiteUncounted: where something was mistyped.
     """
     since, until = (None if one is None else read_time(one) for one in (wish.since, wish.until))
     for name, tag in (("--site", wish.site), ("--line", wish.line)):
@@ -62,7 +65,7 @@ def read_report(url: str, wish: Wish, *, for_file: bool = False) -> CompositionA
         raise StoreError(f"expected a database of counts, and there is no file {found[2]}")
     store = CompositionStore(url)
     try:
-        return answer(store, question, NO_LIMIT)
+        return answer(store, question, NO_LIMIT, [file.stem for file in _site_files(sites_dir)])
     finally:
         store.close()
 
@@ -74,12 +77,16 @@ def told(report: CompositionAnswer, form: Format, sites_dir: Path, wish: Wish) -
     if form == "json":
         return as_json(report) + "\n"
     sites = []
-    for file in find_sites(sites_dir) if sites_dir.is_dir() else ():
+    for file in _site_files(sites_dir):
         try:
             sites.append(read_site(file)[0])
         except SiteError:  # its bins have no names then
             continue
     return as_html(report, sites, wish.line)
+
+
+def _site_files(folder: Path) -> list[Path]:
+    return find_sites(folder) if folder.is_dir() else []
 
 
 def _columns(by: str | None) -> tuple[By, ...]:

@@ -57,3 +57,14 @@ def in_words(figures: CompositionFigures) -> str:
             f"({figures.contamination:.2%})"
         )
     return told + (f"; {figures.alerts:,} alerts" if figures.alerts else "")
+
+
+def places_in_words(answer: CompositionAnswer) -> str:
+    """Where photos came from instead; empty where that is not told."""
+    if not answer.places:
+        return ""
+    lines: dict[str, list[str]] = {}
+    for one in answer.places:
+        lines.setdefault(one.site or "no site", []).append(one.line or "no line")
+    told = ", ".join(f"{site} ({', '.join(those)})" for site, those in lines.items())
+    return f"In this time photos came from: {told}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -11,9 +12,11 @@ from service.composition.answer import (
     By,
     CompositionAnswer,
     CompositionFigures,
+    CompositionPlace,
     CompositionRow,
     ReportMalformed,
     ReportTooLarge,
+    SiteUncounted,
 )
 from service.composition.question import Group, Question
 from service.composition.tally import HOUR_S
@@ -28,6 +31,7 @@ KINDS = ("superclass", "bin", "reason")
 DEFAULT_BY: tuple[By, ...] = ("site", "bin")
 DEFAULT_TIME = timedelta(days=7)
 DIGITS = 6
+MOST_PLACES = 100
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)
@@ -65,11 +69,17 @@ def ask(
     return Question(start, end, tuple(dict.fromkeys(by)), site, line)
 
 
-def answer(store: CompositionStore, question: Question, max_rows: int) -> CompositionAnswer:
+def answer(
+    store: CompositionStore, question: Question, max_rows: int, sites: Collection[str] = ()
+) -> CompositionAnswer:
     """What the store knows.
+
+    Args:
+        sites: that have rules, and so are none that was mistyped.
 
     Raises:
         ReportTooLarge: where that is more than `max_rows` rows.
+        SiteUncounted: where the question is of a site that neither has rules nor was ever counted.
         StoreError, CompositionUnavailable: where it cannot be asked.
     """
     groups, total = store.groups(question, max_rows + 1)
@@ -79,6 +89,10 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
             f"from {time_of(question.since).isoformat()} to {time_of(question.until).isoformat()}: "
             "ask for less time, for one site or line, or by less"
         )
+    elsewhere: dict[str, Any] = {}
+    if not total.photos and (question.site or question.line) is not None:
+        _check_site(store, question.site, sites)
+        elsewhere["places"] = _places(store, question)
     of = share_of(cast("tuple[By, ...]", question.by))
     wholes: Counter[tuple[Any, ...]] = Counter()
     for one in groups:
@@ -90,7 +104,27 @@ def answer(store: CompositionStore, question: Question, max_rows: int) -> Compos
         share_of=of,
         total=CompositionFigures(**_figures(total)),
         rows=[_row(one, wholes[_whole(one, of)]) for one in groups],
+        **elsewhere,
     )
+
+
+def _check_site(store: CompositionStore, site: str | None, sites: Collection[str]) -> None:
+    if not site or site in sites:
+        return
+    known = sorted({*sites, *store.sites()})
+    if site in known:
+        return
+    near = difflib.get_close_matches(site, known, 1)
+    hint = f": did you mean {near[0]}?" if near else ""
+    raise SiteUncounted(
+        f"site: expected one that has rules or was ever counted, {', '.join(known) or 'of none'}, "
+        f"got {site!r}{hint}"
+    )
+
+
+def _places(store: CompositionStore, question: Question) -> list[CompositionPlace]:
+    found = store.sources(question, MOST_PLACES)
+    return [CompositionPlace(site=site or None, line=line or None) for site, line in found]
 
 
 def share_of(by: Sequence[By]) -> list[By]:

@@ -102,6 +102,29 @@ class CompositionStore:
             found = connection.execute(sa.select(*columns).where(recent).distinct())
             return [(one.site, one.line, one.camera) for one in found]
 
+    def sites(self) -> list[str]:
+        """Sites of which anything was ever counted, and is kept, by name.
+
+        Raises:
+            StoreError, CompositionUnavailable: as `prepare`.
+        """
+        self.prepare()
+        query = sa.select(counts.c.site).where(counts.c.site != "").distinct()
+        with self._database.read() as connection:
+            return list(connection.scalars(query.order_by(counts.c.site)))
+
+    def sources(self, question: Question, limit: int) -> list[tuple[str, str]]:
+        """At most so many sites and lines that anything came from in the question's time.
+
+        Raises:
+            StoreError, CompositionUnavailable: as `prepare`.
+        """
+        self.prepare()
+        columns = (counts.c.site, counts.c.line)
+        query = sa.select(*columns).where(_in_time(question)).distinct().order_by(*columns)
+        with self._database.read() as connection:
+            return [(one.site, one.line) for one in connection.execute(query.limit(limit))]
+
     def groups(self, question: Question, limit: int) -> tuple[list[Group], Group]:
         """At most so many groups, in the order of their values, and all of them added up.
 
@@ -166,8 +189,12 @@ def _column(name: str) -> sa.ColumnElement[Any]:
     return counts.c.hour - counts.c.hour % sa.literal_column(str(int(DAY_S)))
 
 
+def _in_time(question: Question) -> sa.ColumnElement[bool]:
+    return sa.and_(counts.c.hour >= question.since, counts.c.hour < question.until)
+
+
 def _where(question: Question) -> sa.ColumnElement[bool]:
-    found = [counts.c.hour >= question.since, counts.c.hour < question.until]
+    found = [_in_time(question)]
     if question.site is not None:
         found.append(counts.c.site == question.site)
     if question.line is not None:

@@ -14,6 +14,7 @@ from service.composition.answer import (
     CompositionUnavailable,
     ReportMalformed,
     ReportTooLarge,
+    SiteUncounted,
     TallyOff,
 )
 from service.composition.formats import as_csv, as_json
@@ -36,6 +37,13 @@ LineQuery = Annotated[
 ]
 
 
+def _apart(given: Any) -> Any:
+    """`hour,line` is `hour` and `line`, as the command has it."""
+    if not isinstance(given, list):
+        return given
+    return [one.strip() for words in given for one in str(words).split(",")]
+
+
 TIME = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
 Time = Annotated[AwareDatetime, BeforeValidator(read_time), WithJsonSchema(TIME)]
 FromQuery = Annotated[
@@ -52,14 +60,18 @@ ToQuery = Annotated[
 ]
 ByQuery = Annotated[
     list[By],
-    Query(max_length=len(COLUMNS), description="What tells rows apart. Days and hours are UTC."),
+    BeforeValidator(_apart),
+    Query(
+        max_length=len(COLUMNS),
+        description="What tells rows apart, one by one or by commas. Days and hours are UTC.",
+    ),
 ]
 FormatQuery = Annotated[
     Literal["json", "csv"] | None, Query(description="By default what Accept asks for, or JSON.")
 ]
 
 _REFUSALS: Any = refusals(
-    KeyRefused, TallyOff, ReportMalformed, ReportTooLarge, CompositionUnavailable
+    KeyRefused, TallyOff, SiteUncounted, ReportMalformed, ReportTooLarge, CompositionUnavailable
 )
 _GIVES: Any = {200: {"description": "The report", "content": {CSV: {"schema": {"type": "string"}}}}}
 
@@ -86,10 +98,11 @@ async def composition(
     held = serving(request)
     store = recorder_of(held).store
     question = ask(from_, to, by, site, line)
+    sites = [rules.site.site for rules in held.rulebook.all]
     tell = as_csv if _wants_csv(request, format) else as_json
 
     def report() -> str:
-        return tell(answer(store, question, held.settings.report_max_rows))
+        return tell(answer(store, question, held.settings.report_max_rows, sites))
 
     media_type = "application/json" if tell is as_json else f"{CSV}; charset=utf-8; header=present"
     return Response(await asyncio.to_thread(report), media_type=media_type, headers=PRIVATE)

@@ -140,7 +140,22 @@ def test_a_report_of_a_line_an_hour_and_a_camera(asking: httpx.Client) -> None:
     assert found["total"]["photos"] == 6
     assert all(row["hour"].endswith(":00:00Z") for row in found["rows"])
     assert report(asking, site="")["total"]["photos"] == 2
-    assert report(asking, site="unseen")["rows"] == []
+    assert report(asking, site="other")["rows"] == []  # which has rules, and sent nothing
+
+
+def test_a_site_that_never_was_is_refused_with_those_that_were(asking: httpx.Client) -> None:
+    answer = asking.get("/v1/composition", params={"site": "tinny"})
+    told = problem(answer, 404, "unknown_site")["detail"]
+    assert "expected one that has rules or was ever counted, other, tiny, got 'tinny'" in told
+    assert "did you mean tiny?" in told
+
+
+def test_columns_may_come_one_by_one_or_by_commas(asking: httpx.Client) -> None:
+    found = report(asking, by="site, line")
+    assert found["by"] == ["site", "line"]
+    assert found == report(asking, by=["site", "line"])
+    told = problem(asking.get("/v1/composition?by=site,colour"), 422, "unprocessable_entity")
+    assert 'got "colour"' in told["detail"]
 
 
 @pytest.mark.parametrize(

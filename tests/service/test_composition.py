@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,20 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.composition.answer import By, CompositionUnavailable, ReportMalformed, ReportTooLarge
+from service.composition.answer import (
+    By,
+    CompositionUnavailable,
+    ReportMalformed,
+    ReportTooLarge,
+    SiteUncounted,
+)
 from service.composition.formats import as_csv, as_json, harmless
 from service.composition.question import Question
 from service.composition.recorder import Recorder
 from service.composition.report import COLUMNS, answer, ask
 from service.composition.schema import counts
 from service.composition.store import CompositionStore
-from service.composition.tally import OTHER, Count, Key, Tally
+from service.composition.tally import HOUR_S, OTHER, Count, Key, Tally
 from service.metrics import Metrics
 from service.review.records import DAY_S, StoreError
 from service.review.store import open_store
@@ -349,6 +357,32 @@ def test_a_report_of_too_many_rows_is_refused(store: CompositionStore) -> None:
     with pytest.raises(ReportTooLarge, match="at most 2 rows, and by hour, site, bin"):
         answer(seeded(store), everything("hour", "site", "bin"), 2)
     assert len(answer(store, everything("hour", "site", "bin"), 3).rows) == 3
+
+
+def test_a_site_that_is_gone_can_be_asked_for_and_one_that_never_was_cannot(
+    store: CompositionStore,
+) -> None:
+    seeded(store)
+    long_ago = replace(everything("bin"), until=HOUR - 10 * HOUR_S)
+    for site, rules in (("tiny", ()), ("new", ("new",)), ("", ())):
+        found = answer(store, replace(long_ago, site=site), 100, rules)
+        assert (found.total.photos, found.places) == (0, [])
+    told = "expected one that has rules or was ever counted, new, tiny, got 'tiyn': did you mean ti"
+    with pytest.raises(SiteUncounted, match=told):
+        answer(store, replace(long_ago, site="tiyn"), 100, ["new"])
+
+
+def test_where_nothing_came_from_a_place_those_are_told_that_something_came_from(
+    store: CompositionStore,
+) -> None:
+    seeded(store)
+    nothing = answer(store, replace(everything("bin"), site="tiny", line="9"), 100)
+    places = {(one.site, one.line) for one in nothing.places}
+    assert ("tiny", "1") in places
+    assert len(places) == len(nothing.places)
+    assert "places" in json.loads(as_json(nothing))
+    some = answer(store, replace(everything("bin"), site="tiny"), 100)
+    assert "places" not in json.loads(as_json(some))
 
 
 def test_nothing_known_is_an_empty_report(store: CompositionStore) -> None:

@@ -84,6 +84,7 @@ def test_the_database_may_come_from_the_environment(
         (["--by", "colour"], "--by: expected some of hour, day, site"),
         (["--by", "bin", "--format", "html"], "an HTML file has groups of its own"),
         (["--site", "a b"], "--site: expected letters"),
+        (["--site", "tinny"], "got 'tinny': did you mean tiny?"),
         (["--url", "sqlite:////no/such.db"], "there is no file /no/such.db"),
         (["--url", "mysql://x/y"], "expected SUPERBIN_TALLY_URL as sqlite:"),
     ],
@@ -92,6 +93,13 @@ def test_what_was_mistyped_is_told(url: str, options: list[str], told: str) -> N
     result = runner.invoke(cli.app, ["report", "--url", url, *options])
     assert result.exit_code == 1
     assert told in result.stderr
+
+
+def test_where_nothing_came_from_a_line_those_are_told_that_something_came_from(url: str) -> None:
+    shown = report(url, "--line", "7").splitlines()
+    assert shown[0].startswith("0 photos")
+    assert shown[1] == "In this time photos came from: no site (no line), tiny (1, 2)"
+    assert len(report(url, "--site", "german-household").splitlines()) == 2  # which has rules
 
 
 def test_without_a_database_it_says_how_to_name_one() -> None:
