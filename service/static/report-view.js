@@ -1,4 +1,4 @@
-// Puts a report of one site on the page: four charts, each with its table, and a line that says it all.
+// Puts a report of one site, or of all, on the page: four charts, each with its table, and a line that says it all.
 
 import { element, horizontal, stacked, table } from "./report-charts.js";
 import { WHY, figuresOf, inWords, percent, zone } from "./report-figures.js";
@@ -16,11 +16,56 @@ export function inLanguage(texts, languages) {
   return texts[spoken.find((one) => languages.includes(one)) ?? languages[0]];
 }
 
+export const ALL = "all sites"; // no site is called so: a tag has no blanks
+
 export function siteName(name, sites) {
+  if (name === ALL) return ALL;
   const site = sites.find((one) => one.site === name);
   if (site) return inLanguage(site.name, site.languages);
   return name || "nowhere in particular";
 }
+
+// That something came from, those with most first.
+function sitesOf(rows) {
+  const photos = new Map();
+  for (const row of rows) photos.set(row.site ?? "", (photos.get(row.site ?? "") ?? 0) + row.photos);
+  return [...photos].sort((a, b) => b[1] - a[1]).map(([name]) => name);
+}
+
+// The sites to choose from; of several first all of them together.
+export function siteOptions(rows, sites) {
+  const names = sitesOf(rows);
+  const offered = names.length > 1 ? [ALL, ...names] : names.length ? names : [""];
+  return offered.map((name) => new Option(siteName(name, sites), name));
+}
+
+// A report with the bins that it is to be drawn by. Of all sites those that are called alike and
+// mean the same are one bin; others that are called alike have their site's name beside theirs.
+function withPlaces(data) {
+  if (data.site !== ALL) return { data, places: placesOf(data) };
+  const known = new Map();
+  const bins = new Map(); // of a site's bin, the one that it is drawn as
+  for (const site of sitesOf(data.rows)) {
+    for (const place of placesOf({ ...data, site })) {
+      const manual = place.choice === "manual";
+      const choice = manual ? "manual" : `${place.choice} ${place.name}`;
+      bins.set(`${site} ${place.choice}`, choice);
+      const before = known.get(choice);
+      if (!before) known.set(choice, { ...place, choice, site });
+      else if (manual && before.name !== place.name) Object.assign(before, TO_A_PERSON);
+    }
+  }
+  const named = [...known.values()];
+  const places = named.map((place) => {
+    const alike = named.some((one) => one !== place && one.name === place.name);
+    return alike ? { ...place, name: `${place.name} (${siteName(place.site, data.sites)})` } : place;
+  }).sort(manualLast);
+  const rows = data.rows.map((row) => ({ ...row, site: ALL, bin: bins.get(`${row.site ?? ""} ${row.bin}`) }));
+  return { data: { ...data, rows }, places };
+}
+
+const TO_A_PERSON = { name: "To a person", colour: "var(--warn)" };
+const manualLast = (a, b) => (a.choice === "manual") - (b.choice === "manual");
 
 // The site's bins in its own order and words, what goes to a person last.
 function placesOf({ site: name, sites, rows }) {
@@ -33,15 +78,16 @@ function placesOf({ site: name, sites, rows }) {
     .filter((bin) => !known.has(bin)).sort()
     .map((bin, i) => ({
       choice: bin,
-      name: bin === "manual" ? "To a person" : title(bin),
-      colour: bin === "manual" ? "var(--warn)" : SUPERCLASSES[bin] ?? `var(--bin-${i % 8})`,
+      name: title(bin),
+      colour: SUPERCLASSES[bin] ?? `var(--bin-${i % 8})`,
+      ...(bin === "manual" && TO_A_PERSON),
     }));
-  const manual = (one) => (one.choice === "manual" ? 1 : 0);
-  return [...named, ...others].sort((a, b) => manual(a) - manual(b));
+  return [...named, ...others].sort(manualLast);
 }
 
-export function draw(data) {
-  const figures = figuresOf(data, placesOf(data));
+export function draw(asked) {
+  const { data, places } = withPlaces(asked);
+  const figures = figuresOf(data, places);
   shown = { data, figures };
   find("charts").hidden = !figures.total.photos;
   find("summary").textContent = summary(figures);

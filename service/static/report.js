@@ -1,6 +1,6 @@
 // Asks the service for a report: of which time, site and line.
 
-import { draw, siteName } from "./report-view.js";
+import { ALL, draw, siteOptions } from "./report-view.js";
 
 const DAY_MS = 86_400_000;
 const DAILY_FROM = 60; // days; then the service adds up days, those of UTC
@@ -35,7 +35,10 @@ function question(by, only = {}) {
 }
 
 const timeUnit = () => (Number(find("period").value) > DAILY_FROM ? "day" : "hour");
-const only = () => ({ site: find("site").value, ...(find("line").dataset.all === find("line").value ? {} : { line: find("line").value }) });
+const only = () => ({
+  ...(find("site").value !== ALL && { site: find("site").value }),
+  ...(find("line").dataset.all !== find("line").value && { line: find("line").value }),
+});
 
 async function load() {
   const mine = (newest += 1);
@@ -65,13 +68,12 @@ async function charted() {
   }
 }
 
-// The sites and lines that something came from, those with most first; what was chosen stays.
+// The sites and lines that something came from; what was chosen stays.
 function offer(rows) {
-  const photos = new Map();
-  for (const row of rows) photos.set(row.site ?? "", (photos.get(row.site ?? "") ?? 0) + row.photos);
-  const names = [...photos].sort((a, b) => b[1] - a[1]).map(([name]) => name);
-  refill(find("site"), (names.length ? names : [""]).map((name) => new Option(siteName(name, sites), name)));
-  const lines = rows.filter((row) => (row.site ?? "") === find("site").value).map((row) => row.line ?? "").sort();
+  refill(find("site"), siteOptions(rows, sites));
+  const site = find("site").value;
+  const there = rows.filter((row) => site === ALL || (row.site ?? "") === site);
+  const lines = [...new Set(there.map((row) => row.line ?? ""))].sort();
   const all = "all lines"; // no line is called so: a tag has no blanks
   find("line").dataset.all = all;
   refill(find("line"), [new Option("all", all), ...lines.map((line) => new Option(line || "not told", line))]);

@@ -22,7 +22,7 @@ from tests.composition import MODEL, answered, sorting
 from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
 from tests.integration.server import ROOT, Server, running
-from tests.tiny_site import write_site
+from tests.tiny_site import TINY, write_site
 
 HOUR_S = 3600
 CLOCKS_GO_BACK = datetime(2026, 10, 25, tzinfo=UTC).timestamp()  # at 01:00 UTC in Berlin
@@ -79,9 +79,15 @@ def page(browser: Browser, counting: Server, request: pytest.FixtureRequest) -> 
     page = watched(context, errors)
     page.goto("/report")
     expect(page.locator("#charts")).to_be_visible()
+    choose_site(page)
     yield page
     context.close()
     assert not errors
+
+
+def choose_site(page: Page) -> None:
+    page.get_by_label("Site", exact=True).select_option("tiny")
+    expect(page.get_by_role("status")).to_contain_text("49 photos")
 
 
 def table(page: Page, name: str) -> list[list[str]]:
@@ -129,7 +135,7 @@ def test_every_chart_has_its_table(page: Page) -> None:
 
 def test_site_line_and_time_can_be_chosen(page: Page) -> None:
     expect(page.get_by_label("Site", exact=True).locator("option")).to_have_text(
-        ["Zwei Tonnen", "nowhere in particular"]
+        ["all sites", "Zwei Tonnen", "nowhere in particular"]
     )
     page.get_by_label("Line", exact=True).select_option("1")
     expect(page.get_by_role("status")).to_contain_text("10 photos: 10 into bins")
@@ -143,6 +149,56 @@ def test_site_line_and_time_can_be_chosen(page: Page) -> None:
     page.get_by_label("Line", exact=True).select_option("all")
     expect(page.get_by_role("status")).to_contain_text("1 photo: 1 into bins")
     expect(page.locator("#shares b")).to_have_text(["Recyclable"])
+
+
+def test_it_opens_on_all_sites_together(browser: Browser, counting: Server) -> None:
+    context = browser.new_context(**DESK, base_url=counting.url, locale="de-DE")
+    errors: list[str] = []
+    page = watched(context, errors)
+    page.goto("/report")
+    expect(page.get_by_role("status")).to_contain_text("50 photos: 41 into bins, 9 to a person")
+    expect(page.get_by_label("Site", exact=True)).to_have_value("all sites")
+    names = ["Wertstoff", "Restmüll", "Recyclable", "Nachfragen"]
+    expect(page.locator("#shares b")).to_have_text(names)
+    expect(page.locator("#shares .figure")).to_have_text(["40%", "40%", "2.0%", "18%"])
+    assert table(page, "Likely in the wrong bin")[2][:2] == ["Recyclable", "1"]
+    page.get_by_label("Line", exact=True).select_option("not told")
+    expect(page.get_by_role("status")).to_contain_text("1 photo: 1 into bins")
+    context.close()
+    assert not errors
+
+
+def test_of_all_sites_bins_that_mean_the_same_are_one(browser: Browser, tmp_path: Path) -> None:
+    write_site(tmp_path)
+    write_site(tmp_path, {"site": "second"})
+    name = {"en": "Rubbish", "de": "Restmüll"}
+    bins = {"other": TINY["bins"]["rest"] | {"name": name}, "mixed": TINY["bins"]["mixed"]}
+    superclasses = dict.fromkeys(TINY["superclasses"], "other")
+    changes = {"site": "third", "bins": bins, "superclasses": superclasses, "costs.of": {}}
+    write_site(tmp_path, changes | {"name": {"en": "Third", "de": "Dritte"}})
+    tally = Tally(8, 1000, now=lambda: CLOCKS_GO_BACK)
+    for site, choices in (("tiny", "mr"), ("second", "mr"), ("third", "o")):
+        for choice in choices:
+            bin = {"m": "mixed", "r": "rest", "o": "other"}[choice]
+            of = {bin: 0.9, "manual": 0.1}
+            tally.count(answered(sorting(bin, site=site, probabilities=of)), Tags(site), MODEL)
+    url = f"sqlite:///{tmp_path}/counts.db"
+    store = CompositionStore(url)
+    batch = tally.take()
+    assert batch is not None
+    store.add("w", batch)
+    store.close()
+    file = tmp_path / "report.html"
+    save_file(url, file, tmp_path, "--from", "2026-10-24", "--to", "2026-10-27")
+    context, page = open_file(browser, file, locale="de-DE")
+    expect(page.get_by_role("status")).to_contain_text("5 photos")
+    rows = [row[:2] for row in table(page, "Shares")]
+    assert rows == [
+        ["Wertstoff", "2"],
+        ["Restmüll (Zwei Tonnen)", "2"],
+        ["Restmüll (Dritte)", "1"],
+    ]
+    context.close()
 
 
 def test_it_is_saved_as_csv(page: Page) -> None:
@@ -203,7 +259,7 @@ def test_where_keys_are_set_it_asks_for_one(
         expect(page.get_by_role("alert")).to_contain_text("did not accept the key")
         field.fill("sesame")
         page.keyboard.press("Enter")
-        expect(page.get_by_role("status")).to_contain_text("49 photos")
+        expect(page.get_by_role("status")).to_contain_text("50 photos")
         expect(page.get_by_role("alert")).to_be_hidden()
         context.close()
 
@@ -237,6 +293,8 @@ def test_a_saved_file_shows_the_same_without_a_server(
     file = tmp_path / "report.html"
     save_file(f"sqlite:///{folder}/counts.db", file, folder / "sites")
     context, page = open_file(browser, file, locale="de-DE")
+    expect(page.get_by_role("status")).to_contain_text("50 photos: 41 into bins, 9 to a person")
+    choose_site(page)
     expect(page.get_by_role("status")).to_contain_text("49 photos: 40 into bins, 9 to a person")
     expect(page.locator("#shares b")).to_have_text(["Wertstoff", "Restmüll", "Nachfragen"])
     expect(page.get_by_label("Time", exact=True)).to_be_hidden()
