@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from service.errors import FolderBusy
 
@@ -16,19 +18,38 @@ LOCK = "lock"
 def locked(folder: Path) -> Iterator[None]:
     """Be the one process at work on a folder; the system lets go where a process is killed.
 
+    Whoever holds it may remove the file, and the folder, as the last thing that they do there.
+
     Raises:
         FolderBusy: where another one is at it, or the folder cannot be made.
     """
+    file = _take(folder)
+    while not _is_there(file, folder):  # who held it before has removed it meanwhile
+        file.close()
+        file = _take(folder)
+    with file:
+        yield
+
+
+def _take(folder: Path) -> IO[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise FolderBusy(f"cannot write into {folder.parent}: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if isinstance(error, BlockingIOError):
             raise FolderBusy(f"another process is at work on {folder}") from error
-        except OSError as error:
-            raise FolderBusy(f"{folder} cannot be locked: {error.strerror}") from error
-        yield
+        raise FolderBusy(f"{folder} cannot be locked: {error.strerror}") from error
+    return file
+
+
+def _is_there(file: IO[str], folder: Path) -> bool:
+    """Whether others that want to be at work would open the same file."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
+    except FileNotFoundError:
+        return False

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -158,7 +159,8 @@ class Workers:
                 args=(self._settings, self._listener, tell),
                 name=f"worker-{len(self._workers)}",
             )
-            process.start()
+            with _interrupts_blocked():
+                process.start()
             tell.close()
             self._workers.append(Worker(process, news))
 
@@ -210,9 +212,22 @@ class Workers:
         )
 
 
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Until it says otherwise the new process has no Ctrl-C, which would end its imports aloud."""
+    resource_tracker.ensure_running()  # or the first start would start it, and let them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(settings: Settings, listener: socket.socket, tell: Connection) -> None:
     """What a worker does."""
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # and which ends it without a word until it serves
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_follow_parent, daemon=True).start()
     logs.configure(settings.log_level, pid=os.getpid())
     try:

@@ -99,7 +99,11 @@ def count(out: Path) -> Counter[str]:
 
 
 def clear(folder: Path, *, keep_lock: bool = False) -> None:
-    """Remove a run's files and no others; the plan goes last, so that no plan lacks its parts."""
+    """Remove a run's files and no others; the plan goes last, so that no plan lacks its parts.
+
+    Args:
+        keep_lock: where the work goes on; else the lock goes after everything, while it is held.
+    """
     for name in ("*.parquet", "*.tmp", MERGED, INPUTS, PLAN, *(() if keep_lock else (LOCK,))):
         for path in folder.glob(name):
             path.unlink(missing_ok=True)
