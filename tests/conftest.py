@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import settings
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
+from tests.postgres import Postgres, find_pg_ctl, postgres
 from tests.tiny_bundle import write_bundle
 
 # Nothing in the suite is timed: a busy machine must not fail it.
@@ -22,6 +24,16 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_bundle(folder, drift=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def database_server() -> Iterator[Postgres]:
+    """A PostgreSQL server; whoever stops it starts it again."""
+    pg_ctl = find_pg_ctl()
+    if pg_ctl is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    with postgres(pg_ctl) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

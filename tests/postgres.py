@@ -10,6 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
+
+import sqlalchemy as sa
 
 DEBIAN = Path("/usr/lib/postgresql")
 
@@ -61,6 +64,18 @@ class Postgres:
             cwd="/",
             **(user if os.geteuid() == 0 else {}),  # type: ignore[arg-type]
         )
+
+
+def fresh_database(server: Postgres) -> str:
+    """The URL of an empty database of its own."""
+    name = f"d{uuid4().hex}"
+    url = sa.make_url(server.url)
+    admin = url.set(drivername="postgresql+psycopg")
+    engine = sa.create_engine(admin, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return url.set(database=name).render_as_string()
 
 
 @contextmanager

@@ -70,3 +70,9 @@ def _keep_newest(connection: Connection, table: sa.Table, most: int) -> None:
     last = connection.scalar(newest)
     if last is not None:
         connection.execute(table.delete().where(table.c.id <= last))
+
+
+def without_rows(connection: Connection, names: list[str]) -> set[str]:
+    """Those of these hashes that no photo's row has."""
+    query = sa.select(_photos.c.sha256).where(_photos.c.sha256.in_(names))
+    return set(names) - set(connection.scalars(query))

@@ -7,13 +7,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from sqlalchemy.engine import Row
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
 
+from service.review import schema
 from service.review.cleaning import CleanPhoto
 from service.review.records import (
     KeptPhoto,
     Kind,
     NewPhoto,
+    PhotoGone,
     Reason,
     Reference,
     ReviewedPhoto,
@@ -30,6 +33,18 @@ def drawn(sha256: str, share: float, *, half: int) -> bool:
     """Whether a share of all photos has this one in it; the same answer for the same bytes."""
     part = bytes.fromhex(sha256)[half * HALF : (half + 1) * HALF]
     return int.from_bytes(part) < share * 2.0 ** (8 * HALF)
+
+
+def find_photo(connection: Connection, photo_id: int) -> Row[Any]:
+    """A photo's row.
+
+    Raises:
+        PhotoGone: where there is none.
+    """
+    row = connection.execute(sa.select(schema.photos).where(schema.photos.c.id == photo_id)).first()
+    if row is None:
+        raise PhotoGone(f"expected a photo that is kept, got {photo_id}, which is none, or is gone")
+    return row
 
 
 def photo_values(photo: NewPhoto, clean: CleanPhoto, rules: Rules, now: float) -> dict[str, Any]:

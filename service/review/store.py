@@ -14,9 +14,8 @@ from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
 
-from service.review import agreement, counting, leases, likeness, pruning, rows, schema
+from service.review import agreement, arrivals, counting, leases, likeness, pruning, rows, schema
 from service.review.cleaning import clean
 from service.review.database import Database
 from service.review.files import PhotoFiles
@@ -27,18 +26,16 @@ from service.review.records import (
     Feedback,
     KeptPhoto,
     NewPhoto,
-    PhotoGone,
     Progress,
     ReviewedPhoto,
     Rules,
     SimilarPhoto,
-    StoreFull,
     Verdict,
 )
 from service.review.votes import cast_vote, standing, take_back
 
 PAGE = 500
-_photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
+_photos = schema.photos
 
 
 class Store:
@@ -91,43 +88,7 @@ class Store:
             # Nobody removes files while this transaction runs, and somebody may have before it.
             if not self._files.exists(copy.sha256):
                 self._files.write(copy.sha256, copy.data)
-            known = connection.scalar(
-                sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256)
-            )
-            if known is None:
-                self._make_room(connection, len(copy.data))
-                values = rows.photo_values(photo, copy, self.rules, now)
-                inserted = connection.execute(_photos.insert().values(**values))
-                photo_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
-            else:
-                photo_id = known
-            connection.execute(
-                _sightings.insert().values(
-                    photo_id=photo_id,
-                    request_id=photo.request_id,
-                    position=photo.position,
-                    at=now,
-                )
-            )
-            self._apply_early_feedback(connection, photo_id, photo)
-        return Added(photo_id, duplicate=known is not None)
-
-    def _make_room(self, connection: Connection, nbytes: int) -> None:
-        """Not by removing files: that is for afterwards."""
-        if not pruning.make_room(connection, nbytes, self.rules, self._now()):
-            raise StoreFull(
-                f"expected fewer than {self.rules.max_photos:,} photos and "
-                f"{self.rules.max_bytes:,} bytes that were reviewed, and they fill the review store"
-            )
-
-    def _apply_early_feedback(self, connection: Connection, photo_id: int, photo: NewPhoto) -> None:
-        mine = (_feedback.c.request_id == photo.request_id) & (
-            _feedback.c.position == photo.position
-        )
-        for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
-            verdict = Verdict(early.superclass, early.subclass, early.item)
-            cast_vote(connection, photo_id, early.reviewer, verdict, "feedback", early.at)
-        connection.execute(_feedback.delete().where(mine))
+            return arrivals.add(connection, photo, copy, self.rules, now)
 
     # Review.
 
@@ -162,7 +123,7 @@ class Store:
             PhotoGone, StoreUnavailable: where it is not there, or that is not to be known.
         """
         with self._database.write() as connection:
-            self._find(connection, photo_id)
+            rows.find_photo(connection, photo_id)
             leases.skip(connection, photo_id, reviewer)
 
     def review(self, photo_id: int, reviewer: str, verdict: Verdict) -> None:
@@ -185,7 +146,7 @@ class Store:
             PhotoGone, StoreUnavailable: as `review`.
         """
         with self._database.write() as connection:
-            self._find(connection, photo_id)
+            rows.find_photo(connection, photo_id)
             until = self._now() + self.rules.lease_s
             unskipped = leases.unskip(connection, photo_id, reviewer)
             undone = take_back(connection, photo_id, reviewer, self._now())
@@ -203,28 +164,7 @@ class Store:
         """
         now = self._now()
         with self._database.write() as connection:
-            photo_id = connection.scalar(
-                sa.select(_sightings.c.photo_id)
-                .where(_sightings.c.request_id == request_id, _sightings.c.position == position)
-                .order_by(_sightings.c.id.desc())
-                .limit(1)
-            )
-            if photo_id is not None:
-                cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
-                return Feedback(photo_id, request_known=True)
-            connection.execute(
-                _feedback.insert().values(
-                    request_id=request_id,
-                    position=position,
-                    reviewer=reviewer,
-                    superclass=verdict.superclass,
-                    subclass=verdict.subclass,
-                    item=verdict.item,
-                    at=now,
-                )
-            )
-            others = sa.exists().where(_sightings.c.request_id == request_id)
-            return Feedback(None, request_known=bool(connection.scalar(sa.select(others))))
+            return arrivals.take_feedback(connection, request_id, position, reviewer, verdict, now)
 
     # Photos out.
 
@@ -235,7 +175,7 @@ class Store:
             PhotoGone, StoreUnavailable: where it is not there, or that is not to be known.
         """
         with self._database.read() as connection:
-            return rows.kept_photo(self._find(connection, photo_id), self._files.read)
+            return rows.kept_photo(rows.find_photo(connection, photo_id), self._files.read)
 
     def similar(self, photo_id: int, most: int) -> list[SimilarPhoto]:
         """Reviewed photos that are most like a photo to its model, at most `most`, nearest first.
@@ -244,7 +184,7 @@ class Store:
             PhotoGone, StoreUnavailable: as `photo`.
         """
         with self._database.read() as connection:
-            return likeness.most_similar(connection, self._find(connection, photo_id), most)
+            return likeness.most_similar(connection, rows.find_photo(connection, photo_id), most)
 
     def photos(self) -> Iterator[KeptPhoto]:
         """Every photo, reviewed or not, oldest first."""
@@ -327,23 +267,11 @@ class Store:
         for start in range(0, len(listed), PAGE):
             page = listed[start : start + PAGE]
             with self._database.write() as connection:  # so that no row comes in between
-                named = set(
-                    connection.scalars(
-                        sa.select(_photos.c.sha256).where(_photos.c.sha256.in_(page))
-                    )
-                )
-                for orphan in set(page) - named:
+                orphans = pruning.without_rows(connection, page)
+                for orphan in orphans:
                     self._files.remove(orphan)
-                    swept += 1
+            swept += len(orphans)
         return swept
-
-    def _find(self, connection: Connection, photo_id: int) -> sa.Row[tuple[object, ...]]:
-        row = connection.execute(sa.select(_photos).where(_photos.c.id == photo_id)).first()
-        if row is None:
-            raise PhotoGone(
-                f"expected a photo that is kept, got {photo_id}, which is none, or is gone"
-            )
-        return row
 
 
 def open_store(

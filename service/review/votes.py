@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from service.review import schema
-from service.review.records import Kind, PhotoGone, Verdict
+from service.review import rows, schema
+from service.review.records import Kind, Verdict
 
 MOST_ASKED = 3  # where two disagree a third decides, and then it is over
 _votes, _photos = schema.votes, schema.photos
@@ -23,8 +23,7 @@ def cast_vote(
     Raises:
         PhotoGone: where there is no such photo.
     """
-    if connection.scalar(sa.select(_photos.c.id).where(_photos.c.id == photo_id)) is None:
-        raise PhotoGone(f"expected a photo that is kept, got {photo_id}, which is none, or is gone")
+    rows.find_photo(connection, photo_id)
     _undo(connection, photo_id, reviewer, now)
     connection.execute(
         _votes.insert().values(

@@ -41,7 +41,8 @@ from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier
 from service.preprocess import decode
 from service.settings import load_settings
-from tests.tiny_bundle import SIZE, write_bundle
+from tests.tiny_bundle import write_bundle
+from tests.tiny_graph import SIZE
 
 CHUNK = 128  # smaller than by default, so that a short run has several
 Way = Callable[[], None]

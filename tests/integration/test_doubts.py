@@ -14,7 +14,8 @@ from PIL import Image
 
 from tests.integration.server import Server, running
 from tests.photo_factory import encode
-from tests.tiny_bundle import ITEMS, SIZE, WIDTH, add_limits, write_bundle
+from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
+from tests.tiny_graph import SIZE
 
 DARK = encode(Image.new("RGB", (64, 64), (9, 9, 9)))
 

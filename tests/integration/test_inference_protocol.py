@@ -20,7 +20,8 @@ from service.bundle import OUTPUTS
 from service.preprocess import Preprocessing, decode
 from tests.integration.server import Server
 from tests.photo_factory import encode, quarters
-from tests.tiny_bundle import SIZE, SUPERCLASSES
+from tests.tiny_bundle import SUPERCLASSES
+from tests.tiny_graph import SIZE
 
 PHOTOS = [
     (Path(__file__).parent.parent / "photos" / f"{name}.jpg").read_bytes()

@@ -15,7 +15,8 @@ from service.devices import session_devices
 from service.errors import BundleError, ProviderError
 from service.sessions import open_sessions, warm_up
 from service.settings import Settings
-from tests.tiny_bundle import ITEMS, REFERENCES, SIZE, SUPERCLASSES, WIDTH, write_bundle
+from tests.tiny_bundle import ITEMS, SUPERCLASSES, WIDTH, write_bundle
+from tests.tiny_graph import REFERENCES, SIZE
 
 
 def photos(number: int) -> np.ndarray:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
@@ -40,36 +39,17 @@ from service.schemas import Doubt
 from service.tags import UNTOLD, Tags
 from tests.composition import HALL, MODEL, answered, sorting
 from tests.integration.server import until
-from tests.postgres import Postgres, find_pg_ctl, postgres
+from tests.postgres import Postgres, fresh_database
 
 HOUR = 1_700_000_000 // 3600 * 3600
 NOW = HOUR + 100.0
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    pg_ctl = find_pg_ctl()
-    if pg_ctl is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
-    with postgres(pg_ctl) as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/counts.db"
-    return fresh_database(request.getfixturevalue("server"))
-
-
-def fresh_database(server: Postgres) -> str:
-    name = f"d{uuid4().hex}"
-    admin = server.url.replace("postgresql:", "postgresql+psycopg:")
-    engine = sa.create_engine(admin, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.url.replace("/postgres?", f"/{name}?")
+    return fresh_database(request.getfixturevalue("database_server"))
 
 
 @pytest.fixture
@@ -245,11 +225,11 @@ def test_a_url_that_cannot_be_used_is_told(bad: str, told: str) -> None:
         CompositionStore(bad)
 
 
-def test_a_database_that_is_away_gets_its_counts_later(server: Postgres) -> None:
-    url = fresh_database(server)
+def test_a_database_that_is_away_gets_its_counts_later(database_server: Postgres) -> None:
+    url = fresh_database(database_server)
     tally, store, measures = new_tally(), CompositionStore(url), Metrics()
     store.prepare()
-    server.stop()
+    database_server.stop()
     try:
         tally.count(answered(sorting()), HALL, MODEL)
         batch = tally.take()
@@ -259,7 +239,7 @@ def test_a_database_that_is_away_gets_its_counts_later(server: Postgres) -> None
         recorder = Recorder(store, tally, 0.01, 0.0, measures)
         tally.count(answered(sorting()), Tags("tiny", "2"), MODEL)
     finally:
-        server.start()
+        database_server.start()
     until(lambda: tally.take() is None, "the thread to write")
     recorder.close()
     store = CompositionStore(url)

@@ -20,7 +20,8 @@ from service.quality import Quality
 from service.schemas import DoubtReason
 from service.settings import SettingsError, load_settings, read_doubts
 from tests.integration.server import ROOT
-from tests.tiny_bundle import ITEMS, SIZE, WIDTH, add_limits, write_bundle
+from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
+from tests.tiny_graph import SIZE
 
 GOOD = Quality(light=200.0, clipped=0.1, sharpness=80.0, contrast=60.0)
 ALL = load_settings().doubt_limits

@@ -14,7 +14,8 @@ from service.results import InferenceError, Sorted, classification
 from service.schemas import Doubt
 from service.sites import MANUAL, SHIPPED
 from service.sorting import read_rules
-from tests.tiny_bundle import SIZE, SUPERCLASSES, write_bundle
+from tests.tiny_bundle import SUPERCLASSES, write_bundle
+from tests.tiny_graph import SIZE
 
 
 def answers_of(classifier: Classifier, probabilities: list[float]) -> Answers:

@@ -28,7 +28,7 @@ from service.review.records import (
     Verdict,
 )
 from service.review.store import Store, open_store
-from tests.postgres import Postgres, find_pg_ctl, postgres
+from tests.postgres import Postgres, fresh_database
 from tests.review_stores import new_photo
 from tests.s3 import BUCKET, s3_server
 
@@ -61,15 +61,6 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    pg_ctl = find_pg_ctl()
-    if pg_ctl is None:
-        pytest.skip("no PostgreSQL: apt-get install postgresql")
-    with postgres(pg_ctl) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def objects() -> Iterator[dict[str, str]]:
     with s3_server() as variables:
         yield variables
@@ -79,23 +70,13 @@ def objects() -> Iterator[dict[str, str]]:
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     url, photos = f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")
     if request.param == "postgresql":
-        url = fresh_database(request.getfixturevalue("server"))
+        url = fresh_database(request.getfixturevalue("database_server"))
     if request.param == "s3":
         photos = fresh_bucket(request)
     found = Place(url, photos)
     yield found
     for store in found.opened:
         store.close()
-
-
-def fresh_database(server: Postgres) -> str:
-    name = f"review_{uuid4().hex}"
-    url = sa.make_url(server.url).set(drivername="postgresql+psycopg")
-    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(sa.text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return sa.make_url(server.url).set(database=name).render_as_string()
 
 
 def fresh_bucket(request: pytest.FixtureRequest) -> str:
@@ -514,15 +495,17 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
         open_store(url, str(tmp_path / "photos"))
 
 
-def test_a_database_that_goes_away_is_told_and_comes_back(server: Postgres, tmp_path: Path) -> None:
-    with open_store(fresh_database(server), str(tmp_path / "photos")) as store:
+def test_a_database_that_goes_away_is_told_and_comes_back(
+    database_server: Postgres, tmp_path: Path
+) -> None:
+    with open_store(fresh_database(database_server), str(tmp_path / "photos")) as store:
         store.add(new_photo(1))
-        server.stop()
+        database_server.stop()
         try:
             with pytest.raises(StoreUnavailable, match="the review database does not answer"):
                 store.add(new_photo(2))
         finally:
-            server.start()
+            database_server.start()
         store.add(new_photo(2))
         assert store.counts().photos == 2
 

@@ -1,0 +1,93 @@
+"""What arrives for the store: photos, and clients' feedback, which may come before its photo."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from service.review import pruning, rows, schema
+from service.review.cleaning import CleanPhoto
+from service.review.records import Added, Feedback, NewPhoto, Rules, StoreFull, Verdict
+from service.review.votes import cast_vote
+
+_photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
+
+
+def add(
+    connection: Connection, photo: NewPhoto, copy: CleanPhoto, rules: Rules, now: float
+) -> Added:
+    """A row for a photo, if its bytes are new, and one for where they were seen.
+
+    Feedback that came before its photo is counted as a vote now.
+
+    Raises:
+        StoreFull: where reviewed photos fill the store.
+    """
+    known = connection.scalar(sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256))
+    if known is None:
+        _make_room(connection, len(copy.data), rules, now)
+        values = rows.photo_values(photo, copy, rules, now)
+        inserted = connection.execute(_photos.insert().values(**values))
+        photo_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
+    else:
+        photo_id = known
+    connection.execute(
+        _sightings.insert().values(
+            photo_id=photo_id,
+            request_id=photo.request_id,
+            position=photo.position,
+            at=now,
+        )
+    )
+    _apply_early_feedback(connection, photo_id, photo)
+    return Added(photo_id, duplicate=known is not None)
+
+
+def take_feedback(
+    connection: Connection,
+    request_id: str,
+    position: int,
+    reviewer: str,
+    verdict: Verdict,
+    now: float,
+) -> Feedback:
+    """A vote on the photo where it is kept; else words that wait for it."""
+    photo_id = connection.scalar(
+        sa.select(_sightings.c.photo_id)
+        .where(_sightings.c.request_id == request_id, _sightings.c.position == position)
+        .order_by(_sightings.c.id.desc())
+        .limit(1)
+    )
+    if photo_id is not None:
+        cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
+        return Feedback(photo_id, request_known=True)
+    connection.execute(
+        _feedback.insert().values(
+            request_id=request_id,
+            position=position,
+            reviewer=reviewer,
+            superclass=verdict.superclass,
+            subclass=verdict.subclass,
+            item=verdict.item,
+            at=now,
+        )
+    )
+    others = sa.exists().where(_sightings.c.request_id == request_id)
+    return Feedback(None, request_known=bool(connection.scalar(sa.select(others))))
+
+
+def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> None:
+    """Not by removing files: that is for afterwards."""
+    if not pruning.make_room(connection, nbytes, rules, now):
+        raise StoreFull(
+            f"expected fewer than {rules.max_photos:,} photos and "
+            f"{rules.max_bytes:,} bytes that were reviewed, and they fill the review store"
+        )
+
+
+def _apply_early_feedback(connection: Connection, photo_id: int, photo: NewPhoto) -> None:
+    mine = (_feedback.c.request_id == photo.request_id) & (_feedback.c.position == photo.position)
+    for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
+        verdict = Verdict(early.superclass, early.subclass, early.item)
+        cast_vote(connection, photo_id, early.reviewer, verdict, "feedback", early.at)
+    connection.execute(_feedback.delete().where(mine))
