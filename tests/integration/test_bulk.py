@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service.extras import how_to_install
 from tests.integration.bulk_run import finish, parts, rows, start, write_photos
 from tests.integration.ray_cluster import cluster_of_two, workers_at_work
 from tests.integration.server import until
@@ -170,14 +171,14 @@ def test_a_cluster_that_is_not_there_is_told_in_a_line(cwd: Path, models_dir: Pa
 
 
 def test_without_an_extra_the_command_says_which_to_install(cwd: Path, models_dir: Path) -> None:
-    for module, extra in (("pyarrow", "`bulk`"), ("ray", "`ray`")):
+    for module, extras in (("pyarrow", ["bulk"]), ("ray", ["bulk", "ray"])):
         hidden = cwd / "hidden" / module
         hidden.mkdir(parents=True, exist_ok=True)
         (hidden / f"{module}.py").write_text("raise ImportError(name=__name__)")
         path = f"{hidden}{os.pathsep}{Path.cwd()}"
         process = start(cwd, models_dir, "--ray", "local", more={"PYTHONPATH": path})
         told = finish(process, 1)
-        assert f"Install the extra {extra}" in told
+        assert how_to_install(*extras) in told
         assert "Traceback" not in told
 
 
