@@ -264,7 +264,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if not given or given[0] not in OWN:
         for note in add_commands(app):
             print(note, file=sys.stderr)
-    app(given)
+    try:
+        app(given)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # A path that was given and cannot be read or written: its name says more than a traceback.
+        print(f"superbin: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(0)
 
 

@@ -1,7 +1,8 @@
 """The sessions that one model runs in, by the devices that the settings name.
 
-`cpu` means both ways to use several cores: one session of one thread for each core, which answers
-most photos a second, and one session over all cores, which answers a photo that is alone soonest.
+`cpu` means both ways to use several cores: a session of one thread, run on each core and
+once more, which answers most photos a second, and one session over all cores, which answers a photo
+that is alone soonest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from service.doubts import Doubts, open_doubts
 from service.self_test import check_answers
 from service.settings import Settings
 
+SPARE = 1  # threads beyond one a core: while one waits for Python's lock its core has other work
 MOST_ON_ONE_CORE = 2  # photos; more gain nothing there, whatever a warm-up on a busy machine says
 
 
@@ -86,7 +88,8 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         if alone and settings.threads > 1:
             lone = opened(CPU, settings.threads)
             lone.time_batch(1)
-        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
+        spare = SPARE if settings.threads > 1 else 0
+        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * (settings.threads + spare)
     else:
         threads = max(1, settings.threads // len(devices))
         workers = [warmed(opened(device, threads), settings.max_batch) for device in devices]

@@ -226,3 +226,11 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "typer" in loaded
     heavy = {"torch", "numpy", "onnxruntime", "fastapi", "PIL", "sklearn", "scipy", "uvicorn"}
     assert loaded.isdisjoint(heavy), loaded & heavy
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a-file"
+    file.touch()
+    got = superbin("reproduce", "table-3", "--data", str(tmp_path), "--out", str(file / "below"))
+    assert got.returncode == 1
+    assert got.stderr == f"superbin: {file / 'below'}: Not a directory\n"
