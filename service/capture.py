@@ -121,6 +121,7 @@ class Capture:
     def _work(self) -> None:
         with suppress(OSError):  # a container may not allow it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        self._attempt("count", self._count)
         while True:
             photo = self._take()
             if photo is not None:

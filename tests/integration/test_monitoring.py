@@ -40,6 +40,7 @@ from tests.integration.watching import (
 from tests.tiny_bundle import write_bundle
 
 DOCKER = ROOT / "docker"
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 GPU_COMPOSE = yaml.safe_load((DOCKER / "compose.gpu.yml").read_text())
 QUERIES = queries()
 ALERTS = [
@@ -118,11 +119,19 @@ def test_the_gpus_exporter_is_scraped_where_compose_starts_it() -> None:
     (job,) = [one for one in config["scrape_configs"] if one["job_name"] == "gpu"]
     assert job["file_sd_configs"] == [{"files": ["/etc/targets/*.yml"]}]
     assert GPU_COMPOSE["services"]["prometheus"]["volumes"] == [
-        "./docker/prometheus/targets:/etc/targets:ro"
+        "./docker/prometheus/targets/gpu:/etc/targets:ro"
     ]
-    (group,) = yaml.safe_load((PROMETHEUS / "targets/gpu.yml").read_text())
+    (group,) = yaml.safe_load((PROMETHEUS / "targets/gpu/gpu.yml").read_text())
     (target,) = group["targets"]
     assert target.split(":")[0] in GPU_COMPOSE["services"]
+
+
+def test_without_the_gpu_there_is_a_folder_to_watch_and_no_target() -> None:
+    # Prometheus logs an error where the folder is missing.
+    folder = "./docker/prometheus/targets/cpu:/etc/targets:ro"
+    assert folder in COMPOSE["services"]["prometheus"]["volumes"]
+    (listed,) = (PROMETHEUS / "targets/cpu").glob("*.yml")
+    assert yaml.safe_load(listed.read_text()) == []
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from service.review.store import Store, open_store
 from service.schemas import Classification, Reference
 from service.selection import Shares, is_contested, reason_to_keep
 from service.tags import Tags
+from tests.integration.server import until
 from tests.postgres import find_pg_ctl, postgres
 from tests.review_stores import new_photo
 
@@ -58,6 +59,19 @@ def counted(metrics: Metrics) -> dict[str, float]:
     families = text_string_to_metric_families(metrics.scrape().decode())
     samples = [s for f in families for s in f.samples if s.name == "superbin_review_photos_total"]
     return {sample.labels["outcome"]: sample.value for sample in samples}
+
+
+def test_what_an_earlier_process_kept_is_counted_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.capture.UPKEEP_S", 3600.0)
+    store.add(new_photo(1))
+    metrics = Metrics()
+    capture = Capture(store, ALL, 4, 1_000_000, metrics)
+    try:
+        until(lambda: b"superbin_review_stored_photos 1.0" in metrics.scrape(), "the count")
+    finally:
+        capture.close()
 
 
 def test_what_is_unsure_contested_or_drawn_is_kept() -> None:
