@@ -50,6 +50,7 @@ class Scheduler:
         self,
         sessions: Sequence[Run],
         *,
+        spare: int = 0,
         alone: Run | None = None,
         decode_workers: int,
         max_batch: int,
@@ -67,6 +68,7 @@ class Scheduler:
         self._cost = cost or CostModel()
         self._turn_cost = CostModel()  # with decoding
         self._sessions = len(sessions)
+        self._cores = len(sessions) - spare
         self._alone = alone
         self._doubts = doubts
         self._watch_appearance = watch_appearance
@@ -165,8 +167,11 @@ class Scheduler:
     def _choose_turn(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
         """As many as are worth taking together, shared among the idle sessions.
 
-        A turn stops growing where it would make one of its photos late.
+        A turn stops growing where it would make one of its photos late. Where all cores have one, a
+        thread more waits until as many photos as there are cores would have to, and another.
         """
+        if self._sessions - idle >= self._cores >= len(queue):
+            return [], 0.0  # whoever is done first takes it: to share their cores would be slower
         now = time.monotonic()
         batch: list[Photo] = []
         earliest = math.inf

@@ -246,6 +246,7 @@ class Registry:
         drift = self._monitor(sessions.first.bundle)
         scheduler = Scheduler(
             [worker.run for worker in sessions.workers],
+            spare=sessions.spare,
             alone=sessions.alone.run if sessions.alone else None,
             decode_workers=sessions.decode_workers,
             max_batch=sessions.max_batch,

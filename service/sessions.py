@@ -28,6 +28,7 @@ class Sessions:
 
     Attributes:
         workers: for each thread that runs batches the session it uses; several may share one.
+        spare: how many of those threads are beyond one a core.
         alone: for a photo that is alone, where another session is better for that.
         measured: (photos, seconds) of the batches of the warm-up.
         max_batch: the largest batch that every worker was warmed up for.
@@ -36,6 +37,7 @@ class Sessions:
     """
 
     workers: tuple[Classifier, ...]
+    spare: int
     alone: Classifier | None
     measured: tuple[tuple[int, float], ...]
     max_batch: int
@@ -82,7 +84,7 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         return classifier
 
     devices = session_devices(settings.device)
-    lone = None
+    lone, spare = None, 0
     if settings.device == CPU:
         devices *= settings.threads
         if alone and settings.threads > 1:
@@ -97,7 +99,9 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
-    return Sessions(tuple(workers), lone, tuple(measured), min(largest), decode_workers, doubts)
+    return Sessions(
+        tuple(workers), spare, lone, tuple(measured), min(largest), decode_workers, doubts
+    )
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:

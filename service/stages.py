@@ -30,7 +30,7 @@ class Stage(Generic[T]):
         Args:
             workers: what to do with what was taken; each answers for it itself.
             choose: takes some of a queue that is not empty, given how many threads are idle; none,
-                and for how long (seconds), where it would rather wait for more.
+                and for how long (seconds; 0: until it is woken), where it would rather wait.
         """
         self._queue: FairQueue[T] = FairQueue()
         self._lock = threading.Lock()
@@ -80,9 +80,9 @@ class Stage(Generic[T]):
                         if taken:
                             return taken
                     elif self._closing:
+                        self._wake(len(self._threads))  # those that left the rest to others
                         return None
-                    if wait_s or not len(self._queue):
-                        self._sleep(alarm, wait_s or None)
+                    self._sleep(alarm, wait_s or None)
             finally:
                 self._idle -= 1
 

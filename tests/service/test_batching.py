@@ -83,6 +83,46 @@ def test_what_waits_is_shared_among_sessions_that_are_idle() -> None:
     run(test)
 
 
+def test_a_thread_more_than_cores_takes_what_would_wait_for_two() -> None:
+    async def test() -> None:
+        gates = [Gate(open=False) for _ in range(3)]
+        engine = scheduler(*gates, spare=1, decode_workers=0, max_batch=1)
+        asleep = engine._infer._asleep
+        requests = [ask(engine, 0), ask(engine, 1)]
+        await until(lambda: sum(gate.entered.is_set() for gate in gates) == 2)
+        requests.append(ask(engine, 2, 3))
+        await waiting(engine, 2)
+        await until(lambda: len(asleep) == 1)  # woken for these, and asleep again
+        assert sum(gate.entered.is_set() for gate in gates) == 2
+        requests.append(ask(engine, 4))
+        await until(lambda: all(gate.entered.is_set() for gate in gates))
+        for gate in gates:
+            gate.open()
+        await asyncio.gather(*requests)
+        await engine.close()
+
+    run(test)
+
+
+def test_a_thread_that_left_the_rest_to_others_ends_with_them() -> None:
+    async def test() -> None:
+        gates = [Gate(open=False) for _ in range(3)]
+        engine = scheduler(*gates, spare=1, decode_workers=0, max_batch=1)
+        requests = [ask(engine, 0), ask(engine, 1)]
+        await until(lambda: sum(gate.entered.is_set() for gate in gates) == 2)
+        requests.append(ask(engine, 2, 3))
+        await waiting(engine, 2)
+        stage = engine._infer
+        await until(lambda: len(stage._asleep) == 1)
+        closing = asyncio.create_task(engine.close())
+        await until(lambda: stage._closing and len(stage._asleep) == 1)
+        for gate in gates:
+            gate.open()
+        await asyncio.gather(*requests, closing)
+
+    run(test)
+
+
 def test_a_photo_that_is_alone_has_a_session_of_its_own() -> None:
     async def test() -> None:
         wide, narrow = Gate(), Gate()

@@ -114,5 +114,5 @@ def test_cores_that_wait_for_a_lock_have_another_thread(
 ) -> None:
     settings = Settings(models_dir=models_dir, threads=threads)
     sessions = open_sessions(settings, models_dir / "tiny" / "1")
-    assert len(sessions.workers) == workers
+    assert len(sessions.workers) == workers == threads + sessions.spare
     assert len(set(sessions.workers)) == 1
