@@ -48,6 +48,7 @@ def plant(folder: Path) -> Iterator[tuple[Server, httpx.Client]]:
         "review_queue_photos": 8,  # few to write when it ends
         "tally_url": f"sqlite:///{folder}/tally.db",
         "tally_interval_s": 0.5,
+        "feedback_rate_s": 0.0,  # a test works as fast as it can
     }
     with (
         running(folder / "models", **settings) as server,
