@@ -68,7 +68,7 @@ export function figuresOf(data, places) {
     const place = time.placeOf.get(Date.parse(row.hour ?? row.day));
     if (place !== undefined) stacks[place].set(row.bin, (stacks[place].get(row.bin) ?? 0) + row.photos);
   }
-  const shown = [...bins.values()].filter((bin) => bin.photos || places.includes(bin));
+  const shown = [...bins.values()].filter((bin) => bin.photos);
   return { total, bins: shown, reasons: [...reasons].sort((a, b) => b[1] - a[1]), time, stacks };
 }
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
 from tests.integration.chromium import ARGUMENTS, CHROMIUM
+from tests.integration.review_desk import Desk
+from tests.integration.reviewing import Reviewing, reviewing
 from tests.integration.server import Server, running
 
 
@@ -34,3 +36,33 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def held(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reviewing]:
+    with reviewing(models_dir, tmp_path_factory.mktemp("page")) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[list[BrowserContext]]:
+    """Contexts that are closed in the end."""
+    contexts: list[BrowserContext] = []
+    yield contexts
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def errors() -> Iterator[list[str]]:
+    """What pages complain of, which is nothing."""
+    found: list[str] = []
+    yield found
+    assert found == []
+
+
+@pytest.fixture
+def desk(
+    browser: Browser, held: Reviewing, opened: list[BrowserContext], errors: list[str]
+) -> Desk:
+    return Desk(browser, held, opened, errors)

@@ -67,8 +67,8 @@ def environment(models_dir: Path, **settings: object) -> dict[str, str]:
     return clean | {f"SUPERBIN_{name.upper()}": str(value) for name, value in own.items()}
 
 
-def spawn(variables: dict[str, str]) -> Server:
-    """Start a server without waiting for it."""
+def spawn(variables: dict[str, str], *, own_group: bool = False) -> Server:
+    """Start a server without waiting for it; Ctrl-C is for a whole group of processes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service"],
         cwd=ROOT,
@@ -76,6 +76,7 @@ def spawn(variables: dict[str, str]) -> Server:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=own_group,
     )
     return Server(process)
 

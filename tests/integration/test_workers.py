@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -16,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.keys import digest_of
-from tests.integration.server import ROOT, Server, environment, running, spawn, until
+from tests.integration.server import Server, environment, running, spawn, until
 from tests.tiny_bundle import write_bundle
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
@@ -176,19 +174,10 @@ def test_what_would_reach_one_worker_alone_is_refused(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_while_workers_import_ends_them_without_a_traceback(models_dir: Path) -> None:
-    variables = environment(models_dir, workers=WORKERS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
-        cwd=ROOT,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for a whole group, and this one's is not ours
-    )
-    server = Server(process)
-    until(lambda: len(spawned(process.pid)) == WORKERS, "the workers to be there")
-    os.killpg(process.pid, signal.SIGINT)
+    server = spawn(environment(models_dir, workers=WORKERS), own_group=True)
+    pid = server.process.pid
+    until(lambda: len(spawned(pid)) == WORKERS, "the workers to be there")
+    os.killpg(pid, signal.SIGINT)
     status = server.ended()
     assert server.stderr == []
     assert status == 0
