@@ -145,7 +145,7 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     for source, name in named.items():
         try:
             if rules := rulebook.find(name):
-                rules.sorter(registry.default.manifest.superclasses)
+                rules.sorter(registry.default.manifest)
                 rulebook.mention_unknown(rules.site)
         except SuperbinError as error:
             raise SettingsError(f"{source}: {error}") from error

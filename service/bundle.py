@@ -13,9 +13,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from service.errors import BundleError
+from service.fitted import (
+    Calibration,
+    FamiliarityLimit,
+    ItemSpread,
+    QualityLimits,
+    Record,
+)
 from service.preprocess import Preprocessing
 
 SCHEMA_VERSION = 1
@@ -40,34 +47,18 @@ OUTPUTS = (
 )
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Calibration(_Record):
-    """Temperature and threshold, and where they were fitted.
-
-    A photo is sorted where its confidence reaches `confidence_threshold`, the lowest at which the
-    photos of `split` that were sorted had an error rate of at most `wanted_error_rate`.
-    """
-
-    temperature: float = Field(gt=0.0)
-    confidence_threshold: float = Field(ge=0.0, le=1.0)
-    wanted_error_rate: float = Field(ge=0.0, le=1.0)
-    split: str
-    photos: int = Field(ge=1)
-
-
-class BankItem(_Record):
+class BankItem(Record):
     """A training photo that queries attend to; its place in the list is its index in the graph."""
 
     id: str
     superclass: str
     subclass: str | None = None
     source: str | None = None
+    # How many items it counts as: a correction by matching, whose value in the bank is as heavy
+    weight: float = Field(default=1.0, gt=0.0, exclude_if=lambda weight: weight == 1.0)
 
 
-class Bank(_Record):
+class Bank(Record):
     """The frozen context bank, and how its items were chosen.
 
     Its keys and values are the graph's own, or those of `file` (`service.bank`), which then stand
@@ -79,14 +70,14 @@ class Bank(_Record):
     file: str | None = None
 
 
-class FileRecord(_Record):
+class FileRecord(Record):
     """What a file of the bundle must hash to."""
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
 
 
-class Metric(_Record):
+class Metric(Record):
     """One measured figure, with all that is needed to read it."""
 
     name: str
@@ -98,14 +89,14 @@ class Metric(_Record):
     interval: tuple[float, float] | None = None  # 95%, see training.metrics
 
 
-class SelfTest(_Record):
+class SelfTest(Record):
     """A photo in the bundle, and the probabilities that the default variant gave it, by place."""
 
     file: str
     probabilities: tuple[float, ...]
 
 
-class Correction(_Record):
+class Correction(Record):
     """One change of the bank since the model was trained: what it began from and what it did."""
 
     parent: str  # name/version
@@ -118,38 +109,7 @@ class Correction(_Record):
     items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the list of what was added, removed
 
 
-class QualityLimits(_Record):
-    """Where a photo is doubted for its light, sharpness or content; see `service.quality`.
-
-    Each begins at the percentile of `split` that leaves `accepted_share` of its photos, and is
-    moved away from them by a margin.
-    """
-
-    least_light: float = Field(ge=0.0, le=255.0)
-    most_clipped: float = Field(ge=0.0, le=1.0)
-    least_sharpness: float = Field(ge=0.0)
-    least_contrast: float = Field(ge=0.0)
-    accepted_share: float = Field(gt=0.0, le=1.0)
-    split: str
-    photos: int = Field(ge=1)
-
-
-class FamiliarityLimit(_Record):
-    """Where a photo is doubted for being like nothing in the bank; see `service.familiarity`.
-
-    `file` is an array, float16 [M, E]: the embeddings of the bank's items, in their order.
-    """
-
-    file: str
-    statistic: Literal["log_mean_exp_cosine"]
-    temperature: float = Field(gt=0.0)
-    threshold: float
-    accepted_share: float = Field(gt=0.0, le=1.0)
-    split: str
-    photos: int = Field(ge=1)
-
-
-class Provenance(_Record):
+class Provenance(Record):
     """Where a model comes from, to the commit and the seed, and what was corrected since."""
 
     command: str
@@ -163,7 +123,7 @@ class Provenance(_Record):
     corrections: tuple[Correction, ...] = ()  # oldest first
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """All that the service must know of a model beside its graph."""
 
     schema_version: Literal[1] = 1
@@ -181,6 +141,7 @@ class Manifest(_Record):
     self_test: tuple[SelfTest, ...] = ()
     quality: QualityLimits | None = None  # a bundle without doubts no photo for its quality
     familiarity: FamiliarityLimit | None = None  # nor for what it shows
+    item_spread: ItemSpread | None = None  # without it items are as probable as they are cited
     drift: str | None = None  # file of `service.drift_reference`
 
     @model_validator(mode="after")

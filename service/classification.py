@@ -114,7 +114,7 @@ def answering_for(
         SiteUnfit: where the site's rules do not fit it.
     """
     if by:
-        by.rules.sorter(manifest.superclasses)
+        by.rules.sorter(manifest)
     return Answering(manifest, settings.photo_limits, by, doubts)
 
 

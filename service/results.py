@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,7 @@ def classification(
     decision: Decision = "manual" if doubts else _decision(manifest, confidence)
     sorting = None
     if by:
-        sorting = _sorting(by, manifest, probabilities, references, doubted=bool(doubts))
+        sorting = _sorting(by, manifest, probabilities, answers, doubted=bool(doubts))
     if sorting:
         decision = "manual" if sorting.bin == MANUAL else "sort"
     return Classification.model_construct(  # not validated again: all of it is ours
@@ -97,13 +97,13 @@ def _sorting(
     by: Sorted,
     manifest: Manifest,
     probabilities: dict[str, float],
-    references: list[Reference],
+    answers: Answers,
     *,
     doubted: bool,
 ) -> Sorting:
     site = by.rules.site
-    made = by.rules.sorter(manifest.superclasses).choose(
-        list(probabilities.values()), references, doubted=doubted
+    made = by.rules.sorter(manifest).choose(
+        list(probabilities.values()), _cited(answers), doubted=doubted
     )
     place = site.place(made.choice)
     return Sorting.model_construct(  # not validated again: all of it is ours
@@ -130,13 +130,15 @@ def _decision(manifest: Manifest, confidence: float) -> Decision:
     return "sort" if confidence >= manifest.calibration.confidence_threshold else "manual"
 
 
+def _cited(answers: Answers) -> Iterator[tuple[int, float]]:
+    """Places in the bank and weights of a lone row's references."""
+    return zip(answers.references[0].tolist(), answers.reference_weights[0].tolist(), strict=True)
+
+
 def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
-    weighted = zip(
-        answers.references[0].tolist(), answers.reference_weights[0].tolist(), strict=True
-    )
     items = manifest.bank.items
     references = []
-    for index, weight in weighted:
+    for index, weight in _cited(answers):
         item = items[index]
         references.append(
             Reference.model_construct(

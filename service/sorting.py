@@ -4,20 +4,27 @@ What is known of a photo is how probable each superclass is, and which items of 
 was compared with. Both together say how probable each of a site's bins is; the bin is chosen whose
 mistakes are expected to cost least, or a person, where that costs less still (Chow, "On optimum
 recognition error and reject tradeoff", IEEE Transactions on Information Theory, 1970).
+
+The references name few items and agree too often: taken as they are, most mistakes between items of
+one superclass come as a surprise. So their weights are tempered, and some of the probability goes
+to items that none of them names (`service.fitted.ItemSpread`, fitted on val).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service.bundle import BankItem, Manifest
 from service.errors import SuperbinError
+from service.fitted import ItemSpread
 from service.sites import MANUAL, Site, SiteError, read_site
 
 Floats = npt.NDArray[np.float64]
@@ -32,17 +39,6 @@ class SiteUnfit(SuperbinError):
     """A site's rules do not say where all of a model's superclasses belong."""
 
     reason = "site_unfit"
-
-
-class Weighted(Protocol):
-    """An item of the bank that a photo was compared with, and how much that counted."""
-
-    @property
-    def superclass(self) -> str: ...
-    @property
-    def subclass(self) -> str | None: ...
-    @property
-    def weight(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -70,16 +66,35 @@ class Choice:
     covering: tuple[str, ...] | None
 
 
+class _InSite(NamedTuple):
+    """What a site makes of an item of the bank; superclass and place are indices."""
+
+    superclass: int
+    place: int
+    hazardous: bool
+    weight: float
+
+
 class Sorter:
-    """A site's rules for a model's superclasses.
+    """A site's rules for a model: its superclasses and the items of its bank.
 
     Attributes:
         choices: C of them: the site's bins, and `manual`.
         cost_matrix: float64 [C, C]: what a thing costs that belongs to the row, in the column.
     """
 
-    def __init__(self, site: Site, superclasses: Sequence[str]) -> None:
+    def __init__(
+        self,
+        site: Site,
+        superclasses: Sequence[str],
+        items: Sequence[BankItem] = (),
+        spread: ItemSpread | None = None,
+    ) -> None:
         """Put them together.
+
+        Args:
+            items: of the model's bank, which references are indices into.
+            spread: without it an item is as probable as the references have it.
 
         Raises:
             SiteError: where the site does not say where a superclass belongs.
@@ -97,7 +112,10 @@ class Sorter:
         self._place = {choice: index for index, choice in enumerate(self.choices)}
         self._default = [self._place[site.superclasses[name]] for name in superclasses]
         self._item = {name: self._place[target] for name, target in site.items.items()}
-        self._hazardous = [name in site.hazards.superclasses for name in superclasses]
+        self._items = self._in_site(items)
+        self._tempering = 1.0 / spread.temperature if spread else 1.0
+        self._named_share = 1.0 - spread.unnamed if spread else 1.0
+        self._unnamed = self._unnamed_places(spread is not None)
         self.cost_matrix = self._cost_matrix()
         self._thresholds = [one.threshold for one in site.bins.values()]
 
@@ -118,47 +136,54 @@ class Sorter:
         return self.cost_matrix[rows, [self._place[name] for name in chosen]]
 
     def probabilities(
-        self, of_superclasses: Sequence[float], references: Sequence[Weighted]
+        self, of_superclasses: Sequence[float], cited: Iterable[tuple[int, float]]
     ) -> tuple[Floats, float]:
         """How probable each choice is [C], and that the thing is hazardous.
 
         A superclass's probability goes to its items' bins as its references in the bank are
-        weighted; to its own bin where none of them is of the superclass. A reference of no kind,
-        such as a correction that names none, says nothing of that.
+        weighted, less the share of those that are not named; all of it goes to the latter where no
+        reference is of the superclass. A reference of no kind, such as a correction that names
+        none, says nothing of that.
+
+        Args:
+            of_superclasses: calibrated, in the model's order, K of them.
+            cited: the references of the answer, as places in the bank, with their weights.
         """
-        found = np.zeros(len(self.choices))
-        hazard = 0.0
-        for index, name in enumerate(self.superclasses):
-            probability = of_superclasses[index]
-            own = [one for one in references if one.superclass == name and one.subclass]
-            total = sum(one.weight for one in own)
-            hazardous = 0.0
-            if total > 0.0:
-                for one in own:
-                    share = probability * (one.weight / total)
-                    subclass = one.subclass or ""
-                    found[self._item.get(subclass, self._default[index])] += share
-                    hazardous += share * (subclass in self.site.hazards.items)
-            else:
-                found[self._default[index]] += probability
-            hazard += probability if self._hazardous[index] else hazardous
-        return found, hazard
+        found: list[tuple[_InSite, float]] = []
+        totals = [0.0] * len(self.superclasses)
+        for index, weight in cited:
+            item = self._items[index]
+            if item is not None:
+                counted = item.weight * weight**self._tempering
+                totals[item.superclass] += counted
+                found.append((item, counted))
+        unnamed = [
+            probability * (1.0 - self._named_share) if total else probability
+            for probability, total in zip(of_superclasses, totals, strict=True)
+        ]
+        places: Floats = np.asarray(unnamed) @ self._unnamed  # [C + 1], the last is hazard
+        for item, counted in found:
+            share = counted / totals[item.superclass] if totals[item.superclass] else 0.0
+            probability = of_superclasses[item.superclass] * self._named_share * share
+            places[item.place] += probability
+            if item.hazardous:
+                places[-1] += probability
+        return places[:-1], float(places[-1])
 
     def choose(
         self,
         of_superclasses: Sequence[float],
-        references: Sequence[Weighted],
+        cited: Iterable[tuple[int, float]],
         *,
         doubted: bool = False,
     ) -> Choice:
         """Decide about one photo.
 
         Args:
-            of_superclasses: calibrated, in the model's order, K of them.
-            references: of the answer, with the weight that each got.
+            of_superclasses, cited: as for `probabilities`.
             doubted: whether the photo itself is no ground to decide on.
         """
-        probable, hazard = self.probabilities(of_superclasses, references)
+        probable, hazard = self.probabilities(of_superclasses, cited)
         expected = probable @ self.cost_matrix
         best = int(expected[:-1].argmin())
         reasons: list[Reason] = []
@@ -191,6 +216,41 @@ class Sorter:
         least = self.site.coverage.least
         return tuple(n for n, p in zip(self.choices, probable, strict=True) if p >= least)
 
+    def _in_site(self, items: Sequence[BankItem]) -> list[_InSite | None]:
+        """None for an item of no kind."""
+        hazards = self.site.hazards
+        known: dict[tuple[str, str | None, float], _InSite | None] = {}
+        found = []
+        for item in items:
+            key = item.superclass, item.subclass, item.weight
+            if key not in known and item.subclass is not None:
+                superclass = self.superclasses.index(item.superclass)
+                known[key] = _InSite(
+                    superclass,
+                    self._item.get(item.subclass, self._default[superclass]),
+                    item.superclass in hazards.superclasses or item.subclass in hazards.items,
+                    item.weight,
+                )
+            found.append(known.get(key))
+        return found
+
+    def _unnamed_places(self, as_in_the_bank: bool) -> Floats:
+        """[K, C + 1]: where what no reference names of a superclass goes, and its hazard.
+
+        That is where the bank's items go, or to the superclass's own bin.
+        """
+        places = np.zeros((len(self.superclasses), len(self.choices) + 1))
+        for item in filter(None, self._items) if as_in_the_bank else ():
+            places[item.superclass, item.place] += item.weight
+            places[item.superclass, -1] += item.weight * item.hazardous
+        for row, name in enumerate(self.superclasses):
+            if total := places[row, :-1].sum():
+                places[row] /= total
+            else:
+                places[row, self._default[row]] = 1.0
+                places[row, -1] = name in self.site.hazards.superclasses
+        return places
+
     def _cost_matrix(self) -> Floats:
         """[C, C]: of what belongs to the row in the column; a person makes no mistakes."""
         costs = self.site.costs
@@ -213,21 +273,24 @@ class Rules:
 
     site: Site
     digest: str
-    sorters: dict[tuple[str, ...], Sorter] = field(default_factory=dict)
+    sorters: dict[int, Sorter] = field(default_factory=dict)  # by the identity of a manifest
 
-    def sorter(self, superclasses: Sequence[str]) -> Sorter:
-        """For a model of these superclasses.
+    def sorter(self, manifest: Manifest) -> Sorter:
+        """For a model, made once and kept as long as its manifest.
 
         Raises:
-            SiteUnfit: where some of them have no bin.
+            SiteUnfit: where some of its superclasses have no bin.
         """
-        known = tuple(superclasses)
-        if known not in self.sorters:
+        known = self.sorters.get(id(manifest))
+        if known is None:
+            items, spread = manifest.bank.items, manifest.item_spread
             try:
-                self.sorters[known] = Sorter(self.site, known)
+                known = Sorter(self.site, manifest.superclasses, items, spread)
             except SiteError as error:
                 raise SiteUnfit(str(error)) from error
-        return self.sorters[known]
+            self.sorters[id(manifest)] = known
+            weakref.finalize(manifest, self.sorters.pop, id(manifest), None).atexit = False
+        return known
 
 
 def read_rules(file: Path) -> Rules:

@@ -111,7 +111,7 @@ def join(change: Change, seen: Seen, maker: KeyMaker, bad: dict[str, str]) -> Ch
     leaving: dict[str, BankItem] = {}
     for place, photo in enumerate(seen.photos):
         alike = _alike(bank, photo.path, keys[place], maker.by_likeness)
-        others = [item for item in alike if item.superclass != photo.superclass]
+        others = [item for item in alike if _called_otherwise(item, photo)]
         for item in others:
             contradicted[item.id] = photo.path
             if added.pop(item.id, None) is None:
@@ -121,12 +121,22 @@ def join(change: Change, seen: Seen, maker: KeyMaker, bad: dict[str, str]) -> Ch
             known.append(photo.path)
             continue
         item = BankItem(
-            id=photo.path, superclass=photo.superclass, subclass=photo.subclass, source=REVIEW
+            id=photo.path,
+            superclass=photo.superclass,
+            subclass=photo.subclass,
+            source=REVIEW,
+            weight=maker.weight,
         )
         added[item.id] = item
         bank = bank.joined([item], keys[place : place + 1], values[place : place + 1])
     removed = (*change.removed, *leaving.values())
     return Change(bank, tuple(added.values()), removed, tuple(known), contradicted, bad)
+
+
+def _called_otherwise(item: BankItem, photo: Photo) -> bool:
+    """A photo without a kind contradicts none."""
+    kind = photo.subclass or item.subclass
+    return (item.superclass, item.subclass) != (photo.superclass, kind)
 
 
 def _alike(bank: ServedBank, name: str, key: Any, by_likeness: bool) -> list[BankItem]:

@@ -43,10 +43,12 @@ class KeyMaker:
         make: uint8 [n, H, W, 3] and superclasses int64 [n] to float32 keys [n, key width] and
             values [n, value width].
         by_likeness: whether the keys' cosine says how alike two photos are.
+        weight: how many items of the original bank one of these counts as.
     """
 
     make: Callable[[Pixels, Indices], tuple[Floats, Floats]]
     by_likeness: bool
+    weight: float = 1.0
 
 
 def key_maker(bundle: Bundle, bank: ServedBank, run: Path | None, weight: float | None) -> KeyMaker:
@@ -63,7 +65,8 @@ def key_maker(bundle: Bundle, bank: ServedBank, run: Path | None, weight: float 
     """
     method = bundle.manifest.provenance.config.get("method")
     if method == MATCHING:
-        return KeyMaker(_by_embedding(bundle, bank, weight or usual_weight(bank)), by_likeness=True)
+        heavy = weight or usual_weight(bank)
+        return KeyMaker(_by_embedding(bundle, bank, heavy), by_likeness=True, weight=heavy)
     if method != SCLRE_NAME:
         raise ConfigError(
             f"{bundle.id}: expected a model by matching or SCLRE, whose bank can be corrected, got "

@@ -10,6 +10,7 @@ from service.bundle import Correction, Manifest, Metric
 CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
 DOUBTS = "## Doubts"
+ITEMS = "## Items"
 _DRIFT = """## Drift
 
 The bundle knows how its answers to the photos of val are spread (`drift-*.npz`), and the service
@@ -61,7 +62,8 @@ def card_text(
     files = [file for file in sorted(folder.glob("*.png")) if file.name not in own]
     parts += [f"![{file.stem}]({file.name})" for file in files]
     drift = _DRIFT if manifest.drift else ""
-    parts += [_decision(manifest, reports), about, doubts_section(manifest), drift]
+    parts += [_decision(manifest, reports), about, doubts_section(manifest)]
+    parts += [items_section(manifest), drift]
     parts.append(_origin(manifest))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -173,6 +175,20 @@ def doubts_section(manifest: Manifest) -> str:
         f"{familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} reach. "
         f"`{familiar.file}` holds those embeddings. What is no refuse and yet like it, such as a "
         "page of text or a thing that is still of use, is not told apart."
+    )
+
+
+def items_section(manifest: Manifest) -> str:
+    """How sure answers are of items, where that was fitted."""
+    spread = manifest.item_spread
+    if spread is None:
+        return ""
+    return (
+        f"{ITEMS}\n\n"
+        "Bins that a site names for items go by the references of an answer. Their weights are "
+        f"tempered (temperature {spread.temperature:.2f}), and {spread.unnamed:.1%} of a "
+        "superclass's probability goes to all of its items, as often as they are in the bank: with "
+        f"these the items of {spread.photos} photos of {spread.split} are likeliest."
     )
 
 

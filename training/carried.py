@@ -19,7 +19,8 @@ from training.data.photos import PhotoSet
 from training.drift_reference import LEAST_PHOTOS, SPLIT, with_drift_reference
 from training.served_bank import ServedBank
 
-KEPT = frozenset({"quality"})  # optional parts of a manifest that do not depend on the bank
+# Optional parts of a manifest that do not depend on the bank, or that a few items hardly move
+KEPT = frozenset({"quality", "item_spread"})
 
 
 def optional_parts() -> set[str]:

@@ -167,16 +167,20 @@ def reference(
     accept: Annotated[
         float, typer.Option(help="Share of val that is familiar; the others would be doubted.")
     ] = 0.99,
-    only_drift: Annotated[
-        bool, typer.Option("--only-drift", help="For photos of your own cameras, without the bank.")
-    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="doubts, items or drift; the last two can be of your own cameras, without the "
+            "bank's photos. Repeatable."
+        ),
+    ] = None,
     superclasses: MapOption = None,
 ) -> None:
-    """Add to a bundle what tells drift and doubtful photos from usual ones, by photos of val."""
+    """Add to a bundle what photos of val say of doubts, of items and of drift."""
     with explained():
         from training.reference import add_references
 
-        add_references(bundle, data, superclasses, accept, only_drift=only_drift)
+        add_references(bundle, data, superclasses, accept, only or ())
 
 
 def bank_curve(

@@ -16,14 +16,13 @@ import numpy.typing as npt
 from service.bundle import (
     Bank,
     Bundle,
-    FamiliarityLimit,
     Manifest,
-    QualityLimits,
     record_of,
     write_manifest,
 )
 from service.classifier import Classifier
 from service.familiarity import STATISTIC, Familiarity
+from service.fitted import FamiliarityLimit, QualityLimits
 from service.preprocess import Pixels
 from service.quality import Quality, measure
 from training.data.photos import Photo, PhotoSet

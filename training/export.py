@@ -19,13 +19,13 @@ from service.bundle import (
     Bank,
     BankItem,
     Bundle,
-    Calibration,
     Manifest,
     Provenance,
     read_bundle,
     record_of,
     write_manifest,
 )
+from service.fitted import Calibration
 from service.preprocess import Pixels
 from training import checkpoint
 from training.bank import choose_bank
@@ -41,6 +41,7 @@ from training.errors import ConfigError, RunError
 from training.evaluate import summarise
 from training.figures import draw_report
 from training.graph import ServedGraph, write_graph
+from training.item_reference import with_item_spread
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
@@ -139,6 +140,7 @@ def _fill(
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
     manifest = with_doubts(part, manifest, data)
+    manifest = with_item_spread(part, manifest, data)
     if len(data.split("val")) >= LEAST_PHOTOS:
         manifest = with_drift_reference(part, manifest, data)
     else:

@@ -106,7 +106,7 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
     bundle = read_bundle(bundle_path)
     manifest = bundle.manifest
     classifier = Classifier(bundle)
-    sorter = rules.sorter(manifest.superclasses)
+    sorter = rules.sorter(manifest)
     store = open_store(data.root, data.some_of(split), manifest.preprocessing)
     by = Sorted(rules, rules.site.languages[0])
     doubts = open_doubts(bundle, dict.fromkeys(own_limits(manifest)))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.bundle import Bundle, Calibration, Manifest, Metric
+from service.bundle import Bundle, Manifest, Metric
+from service.fitted import Calibration
 from training.bundle_metrics import agreement_with_fp32, bundle_metrics
 from training.calibrate import SPLIT, fit_threshold
 from training.config import parse_config

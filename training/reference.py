@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-from service.bundle import read_bundle
-from training.card import doubts_section, put_section
+from service.bundle import Manifest, read_bundle
+from training.card import doubts_section, items_section, put_section
 from training.data.photos import read_photos
 from training.doubt_reference import ACCEPTED_SHARE, with_doubts
 from training.drift_reference import with_drift_reference
-from training.errors import DataError
+from training.errors import ConfigError, DataError
+from training.item_reference import LEAST_PHOTOS, with_item_spread
+
+PARTS = DOUBTS, ITEMS, DRIFT = "doubts", "items", "drift"
 
 
 def add_references(
@@ -17,18 +21,22 @@ def add_references(
     data: Path,
     superclass_map: Path | None,
     accepted_share: float = ACCEPTED_SHARE,
-    *,
-    only_drift: bool = False,
+    only: Collection[str] = (),
 ) -> None:
     """Make the references of the bundle at `path` from the photos of val.
 
     Its graphs stay as they are; references that it has are made anew. Limits of doubt need the
-    photos that the bank was made of; drift does not, so that it can be told by other cameras.
+    photos that the bank was made of; the others do not, so that other cameras can tell them.
+
+    Args:
+        only: some of `PARTS`; none for all.
 
     Raises:
         BundleError, DataError: where either side cannot be used.
-        ConfigError: for a share of val that leaves nothing.
+        ConfigError: for a share of val that leaves nothing, or a part that there is not.
     """
+    if unknown := sorted(set(only) - set(PARTS)):
+        raise ConfigError(f"expected --only {', '.join(PARTS)}, got {', '.join(unknown)}")
     manifest = read_bundle(path).manifest
     photos = read_photos(data, superclass_map=superclass_map)
     if photos.superclasses != manifest.superclasses:
@@ -36,9 +44,26 @@ def add_references(
             f"the model knows the superclasses {list(manifest.superclasses)}, and {data} has "
             f"{list(photos.superclasses)}"
         )
-    if not only_drift:
+    asked = set(only or PARTS)
+    if DOUBTS in asked:
         manifest = with_doubts(path, manifest, photos, accepted_share)
         put_section(path, doubts_section(manifest))
         print(f"{path}: limits of doubt from val")
-    with_drift_reference(path, manifest, photos)
-    print(f"{path}: drift reference from val")
+    if ITEMS in asked:
+        manifest = with_item_spread(path, manifest, photos)
+        if section := items_section(manifest):
+            put_section(path, section)
+        print(f"{path}: {_of_items(manifest)}")
+    if DRIFT in asked:
+        with_drift_reference(path, manifest, photos)
+        print(f"{path}: drift reference from val")
+
+
+def _of_items(manifest: Manifest) -> str:
+    spread = manifest.item_spread
+    if spread is None:
+        return f"val has fewer than {LEAST_PHOTOS} photos of the bank's items to say more of them"
+    return (
+        f"items from val: temperature {spread.temperature:.2f}, {spread.unnamed:.1%} for those "
+        "that no reference names"
+    )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.bundle import BankItem, read_manifest
+from service.fitted import ItemSpread
 from service.sites import MANUAL, SiteError
-from service.sorting import Sorter
+from service.sorting import Rules, Sorter
 from tests.tiny_site import tiny_site
 
 SUPERCLASSES = ("recyclable", "residual", "organic", "hazardous")
@@ -21,10 +26,27 @@ class Seen:
     superclass: str
     subclass: str | None
     weight: float
+    counts_as: float = 1.0
 
 
-def sorter(changes: dict[str, object] | None = None) -> Sorter:
-    return Sorter(tiny_site(changes), SUPERCLASSES)
+def sorter(
+    changes: dict[str, object] | None = None,
+    bank: Sequence[Seen] = (),
+    spread: ItemSpread | None = None,
+) -> Sorter:
+    items = [
+        BankItem(id=str(n), superclass=s.superclass, subclass=s.subclass, weight=s.counts_as)
+        for n, s in enumerate(bank)
+    ]
+    return Sorter(tiny_site(changes), SUPERCLASSES, items, spread)
+
+
+def cited(seen: Sequence[Seen]) -> list[tuple[int, float]]:
+    return [(index, one.weight) for index, one in enumerate(seen)]
+
+
+def spread_of(temperature: float, unnamed: float) -> ItemSpread:
+    return ItemSpread(temperature=temperature, unnamed=unnamed, split="val", photos=100)
 
 
 FREE = {"hazards.superclasses": [], "superclasses.hazardous": "rest", "bins.mixed.threshold": 0.0}
@@ -86,14 +108,14 @@ def test_what_the_rules_send_to_a_person_says_so() -> None:
 def test_items_of_the_bank_lead_to_bins_of_their_own() -> None:
     rules = FREE | {"items": {"newspaper": "rest"}, "superclasses.recyclable": "mixed"}
     seen = [Seen("recyclable", "newspaper", 0.6), Seen("recyclable", "can", 0.2)]
-    probable, _ = sorter(rules).probabilities([0.8, 0.0, 0.2, 0.0], seen)
+    probable, _ = sorter(rules, seen).probabilities([0.8, 0.0, 0.2, 0.0], cited(seen))
     assert probable.tolist() == pytest.approx([0.2, 0.6 + 0.2, 0.0])
 
 
 def test_an_item_can_be_hazardous_in_a_harmless_superclass() -> None:
     rules = {"hazards.items": ["lighter"]}
     seen = [Seen("residual", "lighter", 0.1), Seen("residual", "broom", 0.9)]
-    made = sorter(rules).choose([0.0, 1.0, 0.0, 0.0], seen)
+    made = sorter(rules, seen).choose([0.0, 1.0, 0.0, 0.0], cited(seen))
     assert made.alert
     assert made.hazard == pytest.approx(0.1)
 
@@ -101,15 +123,63 @@ def test_an_item_can_be_hazardous_in_a_harmless_superclass() -> None:
 def test_references_of_other_superclasses_and_of_no_kind_change_nothing() -> None:
     seen = [Seen("organic", "newspaper", 0.9), Seen("recyclable", None, 0.1)]
     rules = FREE | {"items": {"newspaper": "mixed"}}
-    probable, _ = sorter(rules).probabilities([1.0, 0.0, 0.0, 0.0], seen)
+    probable, _ = sorter(rules, seen).probabilities([1.0, 0.0, 0.0, 0.0], cited(seen))
     assert probable.tolist() == pytest.approx([1.0, 0.0, 0.0])
 
 
 def test_a_reference_of_no_kind_does_not_undo_what_others_say() -> None:
     seen = [Seen("recyclable", None, 0.99), Seen("recyclable", "newspaper", 0.01)]
     rules = FREE | {"items": {"newspaper": "rest"}}
-    probable, _ = sorter(rules).probabilities([1.0, 0.0, 0.0, 0.0], seen)
+    probable, _ = sorter(rules, seen).probabilities([1.0, 0.0, 0.0, 0.0], cited(seen))
     assert probable.tolist() == pytest.approx([0.0, 1.0, 0.0])
+
+
+def test_tempered_references_are_less_sure_of_items() -> None:
+    rules = FREE | {"items": {"newspaper": "rest"}}
+    seen = [Seen("recyclable", "newspaper", 0.9), Seen("recyclable", "can", 0.1)]
+    tempered = sorter(rules, seen, spread_of(2.0, 0.0))
+    probable, _ = tempered.probabilities([0.9, 0.0, 0.1, 0.0], cited(seen))
+    assert probable.tolist() == pytest.approx([0.9 * 0.25, 0.9 * 0.75 + 0.1, 0.0])  # 3 to 1
+
+
+def test_what_no_reference_names_is_as_frequent_as_in_the_bank() -> None:
+    rules = FREE | {"items": {"newspaper": "rest"}, "hazards.items": ["lighter"]}
+    seen = [Seen("recyclable", "can", 0.9)]
+    others = [
+        Seen("recyclable", "newspaper", 0.0),
+        Seen("recyclable", "lighter", 0.0),
+        Seen("recyclable", None, 0.0),
+        Seen("organic", "newspaper", 0.0),
+    ]
+    wary = sorter(rules, [*seen, *others], spread_of(1.0, 0.3))
+    probable, hazard = wary.probabilities([1.0, 0.0, 0.0, 0.0], cited(seen))
+    assert probable.tolist() == pytest.approx([0.9, 0.1, 0.0])  # a third each of 0.3
+    assert hazard == pytest.approx(0.1)
+    probable, hazard = wary.probabilities([1.0, 0.0, 0.0, 0.0], [])
+    assert probable.tolist() == pytest.approx([2 / 3, 1 / 3, 0.0])
+    assert hazard == pytest.approx(1 / 3)
+    probable, hazard = wary.probabilities([0.0, 1.0, 0.0, 0.0], [])  # of no item in the bank
+    assert probable.tolist() == pytest.approx([0.0, 1.0, 0.0])
+    assert hazard == 0.0
+
+
+def test_a_correction_counts_as_many_items() -> None:
+    rules = FREE | {"items": {"newspaper": "rest"}}
+    seen = [Seen("recyclable", "newspaper", 0.2, 8.0), Seen("recyclable", "can", 0.4)]
+    heavy = sorter(rules, seen, spread_of(1.0, 0.5))
+    probable, _ = heavy.probabilities([1.0, 0.0, 0.0, 0.0], cited(seen))
+    assert probable.tolist() == pytest.approx([0.5 * 0.2 + 0.5 / 9, 0.5 * 0.8 + 0.5 * 8 / 9, 0.0])
+
+
+def test_a_sorter_is_made_once_for_a_manifest_and_goes_with_it() -> None:
+    path = Path("models/refuse/1")
+    rules = Rules(tiny_site(), "digest")
+    first, second = read_manifest(path), read_manifest(path)
+    assert rules.sorter(first) is rules.sorter(first)
+    assert rules.sorter(first) is not rules.sorter(second)
+    del first
+    gc.collect()
+    assert len(rules.sorters) == 1
 
 
 def test_sets_that_cover_hold_every_bin_that_is_probable_enough() -> None:
@@ -154,7 +224,7 @@ def test_the_choice_is_that_of_the_definition(
 ) -> None:
     """Every joint event (superclass, reference of it) one by one, in plain Python."""
     probabilities = [value / sum(row) for value in row]
-    rules = sorter(RICH)
+    rules = sorter(RICH, seen)
     site = rules.site
     belongs = {"mixed": 0.0, "rest": 0.0, MANUAL: 0.0}
     hazard = 0.0
@@ -172,7 +242,7 @@ def test_the_choice_is_that_of_the_definition(
         )
         for place in ("mixed", "rest")
     }
-    made = rules.choose(probabilities, seen, doubted=doubted)
+    made = rules.choose(probabilities, cited(seen), doubted=doubted)
     assert made.probabilities == pytest.approx(belongs, abs=1e-9)
     assert made.hazard == pytest.approx(hazard, abs=1e-9)
     assert expected[made.best] == pytest.approx(min(expected.values()), abs=1e-9)
@@ -187,8 +257,15 @@ def test_the_choice_is_that_of_the_definition(
         assert made.expected_cost <= 0.3 + 1e-9
 
 
-@given(shares, references)
-def test_probabilities_of_the_choices_sum_to_one(row: list[float], seen: list[Seen]) -> None:
-    probable, hazard = sorter(RICH).probabilities([value / sum(row) for value in row], seen)
+spreads = st.none() | st.builds(spread_of, st.floats(0.05, 20.0), st.floats(0.0, 1.0))
+
+
+@given(shares, references, spreads)
+def test_probabilities_of_the_choices_sum_to_one(
+    row: list[float], seen: list[Seen], spread: ItemSpread | None
+) -> None:
+    probabilities = [value / sum(row) for value in row]
+    probable, hazard = sorter(RICH, seen, spread).probabilities(probabilities, cited(seen))
     assert np.isclose(probable.sum(), 1.0)
-    assert -1e-9 <= hazard <= 1.0 + 1e-9
+    assert probable.min() >= 0.0
+    assert 0.0 <= hazard <= 1.0 + 1e-9

@@ -15,6 +15,7 @@ from service.bundle import MANIFEST, read_bundle, read_manifest, sha256_of, writ
 from service.catalogue import open_bundle
 from service.classifier import Classifier
 from service.familiarity import read_items
+from service.fitted import ItemSpread
 from service.preprocess import decode
 from service.self_test import check_answers
 from tests.tiny_matching import KINDS, SPEC, SUPERCLASSES, photo_of, write_bundle, write_photos
@@ -133,6 +134,37 @@ def test_the_graphs_stay_byte_by_byte_and_the_manifest_says_what_happened(order:
     assert new.manifest.provenance.trained_at == old.manifest.provenance.trained_at
     assert new.manifest.metrics == ()  # nothing was measured
     assert new.manifest.bank.file in new.manifest.files
+
+
+def test_items_are_as_heavy_as_their_values_and_how_they_spread_is_kept(order: Order) -> None:
+    told = ItemSpread(temperature=2.0, unnamed=0.1, split="val", photos=40)
+    manifest = read_manifest(order.bundle).model_copy(update={"item_spread": told})
+    write_manifest(order.bundle, manifest)
+    correct_bundle(replace(order, weight=7.0), COMMAND)
+    new = read_bundle(order.out)
+    values = served_bank(new).values.sum(axis=1)
+    assert [item.weight for item in new.manifest.bank.items] == values.tolist()
+    assert set(values) == {1.0, 7.0}
+    assert new.manifest.item_spread == told
+
+
+def test_another_kind_for_a_photo_of_the_bank_replaces_its_item(
+    order: Order, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    correct_bundle(order, COMMAND)
+    with (review / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["subclass"], rows[1]["subclass"] = "paint", ""
+    with (review / "labels.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    again = replace(order, bundle=order.out, out=order.out.parent / "3")
+    correct_bundle(again, COMMAND)
+    kinds = {item.id: item.subclass for item in read_manifest(again.out).bank.items}
+    assert kinds["review/photos/battery-100.png"] == "paint"
+    assert kinds["review/photos/battery-101.png"] == "battery"  # no kind, so nothing else
+    assert "1 added, 1 removed" in capsys.readouterr().out
 
 
 def test_what_depends_on_the_bank_is_dropped_aloud(

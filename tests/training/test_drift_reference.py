@@ -327,7 +327,7 @@ def test_the_command_adds_a_reference_and_makes_it_anew(
     path = write_bundle(tmp_path / "models", superclasses=tuple(sorted(SUPERCLASSES)))
     data = labelled(tmp_path / "photos", SUPERCLASSES, 110)
     for _ in range(2):
-        add_references(path, data, None, only_drift=True)
+        add_references(path, data, None, only=["drift"])
         reference = read_reference(read_bundle(path))
         assert reference is not None
         assert reference.photos == 106

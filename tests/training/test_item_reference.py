@@ -1,0 +1,107 @@
+"""How sure answers are of items: two numbers that val's items are likeliest with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from service.bundle import read_bundle, read_manifest, write_manifest
+from service.fitted import ItemSpread
+from tests.tiny_matching import KINDS, write_bundle, write_photos
+from training.data.photos import read_photos
+from training.errors import ConfigError
+from training.item_reference import fit_item_spread, with_item_spread
+from training.reference import add_references
+
+# Items 0, 1 and 2 are of one superclass, 3 of another; the bank has four times as many of 2 as of 1
+SUPERCLASS = np.array([0, 0, 0, 1])
+OFTEN = np.array([5.0, 1.0, 4.0, 2.0])
+
+
+def drawn(
+    n: int, temperature: float, unnamed: float, seed: int = 0
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """References, their weights, and items that are as probable as the definition says."""
+    random = np.random.default_rng(seed)
+    cited = random.integers(0, 4, (n, 5))
+    weights = random.dirichlet([0.3] * 5, n)
+    true = np.empty(n, dtype=np.int64)
+    for row in range(n):
+        mine = SUPERCLASS[cited[row]] == 0
+        share = np.zeros(4)
+        for item, weight in zip(cited[row, mine], weights[row, mine], strict=True):
+            share[item] += weight ** (1.0 / temperature)
+        prior = np.where(SUPERCLASS == 0, OFTEN, 0.0) / OFTEN[SUPERCLASS == 0].sum()
+        named = share / share.sum() if share.sum() else prior
+        true[row] = random.choice(4, p=(1.0 - unnamed) * named + unnamed * prior)
+    return cited, weights, true
+
+
+def fitted(
+    cited: npt.NDArray[np.int64], weights: npt.NDArray[np.float64], true: npt.NDArray[np.int64]
+) -> ItemSpread:
+    heavy = np.ones_like(weights)
+    return fit_item_spread(cited, weights, heavy, true=true, superclass=SUPERCLASS, often=OFTEN)
+
+
+@pytest.mark.parametrize(("temperature", "unnamed"), [(1.0, 0.1), (3.0, 0.05), (0.6, 0.3)])
+def test_the_numbers_that_made_the_items_are_found(temperature: float, unnamed: float) -> None:
+    found = fitted(*drawn(20_000, temperature, unnamed))
+    assert found.temperature == pytest.approx(temperature, rel=0.1)
+    assert found.unnamed == pytest.approx(unnamed, abs=0.02)
+    assert (found.split, found.photos) == ("val", 20_000)
+
+
+def test_references_that_say_nothing_of_items_are_not_believed() -> None:
+    cited, weights, true = drawn(5_000, 1.0, 1.0)
+    assert fitted(cited, weights, true).unnamed > 0.95
+
+
+def test_heavy_items_count_as_many() -> None:
+    cited, weights, true = drawn(5_000, 2.0, 0.1)
+    same = {"true": true, "superclass": SUPERCLASS, "often": OFTEN}
+    once = fit_item_spread(cited, weights, np.ones_like(weights), **same)
+    four = fit_item_spread(cited, weights, np.full_like(weights, 4.0), **same)
+    assert once.temperature == pytest.approx(four.temperature, rel=1e-3)
+    heavy = np.where(cited == 1, 50.0, 1.0)  # what the items were not drawn by
+    assert fit_item_spread(cited, weights, heavy, **same).unnamed > once.unnamed + 0.05
+
+
+def test_a_bundle_is_told_and_its_card_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bundle(tmp_path / "models")
+    (path / "CARD.md").write_text("# bins/1\n\n## Provenance\n\nHere.\n")
+    data = write_photos(tmp_path / "data", splits={"train": 1, "val": 6})
+    before = read_manifest(path)
+    add_references(path, data, None, only=["items"])
+    spread = read_bundle(path).manifest.item_spread
+    assert spread is not None
+    assert spread.photos == 6 * len(KINDS)
+    assert read_manifest(path).model_copy(update={"item_spread": None}) == before
+    assert f"{spread.unnamed:.1%} for those" in capsys.readouterr().out
+    text = (path / "CARD.md").read_text()
+    assert text.index("## Items") < text.index("## Provenance")
+    add_references(path, data, None, only=["items"])  # made anew, in its place
+    assert (path / "CARD.md").read_text() == text
+
+
+def test_few_photos_and_unknown_kinds_say_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bundle(tmp_path / "models", without=["paint", "can", "paper", "mug"])
+    told = ItemSpread(temperature=2.0, unnamed=0.1, split="val", photos=40)
+    write_manifest(path, read_manifest(path).model_copy(update={"item_spread": told}))
+    data = write_photos(tmp_path / "data", splits={"train": 1, "val": 6})
+    manifest = with_item_spread(path, read_manifest(path), read_photos(data))
+    assert manifest.item_spread is None
+    assert read_manifest(path).item_spread is None
+
+
+def test_a_part_that_there_is_not_is_refused_with_those_that_are(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "models")
+    with pytest.raises(ConfigError, match="expected --only doubts, items, drift, got bins"):
+        add_references(path, tmp_path, None, only=["bins"])
