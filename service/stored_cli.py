@@ -83,19 +83,61 @@ def export(
 
     try:
         from service.review.export import export as write
-        from service.review.store import open_store
+        from service.review.store import read_store
 
-        with open_store(store, photos) as opened:
-            splits = write(opened, out, val_share)
+        with read_store(store, photos) as opened:
+            found = write(opened, out, val_share)
             counts = opened.counts()
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
     except (SuperbinError, OSError) as error:
         fail(str(error))
-    told = ", ".join(f"{count} {split}" for split, count in splits.items())
-    print(f"{sum(splits.values())} photos ({told}) in {out}")
-    unseen = counts.photos - counts.reviewed - counts.unsettled
+    told = ", ".join(f"{count} {split}" for split, count in found.splits.items())
+    print(f"{sum(found.splits.values())} photos ({told}) in {out}")
+    unseen = counts.photos - counts.reviewed - counts.unsettled - counts.halfway
     print(
         f"left out: {counts.unsettled} on which people do not agree, {counts.no_use} of no use, "
-        f"{unseen} that wait for a person; {counts.disputed} of all are disputed by feedback"
+        f"{counts.halfway} that one person reviewed and that wait for a second, "
+        f"{unseen} that nobody reviewed; {counts.disputed} of all are disputed by feedback"
     )
+    if found.missing:
+        print(
+            f"warning: {found.missing} reviewed photos are left out, since their files are missing "
+            f"in {photos}",
+            file=sys.stderr,
+        )
+
+
+@review.command()
+def adopt(
+    store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
+    photos: Annotated[
+        str, typer.Option(envvar="SUPERBIN_REVIEW_PHOTOS", help="Where the photos lie.")
+    ],
+    remove_unlisted: Annotated[
+        bool,
+        typer.Option("--remove-unlisted", help="Remove photos that the database does not list."),
+    ] = False,
+) -> None:
+    """Let photos belong to this database and no other one: it was moved, or is an older backup."""
+    from service.errors import SuperbinError
+
+    try:
+        from service.review import ownership
+        from service.review.database import Database
+        from service.review.files import PhotoFiles
+
+        Database(store, made=False).close()
+        files = PhotoFiles(photos, made=False)
+        database = Database(store)
+        try:
+            found = ownership.adopt(database, files, remove_unlisted=remove_unlisted)
+        finally:
+            database.close()
+    except ImportError as error:
+        fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
+    except SuperbinError as error:
+        fail(str(error))
+    print(f"{photos} belongs to {database.name}: it lists {found.listed}, {found.there} are there")
+    what = "were removed" if remove_unlisted else "stay there, and are never removed by age"
+    print(f"{found.unlisted} photos that it does not list {what}")

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from service.review.database import Database
 from service.review.records import Rules, Verdict
 from service.review.schema import metadata
 from service.review.store import Store, open_store
@@ -144,11 +145,10 @@ def forget(folder: Path, url: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if url.startswith("postgresql"):
-        with (
-            open_store(url, str(folder / "photos")) as store,
-            store._database.write() as connection,
-        ):
+        database = Database(url)
+        with database.write() as connection:
             metadata.drop_all(connection)
+        database.close()
 
 
 def busy(folder: Path, url: str) -> None:

@@ -5,23 +5,47 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.review import pruning, rows, schema
+from service.review import leftovers, pruning, rows, schema
 from service.review.cleaning import CleanPhoto
+from service.review.database import Database
+from service.review.files import PhotoFiles
 from service.review.records import Added, Feedback, NewPhoto, Rules, StoreFull, Verdict
 from service.review.votes import cast_vote
 
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
-def add(
+def keep(
+    database: Database,
+    files: PhotoFiles,
+    photo: NewPhoto,
+    copy: CleanPhoto,
+    rules: Rules,
+    now: float,
+) -> Added:
+    """Write a photo's file, then its rows; again, where somebody swept the file away in between.
+
+    Raises:
+        StoreFull: where reviewed photos fill the store.
+        StoreUnavailable: where it cannot be kept now.
+    """
+    while True:
+        with database.write() as connection:
+            leftovers.announce(connection, copy.sha256, now)
+        files.write(copy.sha256, copy.data)
+        with database.write() as connection:  # beside which nobody sweeps
+            if leftovers.announced(connection, copy.sha256) and files.exists(copy.sha256):
+                added = _add(connection, photo, copy, rules, now)
+                leftovers.forget(connection, copy.sha256)
+                return added
+
+
+def _add(
     connection: Connection, photo: NewPhoto, copy: CleanPhoto, rules: Rules, now: float
 ) -> Added:
     """A row for a photo, if its bytes are new, and one for where they were seen.
 
     Feedback that came before its photo is counted as a vote now.
-
-    Raises:
-        StoreFull: where reviewed photos fill the store.
     """
     known = connection.scalar(sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256))
     if known is None:
@@ -60,7 +84,8 @@ def take_feedback(
     )
     if photo_id is not None:
         cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
-        return Feedback(photo_id, request_known=True)
+        row = rows.find_photo(connection, photo_id)
+        return Feedback(photo_id, True, row.settled, row.votes < row.wanted)
     connection.execute(
         _feedback.insert().values(
             request_id=request_id,

@@ -14,6 +14,7 @@ _photos, _votes = schema.photos, schema.votes
 def counts(connection: Connection) -> Counts:
     """Of the whole store."""
     several = (_photos.c.votes > 1) & ~_photos.c.settled
+    halfway = (_photos.c.votes == 1) & ~_photos.c.settled
     row = connection.execute(
         sa.select(
             sa.func.count().label("photos"),
@@ -23,6 +24,7 @@ def counts(connection: Connection) -> Counts:
             _how_many(_photos.c.settled & _photos.c.label.is_(None)).label("no_use"),
             _how_many(_photos.c.settled & _photos.c.held_out).label("held_out"),
             _how_many(several).label("unsettled"),
+            _how_many(halfway).label("halfway"),
         ).select_from(_photos)
     ).one()
     feedback = connection.scalar(sa.select(sa.func.count()).select_from(schema.feedback))

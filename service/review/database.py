@@ -62,11 +62,14 @@ class Database:
     So what a writer sees stays so until it commits: whether a photo's file is there, for example.
     """
 
-    def __init__(self, url: str, schema: Schema = REVIEW, *, prepared: bool = True) -> None:
+    def __init__(
+        self, url: str, schema: Schema = REVIEW, *, prepared: bool = True, made: bool = True
+    ) -> None:
         """Connect, and make the tables.
 
         Args:
             prepared: False leaves `prepare` for later, so that the database may be away.
+            made: False expects that everything is there, and makes and writes nothing.
 
         Raises:
             StoreError: where the URL is none, or the database cannot be reached or is of another
@@ -74,17 +77,25 @@ class Database:
         """
         self._schema = schema
         self._url = _parse(url, schema.expected)
-        self._engine = _engine(self._url, schema.expected)
+        self._engine = _engine(self._url, schema, made)
         self._reading = self._engine.execution_options(reads=True)
         if not prepared:
             return
         try:
-            self.prepare()
+            if made:
+                self.prepare()
+            else:
+                self._check_there()
         except StoreUnavailable as error:
             self.close()
             raise StoreError(
-                f"{schema.expected}, and {self._url.render_as_string()} cannot be opened: {error}"
+                f"{schema.expected}, and {self.name} cannot be opened: {error}"
             ) from error
+
+    @property
+    def name(self) -> str:
+        """Its URL, without a password."""
+        return self._url.render_as_string()
 
     @property
     def dialect(self) -> str:
@@ -145,6 +156,26 @@ class Database:
                     "belongs to another version of Superbin"
                 )
 
+    def _check_there(self) -> None:
+        """See that the tables are there, and of this version, without a change.
+
+        Raises:
+            StoreError: where they are not.
+            StoreUnavailable: where the database is away.
+        """
+        schema = self._schema
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table(schema.meta.name):
+                raise StoreError(f"expected a {schema.name} store, and {self.name} is none")
+            query = sa.select(schema.meta.c.value).where(schema.meta.c.name == "version")
+            found = connection.scalar(query)
+        if found != str(schema.version):
+            older = "; the service brings it up to date when it starts"
+            raise StoreError(
+                f"expected a {schema.name} store of version {schema.version}, got {found} in "
+                f"{self.name}{older if found in schema.upgrades else ''}"
+            )
+
     @contextmanager
     def _available(self) -> Iterator[None]:
         try:
@@ -175,7 +206,7 @@ def _parse(url: str, expected: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, expected: str) -> Engine:
+def _engine(url: URL, schema: Schema, made: bool) -> Engine:
     try:
         if url.get_backend_name() == "postgresql":
             connect = {"connect_timeout": CONNECT_S}
@@ -188,8 +219,10 @@ def _engine(url: URL, expected: str) -> Engine:
         ) from error
     folder = Path(str(url.database)).parent
     if not folder.is_dir():
-        raise StoreError(f"{expected}, got {url.database}, whose folder does not exist")
-    sa.event.listen(engine, "connect", _set_up_sqlite)
+        raise StoreError(f"{schema.expected}, got {url.database}, whose folder does not exist")
+    if not made and not Path(str(url.database)).is_file():
+        raise StoreError(f"expected a {schema.name} database, and there is no file {url.database}")
+    sa.event.listen(engine, "connect", _set_up_sqlite if made else _only_read_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine
 
@@ -203,6 +236,12 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
         "foreign_keys = ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _only_read_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    connection.execute("PRAGMA query_only = ON")
 
 
 def _write_ahead(connection: Any) -> None:

@@ -6,9 +6,10 @@ import csv
 import io
 import zipfile
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from service.review.records import PhotoGone, ReviewedPhoto
+from service.review.records import PhotoGone, ReviewedPhoto, StoreError
 from service.review.rows import drawn
 from service.review.store import Store
 
@@ -19,42 +20,60 @@ SOURCE = "review"
 VAL_HALF = 2  # of the hash: another draw than those of the store
 
 
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
+
+    Attributes:
+        splits: how many photos there are of each.
+        missing: reviewed photos whose files are not there.
+    """
+
+    splits: dict[str, int]
+    missing: int
+
+
 def newest(store: Store, most: int) -> Iterator[ReviewedPhoto]:
     """The newest reviewed photos, oldest first."""
     return store.reviewed(after=store.reviewed_floor(most))
 
 
-def export(store: Store, out: Path, val_share: float = 0.0) -> dict[str, int]:
+def export(
+    store: Store, out: Path, val_share: float = 0.0, *, lists_missing: bool = False
+) -> Exported:
     """Write all reviewed photos and `labels.csv` into a folder.
 
     Photos that are there already are not written again: an export can be brought up to date.
 
     Args:
         val_share: of the photos that are not held out, by their hash, that become `val`.
-
-    Returns:
-        how many photos there are of each split.
+        lists_missing: whether `labels.csv` names photos whose files are missing, too.
 
     Raises:
+        StoreError: where there are reviewed photos, and the file of none of them.
         StoreUnavailable, OSError: where it cannot be read or written.
     """
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     splits: dict[str, int] = {"train": 0, "val": 0, "test": 0}
+    missing = 0
     part = out / f"{LABELS}.part"
     with part.open("w", encoding="utf-8", newline="") as file:
         file.write(_line(COLUMNS))
         for photo in store.reviewed():
-            to = out / path_of(photo)
-            if not to.exists():
-                try:
-                    _write(to, photo.load())
-                except PhotoGone:  # it was removed in between
-                    continue
             split = split_of(photo, val_share)
-            splits[split] += 1
-            file.write(_line(_values(photo, split)))
+            there = _fetch(photo, out)
+            splits[split] += there
+            missing += not there
+            if there or lists_missing:
+                file.write(_line(_values(photo, split)))
+    if missing and not any(splits.values()):
+        part.unlink()
+        raise StoreError(
+            f"{store.database_name} lists {missing:,} reviewed photos, and {store.photos_url} has "
+            "the file of none of them: it is another folder, or they were removed"
+        )
     part.replace(out / LABELS)  # the list is there when all that it names is
-    return splits
+    return Exported(splits, missing)
 
 
 def csv_lines(photos: Iterable[ReviewedPhoto]) -> Iterator[str]:
@@ -102,6 +121,17 @@ def _line(values: Iterable[str]) -> str:
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
+
+
+def _fetch(photo: ReviewedPhoto, out: Path) -> bool:
+    """Copy a photo, if it is not there yet; False where its file is missing."""
+    to = out / path_of(photo)
+    if not to.exists():
+        try:
+            _write(to, photo.load())
+        except PhotoGone:
+            return False
+    return True
 
 
 def _write(to: Path, data: bytes) -> None:

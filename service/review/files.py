@@ -17,6 +17,7 @@ from service.review.records import PhotoGone, StoreError, StoreUnavailable
 
 SUFFIX = ".jpg"
 PART = ".part"
+MARK = "superbin-review"  # the file that says to which database the photos belong
 PART_S = 3600.0  # after which nobody is still writing it
 T = TypeVar("T")
 
@@ -24,8 +25,11 @@ T = TypeVar("T")
 class PhotoFiles:
     """Write once, read, remove; a name is there with all of its bytes or not at all."""
 
-    def __init__(self, url: str) -> None:
-        """Make the folder where there is none.
+    def __init__(self, url: str, *, made: bool = True) -> None:
+        """Open the folder.
+
+        Args:
+            made: whether it is made where there is none.
 
         Raises:
             StoreError: where it cannot be used.
@@ -34,7 +38,7 @@ class PhotoFiles:
         try:
             options = {} if _is_local(url) else {"use_listings_cache": False}
             self._fs, self._root = fsspec.core.url_to_fs(url, **options)
-            if _is_local(url):
+            if made and _is_local(url):
                 Path(self._root).mkdir(parents=True, exist_ok=True)
             self._fs.ls(self._root, detail=False)
         except ImportError as error:
@@ -43,6 +47,8 @@ class PhotoFiles:
                 f"for s3:// {how_to_install('s3')}"
             ) from error
         except FileNotFoundError as error:
+            if not made:
+                raise StoreError(f"expected photos in {url}, and there is nothing") from error
             self._require_bucket(error)
         except Exception as error:  # every file system has errors of its own
             raise _unusable(url, error) from error
@@ -53,11 +59,7 @@ class PhotoFiles:
         Raises:
             StoreUnavailable: where that cannot be done now.
         """
-        path = self._path(sha256)
-        if _is_local(self.url):
-            _attempt(lambda: _write_durably(Path(path), data))
-        else:  # an object store shows an object once it has all of it
-            _attempt(lambda: self._fs.pipe_file(path, data))
+        self._put(self._path(sha256), data)
 
     def read(self, sha256: str) -> bytes:
         """A photo's bytes.
@@ -99,6 +101,26 @@ class PhotoFiles:
             if name.endswith(SUFFIX):
                 yield name.removesuffix(SUFFIX)
 
+    def owner(self) -> str | None:
+        """The id of the database to which the photos belong; None where they are not marked.
+
+        Raises:
+            StoreUnavailable: where that is not to be known.
+        """
+        try:
+            data: bytes = _attempt(lambda: self._fs.cat_file(self._mark))
+        except FileNotFoundError:
+            return None
+        return data.decode("ascii", "replace").strip()
+
+    def mark(self, owner: str) -> None:
+        """Let the photos belong to a database, for good when this returns.
+
+        Raises:
+            StoreUnavailable: where that cannot be done now.
+        """
+        self._put(self._mark, f"{owner}\n".encode())
+
     def sweep_parts(self) -> None:
         """Remove what was begun and never finished, long ago; others may be writing right now."""
         if not _is_local(self.url):
@@ -114,6 +136,16 @@ class PhotoFiles:
             self._fs.ls(self._root.split("/", 1)[0], detail=False)
         except Exception as error:
             raise _unusable(self.url, error) from missing
+
+    def _put(self, path: str, data: bytes) -> None:
+        if _is_local(self.url):
+            _attempt(lambda: _write_durably(Path(path), data))
+        else:  # an object store shows an object once it has all of it
+            _attempt(lambda: self._fs.pipe_file(path, data))
+
+    @property
+    def _mark(self) -> str:
+        return f"{self._root}/{MARK}"
 
     def _path(self, sha256: str) -> str:
         return f"{self._root}/{sha256[:2]}/{sha256}{SUFFIX}"

@@ -1,4 +1,7 @@
-"""What has to go: by age, and where the store is full the oldest that nobody reviewed."""
+"""What has to go: by age, and where the store is full the oldest that nobody reviewed.
+
+Only rows go here; their files are for `Store.sweep`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from service.review import schema
+from service.review.leftovers import remove_rows
 from service.review.records import DAY_S, Rules
 
 SIGHTINGS_PER_PHOTO = 4  # of which the oldest are forgotten
@@ -13,19 +17,15 @@ _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedbac
 
 
 def prune(connection: Connection, rules: Rules, now: float) -> int:
-    """Remove rows that are too old; how many photos went. Their files are for `Store.sweep`."""
+    """Remove rows that are too old; how many photos went."""
     old = now - DAY_S * rules.retention_days
-    gone = connection.execute(
-        _photos.delete().where(_unreviewed(), _photos.c.kept_at < old)
-    ).rowcount
+    gone = remove_rows(connection, _unreviewed() & (_photos.c.kept_at < old), now)
     if rules.reviewed_retention_days:
         aged = now - DAY_S * rules.reviewed_retention_days
         last_vote = sa.select(sa.func.max(schema.votes.c.at)).where(
             schema.votes.c.photo_id == _photos.c.id
         )
-        gone += connection.execute(
-            _photos.delete().where(~_unreviewed(), last_vote.scalar_subquery() < aged)
-        ).rowcount
+        gone += remove_rows(connection, ~_unreviewed() & (last_vote.scalar_subquery() < aged), now)
     connection.execute(_feedback.delete().where(_feedback.c.at < old))
     _keep_newest(connection, _feedback, rules.max_photos)
     _keep_newest(connection, _sightings, SIGHTINGS_PER_PHOTO * rules.max_photos)
@@ -57,7 +57,7 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
     oldest.close()
     if surplus > 0 or excess > 0:
         return False
-    connection.execute(_photos.delete().where(_photos.c.id.in_(leaving)))
+    remove_rows(connection, _photos.c.id.in_(leaving), now)
     return True
 
 
@@ -70,9 +70,3 @@ def _keep_newest(connection: Connection, table: sa.Table, most: int) -> None:
     last = connection.scalar(newest)
     if last is not None:
         connection.execute(table.delete().where(table.c.id <= last))
-
-
-def without_rows(connection: Connection, names: list[str]) -> set[str]:
-    """Those of these hashes that no photo's row has."""
-    query = sa.select(_photos.c.sha256).where(_photos.c.sha256.in_(names))
-    return set(names) - set(connection.scalars(query))

@@ -203,10 +203,14 @@ class Feedback:
     Attributes:
         photo_id: None where the photo is not kept.
         request_known: whether any photo of the same request is kept.
+        settled: whether people have settled the photo with that.
+        asked_on: whether somebody else is asked about it.
     """
 
     photo_id: int | None
     request_known: bool
+    settled: bool = False
+    asked_on: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,7 @@ class Counts:
         reviewed: settled, with a superclass or as of no use.
         no_use: of those, of no use.
         unsettled: several people saw them and disagree, whether or not one more is asked.
+        halfway: one person reviewed them, and a second one is asked.
         disputed: clients' feedback says otherwise than a reviewer, settled or not.
         feedback: verdicts by clients on photos that were not kept.
     """
@@ -243,6 +248,7 @@ class Counts:
     no_use: int
     held_out: int
     unsettled: int
+    halfway: int
     disputed: int
     feedback: int
 

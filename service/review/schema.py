@@ -115,6 +115,13 @@ votes = Table(
     Index("review_votes_reviewer", "reviewer", "at"),
     sqlite_autoincrement=True,
 )
+# Files that may be there without a photo of theirs (`service.review.leftovers`).
+leftovers = Table(
+    "review_leftovers",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+)
 skips = Table(
     "review_skips",
     metadata,

@@ -2,20 +2,34 @@
 
 A photo's file is written under the hash of its bytes, then its row in a transaction; files are
 removed after their rows are gone. A process that is killed between any two steps leaves at most a
-file without a row, which the next start removes. Processes and threads may share a store.
+file without a row, which the next start removes: such files, and no others, are listed in the
+database (`service.review.leftovers`), and the photos belong to one database alone
+(`service.review.ownership`). So a mistyped URL, a new database or an older backup removes nothing.
+Processes and threads may share a store; copies of a database must not.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sa
 
-from service.review import agreement, arrivals, counting, leases, likeness, pruning, rows, schema
+from service.review import (
+    agreement,
+    arrivals,
+    counting,
+    leases,
+    leftovers,
+    likeness,
+    ownership,
+    paging,
+    pruning,
+    rows,
+    schema,
+)
 from service.review.cleaning import clean
 from service.review.database import Database
 from service.review.files import PhotoFiles
@@ -32,9 +46,8 @@ from service.review.records import (
     SimilarPhoto,
     Verdict,
 )
-from service.review.votes import cast_vote, standing, take_back
+from service.review.votes import cast_vote, take_back
 
-PAGE = 500
 _photos = schema.photos
 
 
@@ -47,11 +60,15 @@ class Store:
         files: PhotoFiles,
         rules: Rules,
         now: Callable[[], float] = time.time,
+        owner: str = "",
     ) -> None:
+        """Made by `open_store` and `read_store`; `owner` is the id of the photos' database."""
         self.rules = rules
+        self.database_name, self.photos_url = database.name, files.url
         self._database = database
         self._files = files
         self._now = now
+        self._owner = owner
 
     def close(self) -> None:
         """Let go of the database."""
@@ -82,13 +99,7 @@ class Store:
             StoreUnavailable: where it cannot be kept now.
         """
         copy = clean(photo.data, self.rules)
-        self._files.write(copy.sha256, copy.data)
-        now = self._now()
-        with self._database.write() as connection:
-            # Nobody removes files while this transaction runs, and somebody may have before it.
-            if not self._files.exists(copy.sha256):
-                self._files.write(copy.sha256, copy.data)
-            return arrivals.add(connection, photo, copy, self.rules, now)
+        return arrivals.keep(self._database, self._files, photo, copy, self.rules, self._now())
 
     # Review.
 
@@ -188,14 +199,13 @@ class Store:
 
     def photos(self) -> Iterator[KeptPhoto]:
         """Every photo, reviewed or not, oldest first."""
-        for page in self._pages(sa.true()):
+        for page in paging.pages(self._database, sa.true()):
             for row in page:
                 yield rows.kept_photo(row, self._files.read)
 
     def reviewed_floor(self, newest: int) -> int:
         """The id below the `newest` reviewed photos, for `reviewed(after=...)`."""
-        usable = _photos.c.settled & _photos.c.label.is_not(None)
-        query = sa.select(_photos.c.id).where(usable).order_by(_photos.c.id.desc())
+        query = sa.select(_photos.c.id).where(paging.usable()).order_by(_photos.c.id.desc())
         with self._database.read() as connection:
             return connection.scalar(query.offset(newest).limit(1)) or 0
 
@@ -205,27 +215,7 @@ class Store:
         Args:
             after: only photos whose id is greater.
         """
-        usable = _photos.c.settled & _photos.c.label.is_not(None)
-        for page in self._pages(usable, after):
-            said = defaultdict(list)
-            with self._database.read() as connection:
-                for row in standing(connection, [row.id for row in page]):
-                    said[row.photo_id].append(rows.vote(row))
-            for row in page:
-                yield rows.reviewed_photo(row, tuple(said[row.id]), self._files.read)
-
-    def _pages(
-        self, which: sa.ColumnElement[bool], after: int = 0
-    ) -> Iterator[list[sa.Row[tuple[object, ...]]]]:
-        """By id, each page in a transaction of its own: a reader holds up nobody."""
-        while True:
-            with self._database.read() as connection:
-                query = sa.select(_photos).where(which, _photos.c.id > after)
-                page = list(connection.execute(query.order_by(_photos.c.id).limit(PAGE)))
-            if not page:
-                return
-            yield page
-            after = page[-1].id
+        return paging.reviewed(self._database, self._files.read, after)
 
     def agreement(self) -> Agreement:
         """How far reviewers agree on the photos that several of them were asked about."""
@@ -245,7 +235,7 @@ class Store:
     # Upkeep.
 
     def prune(self) -> int:
-        """Remove what is too old, and files that no row names any more; how many photos went.
+        """Remove what is too old, and the files of what went; how many photos went.
 
         Raises:
             StoreUnavailable: where that cannot be done now.
@@ -256,22 +246,14 @@ class Store:
         return gone
 
     def sweep(self) -> int:
-        """Remove files without a row: what a crash, or `prune`, left; how many there were.
+        """Remove the files that a crash, or `prune`, left without a row; how many there were.
 
         Raises:
-            StoreUnavailable: where that cannot be done now.
+            StoreUnavailable: where that cannot be done now, or the photos are another's by now.
         """
+        ownership.check_owned(self._files, self._owner)
         self._files.sweep_parts()
-        listed = list(self._files.listed())
-        swept = 0
-        for start in range(0, len(listed), PAGE):
-            page = listed[start : start + PAGE]
-            with self._database.write() as connection:  # so that no row comes in between
-                orphans = pruning.without_rows(connection, page)
-                for orphan in orphans:
-                    self._files.remove(orphan)
-            swept += len(orphans)
-        return swept
+        return leftovers.sweep(self._database, self._files)
 
 
 def open_store(
@@ -287,6 +269,31 @@ def open_store(
     Raises:
         StoreError: where one of them cannot be used, with what was expected and what came.
     """
-    store = Store(Database(url), PhotoFiles(photos_url), rules or Rules(), now)
-    store.sweep()
+    database = Database(url)
+    try:
+        files = PhotoFiles(photos_url)
+        owner = ownership.claim(database, files)
+        store = Store(database, files, rules or Rules(), now, owner)
+        store.sweep()
+    except BaseException:
+        database.close()
+        raise
     return store
+
+
+def read_store(url: str, photos_url: str) -> Store:
+    """Open a store that is there, for reading: nothing is made, written or removed.
+
+    Photos whose files are missing are found out by `load`.
+
+    Raises:
+        StoreError: where one of them is not there, or the photos are another database's.
+    """
+    database = Database(url, made=False)
+    try:
+        files = PhotoFiles(photos_url, made=False)
+        ownership.check_readable(database, files)
+    except BaseException:
+        database.close()
+        raise
+    return Store(database, files, Rules())

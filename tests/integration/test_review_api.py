@@ -325,6 +325,8 @@ def test_the_command_exports_what_training_reads(
         store.review(store.add(new_photo(100)).id, "anna", Verdict("organic"))
         store.feedback("request-100", 0, "client:kiosk", Verdict("residual"))
         store.add(new_photo(101))
+    with open_store(url, photos, Rules(double_share=1.0)) as store:
+        store.review(store.add(new_photo(102)).id, "anna", Verdict("organic"))
     given = ["review", "export", url, "--photos", photos, "--out", str(out), "--val-share", "0.3"]
     for _ in range(2):  # the second time everything is there already
         with pytest.raises(SystemExit) as ended:
@@ -332,7 +334,8 @@ def test_the_command_exports_what_training_reads(
         assert ended.value.code == 0
     told = capsys.readouterr().out
     assert "60 photos (" in told
-    assert "left out: 1 on which people do not agree, 1 of no use, 1 that wait" in told
+    assert "left out: 1 on which people do not agree, 1 of no use, 1 that one person" in told
+    assert "reviewed and that wait for a second, 1 that nobody reviewed" in told
     assert "1 of all are disputed by feedback" in told
     found = read_photos(out)
     assert len(found.photos) == 60
@@ -342,6 +345,43 @@ def test_the_command_exports_what_training_reads(
     assert {one.path for one in found.split("test")} == held_out
     assert held_out
     assert found.split("val")
+
+
+def test_reviewed_photos_that_are_missing_are_told_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, photos, out = f"sqlite:///{tmp_path}/review.db", tmp_path / "photos", tmp_path / "out"
+    with open_store(url, str(photos), Rules(double_share=0.0)) as store:
+        for seed in range(4):
+            store.review(store.add(new_photo(seed)).id, "anna", Verdict("organic"))
+    given = ["review", "export", url, "--photos", str(photos), "--out", str(out)]
+
+    def export() -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(given)
+        told = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, told.out, told.err
+
+    first, *rest = sorted(photos.rglob("*.jpg"))
+    first.unlink()
+    code, told, warned = export()
+    assert code == 0
+    assert told.startswith("3 photos")
+    assert f"1 reviewed photos are left out, since their files are missing in {photos}" in warned
+    assert (out / "labels.csv").read_text().count(".jpg,") == 3
+    before = (out / "labels.csv").read_text()
+    for one in (*rest, *(out / "photos").iterdir()):
+        one.unlink()
+    code, told, warned = export()
+    assert code == 1
+    assert f"{url} lists 4 reviewed photos, and {photos} has the file of none of them" in warned
+    assert (out / "labels.csv").read_text() == before
+    photos.rename(tmp_path / "away")
+    code, told, warned = export()
+    assert code == 1
+    assert f"expected photos in {photos}, and there is nothing" in warned
+    assert not photos.exists()
 
 
 def test_a_store_that_is_none_is_told_by_the_command(

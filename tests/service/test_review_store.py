@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import PhotoBroken
-from service.review import likeness
+from service.review import leftovers, likeness
 from service.review.records import (
     DAY_S,
     Feedback,
@@ -235,7 +235,9 @@ def test_feedback_tells_a_request_of_which_nothing_is_kept(place: Place) -> None
     store = place.open()
     photo = store.add(new_photo(1)).id
     said = Verdict("organic")
-    assert store.feedback("request-1", 0, "kiosk", said) == Feedback(photo, request_known=True)
+    assert store.feedback("request-1", 0, "kiosk", said) == Feedback(
+        photo, request_known=True, settled=True
+    )
     assert store.feedback("request-1", 1, "kiosk", said) == Feedback(None, request_known=True)
     assert store.feedback("request-2", 0, "kiosk", said) == Feedback(None, request_known=False)
 
@@ -382,12 +384,32 @@ def test_a_broken_photo_is_refused_and_leaves_nothing(place: Place) -> None:
     assert list(store._files.listed()) == []
 
 
-def test_orphans_are_swept_when_a_store_is_opened(place: Place) -> None:
+def test_what_a_crash_left_is_swept_when_a_store_is_opened_and_nothing_else(place: Place) -> None:
     store = place.open()
     store.add(new_photo(1))
+    with store._database.write() as connection:
+        leftovers.announce(connection, "ab" * 32, place.clock.now)
     store._files.write("ab" * 32, b"left by a crash")
+    store._files.write("cd" * 32, b"of which this database knows nothing")
     again = place.open()
-    assert [one.sha256 for one in again.photos()] == list(again._files.listed())
+    kept = [one.sha256 for one in again.photos()]
+    assert sorted(again._files.listed()) == sorted([*kept, "cd" * 32])
+
+
+def test_a_file_that_is_swept_while_it_is_added_is_written_again(place: Place) -> None:
+    store, other = place.open(), place.open()
+    write = store._files.write
+
+    def swept_once(sha256: str, data: bytes) -> None:
+        write(sha256, data)
+        store._files.write = write  # type: ignore[method-assign]
+        assert other.sweep() == 1
+
+    store._files.write = swept_once  # type: ignore[method-assign]
+    photo = store.add(new_photo(1))
+    assert store.photo(photo.id).load()
+    assert other.sweep() == 0
+    assert store.photo(photo.id).load()
 
 
 def test_processes_share_a_store(place: Place) -> None:
@@ -477,7 +499,7 @@ def test_a_store_of_the_version_before_is_brought_up_to_date(place: Place) -> No
     store.review(photo, "anna", Verdict("organic"))
     with store._database.write() as connection:  # as the version before left it
         connection.execute(sa.text("ALTER TABLE review_votes DROP COLUMN bin"))
-        connection.execute(sa.text("UPDATE review_meta SET value = '1'"))
+        connection.execute(sa.text("UPDATE review_meta SET value = '1' WHERE name = 'version'"))
     for again in (place.open(), place.open()):
         again.review(photo, "bert", Verdict("organic", bin="food"))
         (reviewed,) = again.reviewed()
@@ -489,7 +511,7 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
     open_store(url, str(tmp_path / "photos")).close()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        connection.execute(sa.text("UPDATE review_meta SET value = '99'"))
+        connection.execute(sa.text("UPDATE review_meta SET value = '99' WHERE name = 'version'"))
     engine.dispose()
     with pytest.raises(StoreError, match="expected a review store of version 2, got 99"):
         open_store(url, str(tmp_path / "photos"))
@@ -530,3 +552,20 @@ def test_a_photo_that_is_not_one_is_no_photo(place: Place) -> None:
     photo = NewPhoto(b"", "r", 0, "random", "m/1", "organic", 1.0, "sort", {"organic": 1.0})
     with pytest.raises(Exception, match="got 0 bytes"):
         place.open().add(photo)
+
+
+def test_feedback_tells_whether_somebody_else_is_asked(place: Place) -> None:
+    store = place.open(TWO_EACH)
+    store.add(new_photo(1))
+
+    def say(client: str, superclass: str) -> tuple[bool, bool]:
+        found = store.feedback("request-1", 0, client, Verdict(superclass))
+        return found.settled, found.asked_on
+
+    for _ in range(2):  # the same client is one person
+        assert say("kiosk", "organic") == (False, True)
+    assert (store.counts().halfway, store.counts().reviewed) == (1, 0)
+    assert say("belt", "residual") == (False, True)
+    assert (store.counts().halfway, store.counts().unsettled) == (0, 1)
+    assert say("hall", "hazardous") == (False, False)
+    assert say("hall", "organic") == (True, False)

@@ -1,0 +1,192 @@
+"""No photo is ever removed by a database that is not the photos' own, nor by who only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from service.cli import main
+from service.review import ownership, schema
+from service.review.database import Database
+from service.review.files import MARK, PhotoFiles
+from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
+from service.review.store import Store, open_store, read_store
+from tests.review_stores import new_photo
+
+RULES = Rules(double_share=0.0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> str:
+    return str(tmp_path / "photos")
+
+
+@pytest.fixture
+def url(tmp_path: Path, photos: str) -> str:
+    """A store of five photos, four of them reviewed."""
+    made = f"sqlite:///{tmp_path}/review.db"
+    with open_store(made, photos, RULES) as store:
+        for seed in range(5):
+            added = store.add(new_photo(seed)).id
+            if seed:
+                store.review(added, "anna", Verdict("organic"))
+    return made
+
+
+def superbin(*words: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def files(photos: str) -> set[str]:
+    return set(PhotoFiles(photos).listed())
+
+
+def unmark(url: str, photos: str) -> None:
+    """A store as versions left it that knew no marks."""
+    (Path(photos) / MARK).unlink()
+    with Database(url).write() as connection:
+        connection.execute(sa.delete(schema.meta).where(schema.meta.c.name == ownership.NAME))
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_new_database_is_refused_and_removes_nothing(
+    url: str, photos: str, tmp_path: Path, marked: bool
+) -> None:
+    if not marked:
+        unmark(url, photos)
+    before = files(photos)
+    told = "belongs to another review database" if marked else "holds 5 photos, and .* lists 0"
+    for _ in range(2):  # the second time the database is there
+        with pytest.raises(StoreError, match=told) as found:
+            open_store(f"sqlite:///{tmp_path}/typo.db", photos)
+    assert f"superbin review adopt sqlite:///{tmp_path}/typo.db" in str(found.value)
+    assert files(photos) == before
+    with open_store(url, photos) as store:
+        assert len(list(store.photos())) == 5
+
+
+def test_a_store_without_marks_goes_on_and_is_marked(url: str, photos: str, tmp_path: Path) -> None:
+    unmark(url, photos)
+    with read_store(url, photos) as store:
+        assert len(list(store.reviewed())) == 4
+    assert not (Path(photos) / MARK).exists()
+    open_store(url, photos).close()
+    assert (Path(photos) / MARK).exists()
+    with pytest.raises(StoreError, match="belongs to another"):
+        open_store(f"sqlite:///{tmp_path}/other.db", photos)
+
+
+@pytest.mark.parametrize("lost", ["mark", "id"])
+def test_half_a_claim_is_mended_or_refused(url: str, photos: str, lost: str) -> None:
+    """A kill between the two leaves the database's alone, and so no mark."""
+    if lost == "mark":
+        (Path(photos) / MARK).unlink()
+        open_store(url, photos).close()
+        assert (Path(photos) / MARK).exists()
+        return
+    with Database(url).write() as connection:
+        connection.execute(sa.delete(schema.meta).where(schema.meta.c.name == ownership.NAME))
+    with pytest.raises(StoreError, match="knows no folder yet"):
+        open_store(url, photos)
+
+
+def test_another_folder_is_refused(url: str, tmp_path: Path) -> None:
+    told = "holds 0 photos, and .* lists 5, of which none is there"
+    with pytest.raises(StoreError, match=told):
+        open_store(url, str(tmp_path / "empty"))
+    with open_store(f"sqlite:///{tmp_path}/b.db", str(tmp_path / "others")) as store:
+        store.add(new_photo(50))
+    with pytest.raises(StoreError, match="belongs to another review database"):
+        open_store(url, str(tmp_path / "others"))
+
+
+def test_an_older_backup_removes_nothing(url: str, photos: str, tmp_path: Path) -> None:
+    backup = (tmp_path / "review.db").read_bytes()
+    with open_store(url, photos, RULES) as store:
+        later = store.add(new_photo(9))
+    (tmp_path / "review.db").write_bytes(backup)
+    before = files(photos)
+    with open_store(url, photos, RULES) as store:
+        store.prune()
+        assert later.id not in {one.id for one in store.photos()}
+    assert files(photos) == before
+
+
+def test_a_running_store_that_lost_its_photos_to_another_removes_none(
+    url: str, photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = f"sqlite:///{tmp_path}/other.db"
+    with open_store(url, photos, RULES, lambda: 1e12) as store:
+        with pytest.raises(StoreError):
+            open_store(other, photos)
+        assert superbin("review", "adopt", other, "--photos", photos) == 0
+        assert "5 photos that it does not list stay there" in capsys.readouterr().out
+        with pytest.raises(StoreUnavailable, match="nothing is removed from it"):
+            store.prune()
+    assert len(files(photos)) == 5
+    with pytest.raises(StoreError, match="belongs to another"):
+        open_store(url, photos)
+    with open_store(other, photos) as store:
+        assert store.counts().photos == 0
+        store.add(new_photo(7))
+    assert superbin("review", "adopt", other, "--photos", photos, "--remove-unlisted") == 0
+    assert "5 photos that it does not list were removed" in capsys.readouterr().out
+    assert len(files(photos)) == 1
+
+
+def test_to_adopt_takes_a_database_and_photos_that_are_there(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert superbin("review", "adopt", f"sqlite:///{tmp_path}/typo.db", "--photos", photos) == 1
+    assert f"there is no file {tmp_path}/typo.db" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def read(url: str, photos: str) -> Iterator[Store]:
+    with read_store(url, photos) as store:
+        yield store
+
+
+def test_who_reads_changes_nothing(read: Store, photos: str, tmp_path: Path) -> None:
+    assert len(list(read.reviewed())) == 4
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        read.add(new_photo(8))
+    with pytest.raises(StoreUnavailable):
+        read.prune()
+    assert len(files(photos)) == 5
+
+
+def test_who_reads_makes_nothing(url: str, photos: str, tmp_path: Path) -> None:
+    before = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
+    (tmp_path / "empty.db").touch()
+    before.add(tmp_path / "empty.db")
+    for database, folder, told in (
+        (f"sqlite:///{tmp_path}/typo.db", photos, f"there is no file {tmp_path}/typo.db"),
+        (f"sqlite:///{tmp_path}/empty.db", photos, r"expected a review store, and .*is none"),
+        (url, str(tmp_path / "typo"), f"expected photos in {tmp_path}/typo, and there is nothing"),
+    ):
+        with pytest.raises(StoreError, match=told):
+            read_store(database, folder)
+    after = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
+    assert after == before
+
+
+def test_an_older_version_is_not_changed_by_who_reads(url: str, photos: str) -> None:
+    with Database(url).write() as connection:
+        connection.execute(sa.text("UPDATE review_meta SET value = '1' WHERE name = 'version'"))
+    with pytest.raises(StoreError, match=r"got 1 in .*the service brings it up to date"):
+        read_store(url, photos)
+
+
+def test_what_is_too_old_goes_still(url: str, photos: str) -> None:
+    with open_store(url, photos, RULES) as store:
+        store._now = lambda: 1e12 * DAY_S
+        assert store.prune() == 5
+    assert files(photos) == set()
