@@ -147,11 +147,12 @@ def _alike(bank: ServedBank, name: str, key: Any, by_likeness: bool) -> list[Ban
     return [bank.items[row] for row in sorted(rows)]
 
 
-def check_change(change: Change, parent: Bundle, most: int) -> None:
+def check_change(change: Change, parent: Bundle, most: int, held_out: int) -> None:
     """See that something changes, and that what is left can be a bank.
 
     Args:
         most: reviewed items that it may have.
+        held_out: reviewed photos that are for measuring.
 
     Raises:
         ConfigError: where it is not so.
@@ -159,11 +160,11 @@ def check_change(change: Change, parent: Bundle, most: int) -> None:
     manifest = parent.manifest
     if not change.added and not change.removed:
         why = f"; {len(change.known)} reviewed photos are in it already" if change.known else ""
-        bad = f"; {len(change.bad)} cannot be used: {some(change.bad)}" if change.bad else ""
-        raise ConfigError(
-            f"the bank of {parent.id} would not change{why}{bad}; reviewed photos that are held "
-            "out never join"
-        )
+        named = some([f"{path} ({reason})" for path, reason in change.bad.items()])
+        bad = f"; {len(change.bad)} cannot be used: {named}" if change.bad else ""
+        held = f"; {held_out} reviewed photos are held out, and never join" if held_out else ""
+        nothing = "" if why or bad or held else "; there is no reviewed photo"
+        raise ConfigError(f"the bank of {parent.id} would not change{why}{bad}{held}{nothing}")
     reviewed = sum(item.source == REVIEW for item in change.bank.items)
     if reviewed > most:
         raise ConfigError(

@@ -42,7 +42,7 @@ from training.carried import (
 )
 from training.correction_card import write_corrected_card
 from training.data.photos import PhotoSet
-from training.data.review import Reviewed, read_review, without_measured
+from training.data.review import Reviewed, ReviewFolder, read_review, without_measured
 from training.errors import ConfigError
 from training.export import portable
 from training.recheck import read_photos_of, recheck
@@ -71,7 +71,7 @@ class Order:
 
     bundle: Path
     out: Path
-    review: Path | None = None
+    review: ReviewFolder | None = None
     remove: tuple[str, ...] = ()
     remove_kinds: tuple[str, ...] = ()
     weight: float | None = None
@@ -165,7 +165,7 @@ def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Ch
         seen, bad = see(reviewed.learned, parent.manifest)
         maker = key_maker(parent, before, order.run, order.weight)
         change = join(change, seen, maker, bad | reviewed.left_out)
-    check_change(change, parent, order.most)
+    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0)
     return change, seen
 
 

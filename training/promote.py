@@ -19,8 +19,8 @@ from service.bundle import (
 from training.card import CARD
 from training.checkpoint import hardware
 from training.comparison import check_alike, compare_on_held_out, compare_on_test
-from training.data.review import read_review
-from training.errors import ConfigError
+from training.data.review import ReviewFolder, read_review
+from training.errors import ConfigError, DataError
 from training.export import portable
 from training.promotion_report import REPORT, Verdict
 from training.recheck import read_photos_of
@@ -46,7 +46,7 @@ class Contest:
     over: Path
     data: Path
     superclass_map: Path | None = None
-    review: Path | None = None
+    review: ReviewFolder | None = None
     margin: float = MARGIN
     report: Path | None = None
     dry: bool = False
@@ -89,7 +89,14 @@ def judge(contest: Contest, old: Bundle, new: Bundle, command: str) -> Verdict:
     data = read_photos_of(old.manifest, contest.data, contest.superclass_map)
     compared = [compare_on_test(old, new, data)]
     if contest.review:
-        held_out = read_review(contest.review, old.manifest.superclasses).held_out
+        found = read_review(contest.review, old.manifest.superclasses)
+        held_out = found.held_out
+        if found.held_out_missing:
+            raise DataError(
+                f"{contest.review}: the files of {found.held_out_missing} held-out reviewed photos "
+                "are missing, and without them the comparison says too little; superbin review "
+                "export writes a folder of those that are there"
+            )
         reviewed = compare_on_held_out(old, new, held_out) if held_out else None
         if reviewed is None:
             print(f"note: {contest.review} has no reviewed photo that is held out")

@@ -25,7 +25,9 @@ from tests.training_runs import run as train_run
 from training.bank_keys import usual_weight
 from training.calibrate import calibrate_run
 from training.correct import Order, correct_bundle
+from training.data.own import read_labels
 from training.data.photos import read_photos
+from training.data.review import ReviewFolder
 from training.doubt_reference import with_doubts
 from training.errors import ConfigError, DataError, RunError
 from training.export import export_run
@@ -70,7 +72,7 @@ def review(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def order(wrong: Path, review: Path) -> Order:
-    return Order(bundle=wrong, out=wrong.parent / "2", review=review)
+    return Order(bundle=wrong, out=wrong.parent / "2", review=ReviewFolder(review))
 
 
 def test_what_was_wrong_is_right_and_nothing_else_changes(
@@ -296,7 +298,7 @@ def test_the_same_review_again_adds_only_what_is_new(
     assert not again.out.exists()
     write_photos(review.parent / "more", ["battery"], {"train": 12}, first=100)
     capsys.readouterr()
-    correct_bundle(replace(again, review=review.parent / "more"), COMMAND)
+    correct_bundle(replace(again, review=ReviewFolder(review.parent / "more")), COMMAND)
     assert len(read_manifest(again.out).bank.items) == 52
     assert "in the bank already: review/photos/battery-100.png" in capsys.readouterr().out
 
@@ -363,7 +365,9 @@ def test_reviewed_photos_that_cannot_be_used_are_named(
 def test_a_method_that_is_not_known_is_refused(tmp_path: Path, review: Path) -> None:
     path = write_bundle(tmp_path / "m", method="kernel")
     with pytest.raises(ConfigError, match=r"by matching or SCLRE.*got 'kernel'"):
-        correct_bundle(Order(bundle=path, out=path.parent / "2", review=review), COMMAND)
+        correct_bundle(
+            Order(bundle=path, out=path.parent / "2", review=ReviewFolder(review)), COMMAND
+        )
 
 
 def test_sclre_takes_its_keys_from_the_run(
@@ -374,7 +378,7 @@ def test_sclre_takes_its_keys_from_the_run(
     calibrate_run(tmp_path / "run", root, 0.2, None, "cpu")
     export_run(tmp_path / "run", root, models / "1", None, None, None, "cpu")
     review = make_dataset("review", train=2, val=0, test=0)
-    order = Order(bundle=models / "1", out=models / "2", review=review)
+    order = Order(bundle=models / "1", out=models / "2", review=ReviewFolder(review))
     with pytest.raises(ConfigError, match=r"a projection that its graph does not give.*--run"):
         correct_bundle(order, COMMAND)
     with pytest.raises(ConfigError, match="whose items have no weight"):
@@ -432,3 +436,20 @@ def test_doubts_are_taken_over_row_by_row_and_can_be_made_again(
     assert again.familiarity is not None
     found = read_items(order.out / again.familiarity.file, read_bundle(order.out))
     np.testing.assert_allclose(found, rows, atol=1e-3)
+
+
+def test_why_nothing_would_change_is_told(order: Order) -> None:
+    assert order.review is not None
+    labels = order.review.path / "labels.csv"
+    named = [row.path for row in read_labels(labels) if row.split == "train"]
+    for path in named:
+        (order.review.path / path).unlink()
+    told = rf"would not change; {len(named)} cannot be used: .*\(missing\)"
+    with pytest.raises(ConfigError, match=told):
+        correct_bundle(order, COMMAND)
+    rows = labels.read_text().splitlines(keepends=True)
+    labels.write_text("".join(row for row in rows if not row.rstrip().endswith(",train")))
+    with pytest.raises(
+        ConfigError, match=r"would not change; \d+ reviewed photos are held out, and"
+    ):
+        correct_bundle(order, COMMAND)

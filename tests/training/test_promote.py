@@ -18,7 +18,9 @@ from service.self_test import check_answers
 from tests.tiny_matching import write_bundle, write_photos
 from tests.training.test_whole_loop import superbin
 from training.correct import Order, correct_bundle
-from training.errors import ConfigError
+from training.data.own import read_labels
+from training.data.review import ReviewFolder
+from training.errors import ConfigError, DataError
 from training.paired import jeffreys, pair
 from training.promote import Contest, promote
 
@@ -101,11 +103,25 @@ def test_held_out_reviewed_photos_count_too(contest: Contest, tmp_path: Path) ->
         contest, candidate=contest.over, over=contest.over.parent / "1", data=data, dry=True
     )
     assert promote(worse, COMMAND)
-    assert not promote(replace(worse, review=review), COMMAND)
+    assert not promote(replace(worse, review=ReviewFolder(review)), COMMAND)
     assert contest.report is not None
     report = (contest.report / "PROMOTION.md").read_text()
     assert "Reviewed, held out: 3 photos" in report
     assert "hazardous (reviewed, held out, 3 photos: 33.3 points each)" in report
+
+
+def test_held_out_reviewed_photos_that_are_missing_are_no_pass(
+    contest: Contest, tmp_path: Path
+) -> None:
+    review = write_photos(tmp_path / "review", ["battery"], {"train": 2, "test": 3}, first=100)
+    asked = replace(contest, review=ReviewFolder(review, "sqlite:////review.db"))
+    assert promote(replace(asked, dry=True), COMMAND)
+    held_out = [p for p in read_labels(review / "labels.csv") if p.split == "test"]
+    (review / held_out[0].path).unlink()
+    told = "sqlite:////review.db: the files of 1 held-out reviewed photos are missing"
+    with pytest.raises(DataError, match=told):
+        promote(asked, COMMAND)
+    assert versions(contest) == ["1", "2"]
 
 
 def test_other_superclasses_cannot_be_compared(contest: Contest) -> None:
@@ -131,11 +147,11 @@ def test_a_model_that_knows_the_photos_it_is_measured_by_is_refused(
 ) -> None:
     review = write_photos(tmp_path / "review", ["battery"], {"train": 5}, first=100)
     out = contest.over.parent.parent.parent / "candidates" / "bins" / "1"
-    correct_bundle(Order(bundle=contest.over, out=out, review=review), COMMAND)
+    correct_bundle(Order(bundle=contest.over, out=out, review=ReviewFolder(review)), COMMAND)
     labels = (review / "labels.csv").read_text()
     (review / "labels.csv").write_text(labels.replace(",train", ",test"))
     with pytest.raises(ConfigError, match="has 5 of the photos that it is measured by in its bank"):
-        promote(replace(contest, candidate=out, review=review), COMMAND)
+        promote(replace(contest, candidate=out, review=ReviewFolder(review)), COMMAND)
 
 
 def test_the_command_ends_with_one_where_it_refuses(contest: Contest, tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +16,16 @@ from typing import Any
 import pytest
 
 from service.preprocess import Preprocessing
-from service.review.records import Rules, Verdict
+from service.review.records import Rules, StoreError, Verdict
 from service.review.store import open_store as open_review
 from tests.review_stores import new_photo
 from tests.tiny_matching import photo_of, write_photos
 from tests.training.test_whole_loop import superbin
 from tests.training_runs import toml
 from training import checkpoint
+from training.data.copies import short_lived
 from training.data.photos import read_photos
-from training.data.review import join_train, read_review, review_folder
+from training.data.review import ReviewFolder, join_train, read_review, review_folder
 from training.data.store import open_store
 from training.errors import DataError
 
@@ -40,7 +45,7 @@ def review(tmp_path: Path) -> Path:
 
 
 def test_only_those_of_train_are_learned(review: Path) -> None:
-    reviewed = read_review(review, NAMES)
+    reviewed = read_review(ReviewFolder(review), NAMES)
     assert [len(reviewed.learned), len(reviewed.held_out)] == [8, 6]
     assert {photo.source for photo in reviewed.learned} == {"review"}
     assert reviewed.learned[0].path == "review/photos/battery-100.png"
@@ -49,7 +54,7 @@ def test_only_those_of_train_are_learned(review: Path) -> None:
 
 def test_they_join_the_train_split_and_its_record(data: Path, review: Path) -> None:
     before = read_photos(data)
-    joined = join_train(before, read_review(review, NAMES))
+    joined = join_train(before, read_review(ReviewFolder(review), NAMES))
     assert len(joined.split("train")) == len(before.split("train")) + 8
     for split in ("val", "test"):
         assert joined.split(split) == before.split(split)
@@ -68,7 +73,7 @@ def test_they_join_the_train_split_and_its_record(data: Path, review: Path) -> N
 
 def test_the_record_tells_one_review_from_another(data: Path, review: Path) -> None:
     def digest() -> str:
-        return read_review(review, NAMES).digest()
+        return read_review(ReviewFolder(review), NAMES).digest()
 
     first = digest()
     assert digest() == first
@@ -84,7 +89,7 @@ def test_photos_of_val_and_test_never_join(data: Path, review: Path) -> None:
     measured = [*before.split("val"), *before.split("test")]
     for place, photo in enumerate(measured[:3]):
         shutil.copy(data / photo.path, review / f"photos/battery-{100 + place}.png")
-    joined = join_train(before, read_review(review, NAMES))
+    joined = join_train(before, read_review(ReviewFolder(review), NAMES))
     assert joined.review is not None
     assert joined.review["photos"] == 5
     assert joined.review["left_out"] == {
@@ -94,7 +99,7 @@ def test_photos_of_val_and_test_never_join(data: Path, review: Path) -> None:
 
 def test_of_a_photo_that_is_in_both_the_review_says_what_it_is(data: Path, review: Path) -> None:
     shutil.copy(data / "photos/mug-001.png", review / "photos/battery-100.png")
-    joined = join_train(read_photos(data), read_review(review, NAMES))
+    joined = join_train(read_photos(data), read_review(ReviewFolder(review), NAMES))
     paths = {photo.path for photo in joined.photos}
     assert "photos/mug-001.png" not in paths
     assert joined.review is not None
@@ -103,7 +108,7 @@ def test_of_a_photo_that_is_in_both_the_review_says_what_it_is(data: Path, revie
 
 def test_what_is_no_review_is_refused(data: Path, review: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected superclasses of a, b, got hazardous, rec"):
-        read_review(review, ("a", "b"))
+        read_review(ReviewFolder(review), ("a", "b"))
     for reference, told in (
         (str(tmp_path / "none"), r"a folder with a labels\.csv or the URL of a review"),
         (f"sqlite:///{tmp_path}/review.db", "expected --review-photos, or SUPERBIN_REVIEW_PHOTOS"),
@@ -112,7 +117,7 @@ def test_what_is_no_review_is_refused(data: Path, review: Path, tmp_path: Path) 
             pass
     shutil.rmtree(review / "photos")
     with pytest.raises(DataError, match="has no reviewed photo that may be learned from"):
-        join_train(read_photos(data), read_review(review, NAMES))
+        join_train(read_photos(data), read_review(ReviewFolder(review), NAMES))
 
 
 def test_a_store_is_read_like_a_folder_and_nothing_of_it_stays(tmp_path: Path) -> None:
@@ -128,7 +133,74 @@ def test_a_store_is_read_like_a_folder_and_nothing_of_it_stays(tmp_path: Path) -
         assert reviewed.held_out
         assert {photo.subclass for photo in reviewed.learned} == {"battery"}
         assert reviewed.learned[0].path.startswith("review/photos/")
-    assert not folder.exists()
+    assert str(folder) == url
+    assert not folder.path.exists()
+
+
+def test_what_a_store_leaves_out_is_told(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, photos = f"sqlite:///{tmp_path}/review.db", tmp_path / "kept"
+    with open_review(url, str(photos), Rules(double_share=0.0)) as store:
+        for seed in range(12):
+            added = store.add(new_photo(seed))
+            store.review(added.id, "anna", Verdict("hazardous", "battery"))
+    with open_review(url, str(photos), Rules(double_share=1.0)) as store:
+        store.review(store.add(new_photo(50)).id, "anna", Verdict("hazardous", "battery"))
+    lost, *rest = sorted(photos.rglob("*.jpg"))
+    lost.unlink()
+    with review_folder(url, str(photos)) as folder:
+        reviewed = read_review(folder, NAMES)
+        missing = [path for path, why in reviewed.left_out.items() if why == "missing"]
+        assert missing == [f"review/photos/{lost.name}"]
+        with pytest.raises(DataError, match=f"{url}: expected superclasses of a, b"):
+            read_review(folder, ("a", "b"))
+    told = capsys.readouterr()
+    assert f"warning: 1 reviewed photos of {url} are left out" in told.err
+    assert f"their files are missing in {photos}" in told.err
+    assert f"left out: 1 photos of {url} that one person reviewed and that wait" in told.out
+    for one in rest:
+        one.unlink()
+    with (
+        pytest.raises(StoreError, match=f"{photos} has the file of none of them"),
+        review_folder(url, str(photos)),
+    ):
+        pass
+    with (
+        pytest.raises(StoreError, match=f"there is no file {tmp_path}/typo.db"),
+        review_folder(f"sqlite:///{tmp_path}/typo.db", str(photos)),
+    ):
+        pass
+
+
+KILLED = """
+import os, signal
+from training.data.copies import short_lived
+with short_lived() as folder:
+    (folder / "photo.jpg").write_bytes(b"of somebody")
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_copies_that_a_killed_process_left_go_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    words = [sys.executable, "-c", KILLED]
+    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    left = Path(done.stdout.strip())
+    assert (left / "photo.jpg").exists()
+    assert left.parent == tmp_path
+    with short_lived() as mine:
+        assert not left.exists()
+        assert mine.stat().st_mode & 0o777 == 0o700
+        with short_lived() as other:
+            assert mine.exists()
+            assert other != mine
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_train_takes_them_and_its_record_says_so(

@@ -7,7 +7,7 @@ by, and are never learned.
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.extras import how_to_install
+from training.data.copies import short_lived
 from training.data.own import LABELS, read_labels
 from training.data.photo import Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
@@ -25,19 +26,33 @@ MEASURED_BY = ("val", "test")
 
 
 @dataclass(frozen=True)
+class ReviewFolder:
+    """A folder of reviewed photos, and what the user called it where it is a store's for now."""
+
+    path: Path
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or str(self.path)
+
+
+@dataclass(frozen=True)
 class Reviewed:
     """Reviewed photos, by what they may be used for.
 
     Attributes:
+        name: what the user called them.
         learned: to learn from.
         held_out: to measure by.
         left_out: path to what is wrong with it.
+        held_out_missing: photos to measure by whose files are missing.
     """
 
-    root: Path
+    name: str
     learned: tuple[Photo, ...]
     held_out: tuple[Photo, ...]
     left_out: dict[str, str]
+    held_out_missing: int
 
     def digest(self) -> str:
         """SHA-256 of the list of those to learn from: names, superclasses and bytes."""
@@ -46,7 +61,7 @@ class Reviewed:
 
 
 @contextmanager
-def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
+def review_folder(reference: str, photos: str | None) -> Iterator[ReviewFolder]:
     """A folder of reviewed photos: the one that is named, or a store's, for as long as it is used.
 
     Args:
@@ -55,6 +70,7 @@ def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
 
     Raises:
         DataError: where it is neither.
+        StoreError: where the store is not there, or the files of none of its reviewed photos are.
     """
     if "://" not in reference:
         if not (Path(reference) / LABELS).is_file():
@@ -62,7 +78,7 @@ def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
                 f"expected reviewed photos: a folder with a {LABELS} or the URL of a review "
                 f"store's database, got {reference!r}"
             )
-        yield Path(reference)
+        yield ReviewFolder(Path(reference))
         return
     if photos is None:
         raise DataError(
@@ -70,25 +86,40 @@ def review_folder(reference: str, photos: str | None) -> Iterator[Path]:
             "SUPERBIN_REVIEW_PHOTOS, which says where its photos lie"
         )
     # No longer than it is needed: how long photos are kept is for the store to say.
-    with tempfile.TemporaryDirectory(prefix="superbin-review-") as folder:
-        _export(reference, photos, Path(folder))
-        yield Path(folder)
+    with short_lived() as folder:
+        name = _export(reference, photos, folder)
+        yield ReviewFolder(folder, name)
 
 
-def _export(url: str, photos: str, folder: Path) -> None:
+def _export(url: str, photos: str, folder: Path) -> str:
+    """Copy a store's reviewed photos and say what is left out; what to call the store."""
     try:
         from service.review.export import export
-        from service.review.store import open_store
+        from service.review.store import read_store
     except ImportError as error:
         raise DataError(
             f"{url}: a review store needs packages that are not installed ({error}): "
             f"{how_to_install('review')}"
         ) from error
-    with open_store(url, photos) as store:
-        export(store, folder)
+    with read_store(url, photos) as store:
+        missing = export(store, folder, lists_missing=True).missing
+        halfway, name = store.counts().halfway, store.database_name
+    if missing:
+        print(
+            f"warning: {missing} reviewed photos of {name} are left out, since their files are "
+            f"missing in {photos}",
+            file=sys.stderr,
+        )
+    if halfway:
+        print(
+            f"left out: {halfway} photos of {name} that one person reviewed and that wait for a "
+            "second",
+            flush=True,
+        )
+    return name
 
 
-def read_review(root: Path, superclasses: tuple[str, ...]) -> Reviewed:
+def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed:
     """The reviewed photos of a folder.
 
     Args:
@@ -97,24 +128,30 @@ def read_review(root: Path, superclasses: tuple[str, ...]) -> Reviewed:
     Raises:
         DataError: where there is no `labels.csv`, a line is unusable, or names another superclass.
     """
+    root = folder.path
     file = root / LABELS
     if not file.is_file():
-        raise DataError(f"expected reviewed photos with a {LABELS} in {root}, which has none")
+        raise DataError(f"expected reviewed photos with a {LABELS} in {folder}, which has none")
     photos = tuple(
         replace(p, path=f"{REVIEW}/{p.path}", source=REVIEW, file=root / p.path)
         for p in read_labels(file)
     )
     if strays := sorted({photo.superclass for photo in photos} - set(superclasses)):
         raise DataError(
-            f"{file}: expected superclasses of {', '.join(superclasses)}, got {', '.join(strays)}"
+            f"{folder}: expected superclasses of {', '.join(superclasses)}, got {', '.join(strays)}"
         )
     if repeated := [path for path, n in Counter(p.path for p in photos).items() if n > 1]:
-        raise DataError(f"{file}: {len(repeated)} paths are listed twice, first {repeated[0]}")
+        raise DataError(f"{folder}: {len(repeated)} paths are listed twice, first {repeated[0]}")
     present = [photo for photo in photos if photo_file(root, photo).is_file()]
     missing = dict.fromkeys(sorted({p.path for p in photos} - {p.path for p in present}), "missing")
-    learned = tuple(photo for photo in present if photo.split in (None, "train"))
-    held_out = tuple(photo for photo in present if photo.split not in (None, "train"))
-    return Reviewed(root, learned, held_out, missing)
+    learned = tuple(photo for photo in present if _learnable(photo))
+    held_out = tuple(photo for photo in present if not _learnable(photo))
+    to_measure = sum(not _learnable(photo) for photo in photos)
+    return Reviewed(str(folder), learned, held_out, missing, to_measure - len(held_out))
+
+
+def _learnable(photo: Photo) -> bool:
+    return photo.split in (None, "train")
 
 
 def without_measured(reviewed: Reviewed, data: PhotoSet) -> Reviewed:
@@ -137,7 +174,7 @@ def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
     """
     fair = without_measured(reviewed, data)
     if not fair.learned:
-        raise DataError(f"{reviewed.root} has no reviewed photo that may be learned from")
+        raise DataError(f"{reviewed.name} has no reviewed photo that may be learned from")
     known = _same_files(data, ("train",), {_digest(photo) for photo in fair.learned})
     kept = tuple(photo for photo in data.photos if photo.path not in known.values())
     joined = tuple(replace(photo, split="train") for photo in fair.learned)
