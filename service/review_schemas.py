@@ -22,6 +22,11 @@ class FeedbackAnswer(Part):
     kept: bool = Field(
         description="Whether the photo itself is kept, so that people and training can see it."
     )
+    settled: bool = Field(
+        description="Whether people have settled what the photo shows, and so it can be learned "
+        "from. A share of the photos waits for a second person, as others do on which people "
+        "disagree; the same client's next word does not count as another's."
+    )
     known: bool = Field(description="Whether any photo of that request is kept, or on its way.")
     known_kind: bool | None = Field(
         description="Whether a model or a site knows the subclass; a new one is kept as it is "

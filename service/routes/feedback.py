@@ -49,9 +49,11 @@ WAITS: dict[int | str, dict[str, Any]] = {
 async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     """Say what a photo that was classified really shows.
 
-    Where the photo is kept for review this counts as one person's review of it. Where it is not
-    (202), the words wait for a photo that may be on its way still, as long as an unreviewed photo
-    would be kept. The same client's next word on the same photo replaces its last.
+    Where the photo is kept for review this counts as one person's review of it. A share of the
+    photos wants two people (`SUPERBIN_REVIEW_DOUBLE_SHARE`): `settled` says whether it is enough.
+    Where the photo is not kept (202), the words wait for one that may be on its way still, as long
+    as an unreviewed photo would be kept. The same client's next word on the same photo replaces
+    its last.
     """
     held = serving(request)
     client = identify(request)
@@ -76,6 +78,7 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         superclass=body.superclass,
         recorded=kept or awaited,
         kept=kept,
+        settled=found.settled,
         known=found.request_known or awaited,
         known_kind=kind and kind.known,
         near_kinds=kind.near if kind else [],
@@ -90,9 +93,17 @@ def _of_kind(kind: ReviewKind | None) -> str:
     return f". No model and no site knows the kind {kind.kind!r}, which is taken as a new one{near}"
 
 
+def _of_others(found: Feedback) -> str:
+    if found.settled:
+        return ""
+    if found.asked_on:
+        return "; it waits for another person's, and nothing is learned from it before"
+    return "; people do not agree on it, and nothing is learned from it"
+
+
 def _detail(body: FeedbackBody, found: Feedback, awaited: bool, days: float) -> str:
     if found.photo_id is not None:
-        return "it counts as one person's review of the photo"
+        return "it counts as one person's review of the photo" + _of_others(found)
     if awaited:
         return "it counts as one person's review once the photo, which is on its way, is kept"
     which = f"photo {body.photo} of request {body.request_id!r}"

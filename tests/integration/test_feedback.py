@@ -80,6 +80,7 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         "superclass": "organic",
         "recorded": True,
         "kept": True,
+        "settled": True,
         "known": True,
         "known_kind": False,
         "near_kinds": [],
@@ -98,6 +99,24 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         assert photo.superclass == answer["results"][2]["superclass"]
         assert photo.probabilities == answer["results"][2]["probabilities"]
         assert photo.model == "tiny/1"
+
+
+def test_feedback_says_that_its_photo_waits_for_another_person(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    settings = review_settings(tmp_path) | {"review_double_share": 1.0}
+    with (
+        running(models_dir, **settings) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+    ):
+        answer = client.post("/v1/classify", files=files(noise(1))).json()
+        until(lambda: kept(client).get("kept", 0) == 1, "the photo to be kept")
+        told = correct(client, request_id=answer["request_id"], superclass="organic").json()
+        assert (told["recorded"], told["kept"], told["settled"]) == (True, True, False)
+        assert told["detail"] == (
+            "it counts as one person's review of the photo; it waits for another person's, and "
+            "nothing is learned from it before"
+        )
 
 
 def test_feedback_on_a_request_of_which_nothing_is_kept_says_so(asking: httpx.Client) -> None:
