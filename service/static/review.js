@@ -24,6 +24,7 @@ let fetching = false;
 let stale = false; // what is being fetched is out of date already
 let asking = 0; // the timer of what was typed
 let ended = false; // the service has no more, for now
+const gone = new Set(); // ids of photos that could not be fetched any more
 const images = new Map(); // photo id -> promise of an object URL
 const outbox = new Outbox(held, lost);
 const zoom = new Zoom(find("stage"), find("photo"), (zoomed) => find("zoom").setAttribute("aria-pressed", zoomed));
@@ -53,7 +54,7 @@ async function fill() {
     answer.tasks.forEach((task) => { sites[task.site] = answer.sites[task.site]; });
     answer.kinds.forEach(learnKind);
     const known = new Set(tasks.map((task) => task.id));
-    const fresh = answer.tasks.filter((task) => !known.has(task.id) && !outbox.holds(task.id));
+    const fresh = answer.tasks.filter((task) => !known.has(task.id) && !gone.has(task.id) && !outbox.holds(task.id));
     const first = !tasks.length;
     // What was said meanwhile is not asked once more.
     tasks.push(...fresh.filter((task) => !history.some((one) => one.task.id === task.id)));
@@ -142,17 +143,23 @@ function showPhoto(task) {
     },
     (error) => {
       if (tasks[0] !== task) return;
-      if (error.status === 404) { // it was too old, or made room for others
-        tasks.shift();
-        announce("That photo is no longer kept.");
-        next();
-      } else {
+      if (error.status === 404) passOver(task);
+      else {
         note.textContent = "The photo cannot be fetched. Trying again…";
         note.hidden = false;
         setTimeout(() => tasks[0] === task && showPhoto(task), 2000);
       }
     },
   );
+}
+
+// A photo was too old, made room for others, or its file was lost: leave it, to see what comes next.
+function passOver(task) {
+  gone.add(task.id);
+  tasks.shift();
+  leave(task);
+  announce("That photo is no longer kept.");
+  next();
 }
 
 function drawChoices() {
@@ -188,7 +195,8 @@ function showProgress() {
   find("agreement").textContent =
     `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree, ` +
     `${disputed} disputed by clients’ feedback. ` +
-    (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.");
+    (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.") +
+    (gone.size ? ` ${gone.size} could not be fetched any more and were passed over.` : "");
   const last = history.at(-1);
   find("undo").setAttribute("aria-disabled", String(!last));
   find("undoes").textContent = last ? `: ${last.said}` : ""; // so that a slip is seen
@@ -266,8 +274,12 @@ function say(task, option) {
 function skip() {
   const task = tasks[0];
   if (!task) return;
-  if (skipped) seen = Math.max(seen, task.id);
+  leave(task);
   pass(task, "Skipped");
+}
+
+function leave(task) {
+  if (skipped) seen = Math.max(seen, task.id);
   outbox.put({ id: task.id, path: `photos/${task.id}/skip`, method: "PUT" });
 }
 
@@ -345,6 +357,7 @@ function held(error) {
 }
 
 function lost(word, error) {
+  if (gone.has(word.id)) return; // and had not been reviewed
   if (error.status === 404) announce("A photo that you reviewed is no longer kept.");
   else trouble(`One review was refused: ${error.message}`);
 }

@@ -169,6 +169,23 @@ def test_a_photo_that_is_gone_is_passed_over(desk: Desk, held: Reviewing) -> Non
     saved(page, held, {fresh: "residual"})
 
 
+def test_photos_whose_files_are_missing_are_passed_over(desk: Desk, held: Reviewing) -> None:
+    """More of them than are fetched ahead, and once more where skipped ones are looked at."""
+    *missing, there = held.refill(10)
+    for photo in missing:
+        held.store._files.remove(held.store.photo(photo).sha256)
+    page = desk.page()
+    shown(page, there)
+    expect(page.locator("#agreement")).to_contain_text("9 could not be fetched any more")
+    for _ in range(2):
+        page.keyboard.press("1")
+        saved(page, held, {there: "recyclable"})
+    expect(page.get_by_role("heading", name="Only skipped photos are left.")).to_be_visible()
+    page.get_by_role("button", name="Look at the 9 skipped again").click()
+    expect(page.get_by_role("heading", name="Nothing waits for you.")).to_be_visible()
+    assert held.labels() == {there: "recyclable"}
+
+
 def test_two_reviewers_share_the_queue_and_meet_no_photo_twice(desk: Desk, held: Reviewing) -> None:
     ids = held.refill(12)
     pages = [desk.page("anna"), desk.page("bert")]
