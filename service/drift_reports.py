@@ -21,7 +21,7 @@ _MODELS = TypeAdapter(list[DriftModel])
 
 def own_report(registry: Registry) -> list[DriftModel]:
     """What this process has seen."""
-    return [_model(model) for model in registry.loaded]
+    return [_model(model) for model in registry.served]
 
 
 def share_report(registry: Registry, folder: Path) -> None:

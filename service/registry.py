@@ -87,14 +87,18 @@ class Registry:
                 return slot.model
         raise self._unknown(reference)
 
-    @property
-    def loaded(self) -> list[LoadedModel]:
-        """What answers, the default first."""
-        return [slot.model for slot in self._slots]
+    def at_next_start(self, name: str) -> list[str]:
+        """Each `name/version` that a start would try first, by settings and folder as they are."""
+        found = []
+        for reference in self._settings.models:
+            with suppress(BundleError):
+                path = resolve_bundle(self._settings.models_dir, reference)
+                found += [f"{name}/{path.name}"] if path.parent.name == name else []
+        return found
 
     def drift_readings(self) -> Iterator[tuple[str, Reading]]:
         """How every combination of tags stands, with the name of its model."""
-        for monitor in (model.drift for model in self.loaded):
+        for monitor in (model.drift for model in self.served):
             if monitor:
                 yield from ((monitor.model, reading) for reading in monitor.readings())
 

@@ -126,6 +126,15 @@ class ModelId(Part):
     version: str
 
 
+class ServedModel(ModelId):
+    """Which model answers from now on, and which one would after a restart."""
+
+    at_next_start: list[str] = Field(
+        description="By the settings and the models folder as they are, each `name/version`; none "
+        "where the settings do not name the model. SUPERBIN_MODEL holds on to another."
+    )
+
+
 class ClassifyAnswer(Part):
     """One result per photo, in the order in which they came."""
 

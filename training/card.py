@@ -11,6 +11,11 @@ CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
 DOUBTS = "## Doubts"
 ITEMS = "## Items"
+MOSTLY = 0.5
+_BLIND = (
+    " So what this model refers to says little of items, and a site with bins finer than its "
+    "superclasses sends most of their photos to a person."
+)
 _DRIFT = """## Drift
 
 The bundle knows how its answers to the photos of val are spread (`drift-*.npz`), and the service
@@ -189,6 +194,7 @@ def items_section(manifest: Manifest) -> str:
         f"tempered (temperature {spread.temperature:.2f}), and {spread.unnamed:.1%} of a "
         "superclass's probability goes to all of its items, as often as they are in the bank: with "
         f"these the items of {spread.photos} photos of {spread.split} are likeliest."
+        + (_BLIND if spread.unnamed > MOSTLY else "")
     )
 
 

@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int64]
 SPLIT = "val"
 LEAST_PHOTOS = 30  # of known items, to fit two numbers
 MOST_TEMPERATURE = 20.0
-LEAST_UNNAMED, MOST_UNNAMED = 1e-4, 1.0 - 1e-4
+MOST_UNNAMED = 1.0 - 1e-4
 
 
 def with_item_spread(path: Path, manifest: Manifest, photos: PhotoSet) -> Manifest:
@@ -83,7 +83,7 @@ def fit_item_spread(
 
     limits = (
         (-np.log(MOST_TEMPERATURE), np.log(MOST_TEMPERATURE)),
-        (logit(LEAST_UNNAMED), logit(MOST_UNNAMED)),
+        (logit(1.0 / (len(true) + 2)), logit(MOST_UNNAMED)),  # Laplace: n right ones prove no more
     )
     found = minimize(loss, (0.0, logit(0.05)), method="Nelder-Mead", bounds=limits)
     return ItemSpread(

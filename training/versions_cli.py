@@ -48,7 +48,10 @@ def correct(
     from_review: ReviewOption = None,
     review_photos: ReviewPhotosOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The new version; by default the next one beside.")
+        Path | None,
+        typer.Option(
+            "--out", help="The new version, <models>/<name>/<version>; by default the next."
+        ),
     ] = None,
     remove: Annotated[
         list[str] | None, typer.Option(help="Id of a bank item that is wrong. Repeatable.")

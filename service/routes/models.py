@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import structlog
@@ -11,8 +12,8 @@ from service.errors import SeveralWorkers
 from service.intake import identify, identify_admin
 from service.keys import KeyRefused
 from service.openapi import ADMIN, ADMIN_REFUSALS, KEYED, refusals
-from service.registry import ModelRefused, ModelUnknown
-from service.schemas import ModelId, ModelsAnswer
+from service.registry import ModelRefused, ModelUnknown, Registry
+from service.schemas import ModelId, ModelsAnswer, ServedModel
 from service.serving import serving
 from service.shadow import Shadow
 
@@ -33,12 +34,13 @@ async def models(request: Request) -> ModelsAnswer:
 
 
 @router.post("/v1/models/{name}/load", responses=REFUSALS, openapi_extra=ADMIN)
-async def load(request: Request, name: str, version: VersionQuery = None) -> ModelId:
+async def load(request: Request, name: str, version: VersionQuery = None) -> ServedModel:
     """Verify, try, warm and then serve a version; where it is refused, nothing changes."""
     admin = _admin(request)
     log.info("load asked for", model=name, version=version, admin=admin)
-    model = await serving(request).registry.load(name, version)
-    return ModelId(name=model.manifest.name, version=model.manifest.version)
+    registry = serving(request).registry
+    model = await registry.load(name, version)
+    return await _served(registry, name, model.manifest.version)
 
 
 @router.post("/v1/models/{name}/shadow", responses=REFUSALS, openapi_extra=ADMIN)
@@ -78,12 +80,21 @@ async def no_shadow(request: Request, name: str) -> None:
 
 
 @router.post("/v1/models/{name}/roll-back", responses=REFUSALS, openapi_extra=ADMIN)
-async def roll_back(request: Request, name: str) -> ModelId:
+async def roll_back(request: Request, name: str) -> ServedModel:
     """Serve the version again that served before."""
     admin = _admin(request)
     log.info("roll-back asked for", model=name, admin=admin)
-    model = await serving(request).registry.roll_back(name)
-    return ModelId(name=model.manifest.name, version=model.manifest.version)
+    registry = serving(request).registry
+    model = await registry.roll_back(name)
+    return await _served(registry, name, model.manifest.version)
+
+
+async def _served(registry: Registry, name: str, version: str) -> ServedModel:
+    """With a word in the log where a restart would undo it."""
+    after = await asyncio.to_thread(registry.at_next_start, name)
+    if f"{name}/{version}" not in after:
+        log.warning("a restart serves another", served=f"{name}/{version}", at_next_start=after)
+    return ServedModel(name=name, version=version, at_next_start=after)
 
 
 def _admin(request: Request) -> str:

@@ -49,6 +49,7 @@ SPOILED = {  # how, the unit, and how much
 }
 SURFACES = (0.0, 0.1, 0.2, 0.4, 0.8)
 SURFACE_PHOTOS = 60
+CIFAR_FILE = "test.bin"
 CIFAR_PHOTOS = 300
 LETTERS = str.maketrans("0123456789", "abcdefghij")  # names that do not look like a series
 
@@ -110,6 +111,8 @@ def main() -> None:
     parser.add_argument("--features", action="store_true")
     parser.add_argument("--every", type=int, default=4, help="of the test photos to spoil")
     asked = parser.parse_args()
+    if asked.cifar and not (asked.cifar / CIFAR_FILE).is_file():
+        parser.error(f"expected {CIFAR_FILE} of CIFAR-100's binary version in {asked.cifar}")
     bundle = read_bundle(asked.bundle)
     model = Model(Classifier(bundle, threads=1), open_doubts(bundle, read_doubts(REASONS)))
     data = read_photos(asked.data)
@@ -289,7 +292,7 @@ def by_features(
 
 def cifar(model: Model, folder: Path) -> list[Pixels]:
     """Test photos of CIFAR-100, enlarged."""
-    rows = np.fromfile(folder / "test.bin", dtype=np.uint8).reshape(-1, 3074)[:CIFAR_PHOTOS, 2:]
+    rows = np.fromfile(folder / CIFAR_FILE, dtype=np.uint8).reshape(-1, 3074)[:CIFAR_PHOTOS, 2:]
     return [model.resized(row.reshape(3, 32, 32).transpose(1, 2, 0)) for row in rows]
 
 

@@ -56,6 +56,10 @@ def version(client: httpx.Client, model: str | None = None) -> str:
     return f"{answer['name']}/{answer['version']}"
 
 
+def answers(version: str, *at_next_start: str) -> dict[str, object]:
+    return {"name": "tiny", "version": version, "at_next_start": [*at_next_start]}
+
+
 def load(client: httpx.Client, name: str, version: str | None = None) -> httpx.Response:
     params = {"version": version} if version else {}
     return client.post(f"/v1/models/{name}/load", params=params, headers=ADMIN)
@@ -104,11 +108,11 @@ def test_a_model_is_swapped_and_rolled_back_under_load_without_one_failure(folde
             until(lambda: found["1"], "the first version to answer")
             for number in range(2, 8):
                 write_bundle(folder, version=str(number), seed=number)
-                assert load(client, "tiny").json() == {"name": "tiny", "version": str(number)}
+                assert load(client, "tiny").json() == answers(str(number), f"tiny/{number}")
                 before = found[str(number)]
                 until(lambda n=number, b=before: found[str(n)] > b, "the new version to answer")
             rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
-            assert rolled.json() == {"name": "tiny", "version": "6"}
+            assert rolled.json() == answers("6", "tiny/7")
             assert version(client) == "tiny/6"
         finally:
             stop.set()
@@ -127,9 +131,10 @@ def test_rolling_back_goes_back_one_by_one_and_then_says_that_there_is_no_more(
         write_bundle(folder, version=str(number), seed=number)
     with served(folder, model="tiny/1") as (_, client):
         for number in ("2", "3"):
-            load(client, "tiny", number)
+            assert load(client, "tiny", number).json() == answers(number, "tiny/1")
         for number in ("2", "1"):
-            client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+            rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+            assert rolled.json() == answers(number, "tiny/1")
             assert version(client) == f"tiny/{number}"
         end = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
         assert end.status_code == 409
@@ -155,7 +160,7 @@ def test_roll_backs_at_the_same_time_go_back_one_version_each(folder: Path) -> N
 def test_a_version_that_is_served_beside_is_not_loaded_twice(folder: Path) -> None:
     write_bundle(folder, version="2", seed=1)
     with served(folder, model="tiny/1,tiny/2") as (_, client):
-        assert load(client, "tiny", "2").json() == {"name": "tiny", "version": "2"}
+        assert load(client, "tiny", "2").json() == answers("2", "tiny/1", "tiny/2")
         assert version(client) == "tiny/1"
         assert client.get("/metrics").text.count("superbin_model_info{") == 2
 
@@ -251,7 +256,7 @@ def test_a_new_version_in_the_folder_is_served_and_a_bad_one_is_not(folder: Path
 def test_another_model_can_be_loaded_beside_the_first(folder: Path) -> None:
     with served(folder) as (_, client):
         assert ask(client, "other").status_code == 404
-        assert load(client, "other").json() == {"name": "other", "version": "1"}
+        assert load(client, "other").json() == answers("1") | {"name": "other"}
         assert version(client, "other") == "other/1"
         assert version(client) == "tiny/1"
 

@@ -60,6 +60,12 @@ def test_references_that_say_nothing_of_items_are_not_believed() -> None:
     assert fitted(cited, weights, true).unnamed > 0.95
 
 
+def test_a_few_right_ones_prove_little() -> None:
+    cited = np.zeros((30, 5), dtype=np.int64)
+    weights = np.full((30, 5), 0.2)
+    assert fitted(cited, weights, np.zeros(30, dtype=np.int64)).unnamed >= 1.0 / 32.0
+
+
 def test_heavy_items_count_as_many() -> None:
     cited, weights, true = drawn(5_000, 2.0, 0.1)
     same = {"true": true, "superclass": SUPERCLASS, "often": OFTEN}
