@@ -91,6 +91,9 @@ class Database:
             raise StoreError(
                 f"{schema.expected}, and {self.name} cannot be opened: {error}"
             ) from error
+        except StoreError:
+            self.close()
+            raise
 
     @property
     def name(self) -> str:

@@ -27,7 +27,7 @@ from service.review.records import (
     StoreUnavailable,
     Verdict,
 )
-from service.review.store import Store, open_store
+from service.review.store import Store, open_store, read_store
 from tests.postgres import Postgres, fresh_database
 from tests.review_stores import new_photo
 from tests.s3 import BUCKET, s3_server
@@ -394,6 +394,26 @@ def test_what_a_crash_left_is_swept_when_a_store_is_opened_and_nothing_else(plac
     again = place.open()
     kept = [one.sha256 for one in again.photos()]
     assert sorted(again._files.listed()) == sorted([*kept, "cd" * 32])
+
+
+def test_a_new_database_is_refused_wherever_photos_lie(place: Place, tmp_path: Path) -> None:
+    kept = place.open().add(new_photo(1))
+    with pytest.raises(StoreError, match="belongs to another review database"):
+        open_store(f"sqlite:///{tmp_path}/typo.db", place.photos)
+    assert place.open().photo(kept.id).load()
+
+
+def test_who_reads_makes_nothing_wherever_photos_lie(place: Place) -> None:
+    with pytest.raises(StoreError, match="expected a review"):
+        read_store(place.url, place.photos)
+    place.open().add(new_photo(1))
+    with read_store(place.url, place.photos) as store:
+        assert [len(one.load()) for one in store.photos()] == [
+            one.nbytes for one in place.open().photos()
+        ]
+    away = f"{place.photos}-typo"
+    with pytest.raises(StoreError, match="and there is nothing"):
+        read_store(place.url, away)
 
 
 def test_a_file_that_is_swept_while_it_is_added_is_written_again(place: Place) -> None:
