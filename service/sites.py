@@ -22,7 +22,7 @@ Bins are data: a rule that is changed needs no training and no restart.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,6 +37,7 @@ from pydantic import (
 )
 
 from service.errors import SuperbinError
+from service.kinds import near_kinds
 
 SHIPPED = Path(__file__).resolve().parent / "rules"  # the folder of those that Superbin brings
 SUFFIX = ".yaml"
@@ -202,6 +203,11 @@ def parse_site(data: bytes, source: str) -> Site:
         raise SiteError(f"{source}: {problems}") from error
 
 
+def missing_superclasses(site: Site, superclasses: Iterable[str]) -> list[str]:
+    """Superclasses of a model that a site has no place for: no photo can be sorted then."""
+    return [name for name in superclasses if name not in site.superclasses]
+
+
 def site_kinds(site: Site) -> set[str]:
     """Kinds that a site has rules for."""
     return {*site.items, *site.hazards.items}
@@ -210,6 +216,12 @@ def site_kinds(site: Site) -> set[str]:
 def unknown_items(site: Site, kinds: Collection[str]) -> list[str]:
     """Items of a site that are none of these kinds: most often they are misspelt."""
     return sorted(site_kinds(site) - set(kinds))
+
+
+def told_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Names that nobody knows, each with known ones that are spelt almost so."""
+    near = {name: " or ".join(near_kinds(name, known)) for name in unknown}
+    return ", ".join(f"{name} ({those}?)" if those else name for name, those in near.items())
 
 
 def find_sites(folder: Path) -> list[Path]:
