@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from service.errors import SuperbinError
-from service.kinds import plain_kind
+from service.kinds import KIND, is_kind, plain_kind
 from service.review.records import Verdict
 from service.validation import told_problems
 
@@ -47,6 +47,7 @@ class _Words(BaseModel):
 Word = Annotated[
     str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+Kind = Annotated[Word, StringConstraints(strip_whitespace=True)]
 Words = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
@@ -60,7 +61,9 @@ class FeedbackBody(_Words):
     )
     photo: int = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
     superclass: Word = Field(description="The right bin.")
-    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    subclass: Kind | None = Field(
+        None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
+    )
     item: Words | None = Field(None, description="The thing, in a few words.")
 
 
@@ -68,7 +71,9 @@ class VerdictBody(_Words):
     """What a reviewer says of a photo."""
 
     superclass: Word | None = Field(description="Null: the photo is of no use.")
-    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    subclass: Kind | None = Field(
+        None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
+    )
     item: Words | None = Field(None, description="The thing, in a few words.")
     bin: Word | None = Field(None, description="Of the photo's site, where one was said.")
 
@@ -110,6 +115,7 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
 
     Raises:
         SuperclassUnknown: with those that there are.
+        ReviewMalformed: for a new kind that is none.
     """
     if body.superclass is not None and body.superclass not in known:
         raise SuperclassUnknown(
@@ -118,5 +124,8 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
     subclass = body.subclass
     if subclass is not None:
         spelt = {plain_kind(kind): kind for kind in kinds}
-        subclass = spelt.get(plain_kind(subclass), subclass)
+        found = spelt.get(plain_kind(subclass))
+        if found is None and not is_kind(subclass):
+            raise ReviewMalformed(f"subclass: expected {KIND}, got {subclass!r}")
+        subclass = found or subclass
     return Verdict(body.superclass, subclass, body.item, getattr(body, "bin", None))

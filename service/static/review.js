@@ -318,9 +318,9 @@ async function tellKind() {
   if (!kind) return;
   asking = setTimeout(async () => {
     try {
-      const { known, near } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
+      const { known, near, fit } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
       if (known || find("kind").value.trim() !== kind) return;
-      note.textContent = near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
+      note.textContent = !fit ? "No kind: letters, digits, spaces and _ - . , & ' ( ) + only, and a letter or digit first." : near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
       note.hidden = false;
     } catch {
       return; // what is said is checked by the service in any case
