@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from service.errors import SuperbinError
 from service.kinds import KIND, is_kind, plain_kind
@@ -53,13 +60,23 @@ Words = Annotated[
 ]
 
 
+def _number(given: object) -> object:
+    """What JSON has as a number: `15.0` is a whole one, `true` and `"1"` are none."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError("expected a whole number")
+    return given
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
+
+
 class FeedbackBody(_Words):
     """What a photo that was classified really shows."""
 
     request_id: str = Field(
         pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Of the answer that is corrected."
     )
-    photo: int = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
+    photo: Whole = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
     superclass: Word = Field(description="The right bin.")
     subclass: Kind | None = Field(
         None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
@@ -81,9 +98,9 @@ class VerdictBody(_Words):
 class TakeBody(_Words):
     """Which photos a reviewer wants before them."""
 
-    limit: int = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
+    limit: Whole = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
     skipped: bool = Field(False, description="Those that this reviewer skipped, too.")
-    after: int = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
+    after: Whole = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
     since: float = Field(
         0.0, ge=0.0, le=1e11, description="When today began, in seconds since 1970."
     )

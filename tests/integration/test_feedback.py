@@ -178,7 +178,9 @@ def test_what_is_missing_is_told_in_words(asking: httpx.Client) -> None:
         for words in ({"request_id": "r"}, {"request_id": 5, "superclass": "x", "photo": "two"})
     ]
     assert told[0] == "superclass: expected a string, got nothing"
-    assert told[1].startswith("request_id: expected a valid string, got 5; photo: expected a valid")
+    assert told[1].startswith(
+        "request_id: expected a valid string, got 5; photo: expected a whole number"
+    )
     stray = correct(asking, request_id="r", superclass="organic", kind="can")
     told = [problem(stray, 422, "malformed_review")["detail"]]
     assert told == [
@@ -199,6 +201,8 @@ def test_an_unknown_superclass_is_refused_with_the_known_ones(asking: httpx.Clie
         {"request_id": "r"},
         {"request_id": "", "superclass": "organic"},
         {"request_id": "r", "superclass": "organic", "photo": -1},
+        {"request_id": "r", "superclass": "organic", "photo": True},
+        {"request_id": "r", "superclass": "organic", "photo": "1"},
         {"request_id": "r", "superclass": "organic", "stray": 1},
         {"request_id": "r", "superclass": "organic", "subclass": "x" * 65},
         {"request_id": "r", "superclass": "organic", "item": "a\nb"},
