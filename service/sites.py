@@ -38,11 +38,13 @@ from pydantic import (
 
 from service.errors import SuperbinError
 from service.kinds import near_kinds
+from service.validation import told_problems
 
 SHIPPED = Path(__file__).resolve().parent / "rules"  # the folder of those that Superbin brings
 SUFFIX = ".yaml"
 MANUAL = "manual"  # the one choice that every site has
 MAX_BYTES = 262_144
+_UNNAMED = '"<byte string>"'  # what PyYAML calls what it reads
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Word = Annotated[str, StringConstraints(pattern=WORD)]
@@ -193,14 +195,16 @@ def parse_site(data: bytes, source: str) -> Site:
     try:
         found = yaml.load(data, _Loader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        raise SiteError(f"{source} is no YAML that is read here: {_told(error)}") from error
+        told = _told(error).replace(_UNNAMED, Path(source).name)
+        raise SiteError(f"{source} is no YAML that is read here: {told}") from error
+    if found is None:
+        raise SiteError(f"{source}: expected keys such as site: and bins:, got an empty file")
     if not isinstance(found, dict):
         raise SiteError(f"{source}: expected keys such as site: and bins:, got {str(found)[:40]!r}")
     try:
         return Site.model_validate(found)
     except ValidationError as error:
-        problems = "; ".join(map(_problem, error.errors()))
-        raise SiteError(f"{source}: {problems}") from error
+        raise SiteError(f"{source}: {told_problems(error.errors(), whole='the file')}") from error
 
 
 def missing_superclasses(site: Site, superclasses: Iterable[str]) -> list[str]:
@@ -231,15 +235,6 @@ def find_sites(folder: Path) -> list[Path]:
 
 def _told(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _problem(found: Any) -> str:
-    where = ".".join(str(part) for part in found["loc"] if part != "[key]") or "the file"
-    told = str(found["msg"])
-    if not found["loc"]:
-        return told.removeprefix("Value error, ")
-    came = "" if found["type"] == "missing" else f", got {str(found['input'])[:60]!r}"
-    return f"{where}: {told}{came}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -254,7 +254,7 @@ def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
     both = runner.invoke(app, ["sites", "--sites-dir", str(tmp_path)])
     assert both.exit_code == 1
     assert "tiny" in both.stdout
-    assert "bad.yaml: site: Field required" in both.stderr
+    assert "bad.yaml: site: expected a value, got nothing" in both.stderr
     assert runner.invoke(app, ["sites", str(tmp_path / "tiny.yaml")]).exit_code == 0
     odd = write_site(tmp_path, {"items": {"newspapre": "mixed"}})
     told = runner.invoke(app, ["sites", str(odd)])
