@@ -143,9 +143,10 @@ class Admission:
 def _check_wait(backlog: Backlog, timeout_s: float) -> None:
     wait_s = backlog.wait_s
     if DOUBT * wait_s > timeout_s:
+        busy = "the photos that wait already take" if backlog.photos else "one photo takes"
+        about = f"{wait_s:.1f}" if wait_s >= 1.0 else f"{wait_s:.2g}"
         raise TooSlow(
-            f"expected an answer within {timeout_s:g} s, and the photos that wait already take "
-            f"about {wait_s:.1f} s",
+            f"expected an answer within {timeout_s:g} s, and {busy} about {about} s",
             _whole_seconds(DOUBT * wait_s - timeout_s),
         )
 

@@ -110,7 +110,9 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     registry = Registry(settings, measures)
     await registry.start()
     measures.drift(registry.drift_readings)
-    rulebook = Rulebook(settings.sites_dir, settings.site, measures)
+    rulebook = Rulebook(
+        settings.sites_dir, settings.site, lambda: registry.default.manifest, measures
+    )
     _check_sites(rulebook, keys, registry)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
@@ -139,8 +141,6 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     Raises:
         SettingsError: where it does not.
     """
-    items = registry.default.manifest.bank.items
-    rulebook.kinds = frozenset(item.subclass for item in items if item.subclass)
     named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
     for source, name in named.items():
         try:

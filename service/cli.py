@@ -193,45 +193,38 @@ def sites(
     files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
     sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
     model: ModelOption = None,
+    models_dir: ModelsDirOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the sites and check their files; the status is 1 where one cannot be used.
 
-    Items that the model does not know are mentioned: they sort nothing.
+    Each has to say where every superclass of the model belongs. Superclasses that no model knows
+    and items that this one does not are mentioned: they sort nothing.
     """
-    from service.bundle import read_manifest
     from service.errors import SuperbinError
-    from service.models_folder import resolve_bundle
     from service.settings import load_settings
-    from service.sites import SiteError, find_sites, read_site, unknown_items
+    from service.site_check import SiteCheck
+    from service.sites import find_sites
     from service.tables import show_sites
 
     try:
-        settings = load_settings(sites_dir=sites_dir, model=model)
-        folder, reference = settings.sites_dir, settings.models[0]
-        items = read_manifest(resolve_bundle(settings.models_dir, reference)).bank.items
-        kinds = {item.subclass for item in items if item.subclass}
+        settings = load_settings(sites_dir=sites_dir, model=model, models_dir=models_dir)
+        check = SiteCheck(settings.models_dir, settings.models[0])
     except SuperbinError as error:
         fail(str(error))
+    folder = settings.sites_dir
     if not files and not folder.is_dir():
         fail(f"expected a folder of site files, got {folder}")
-    found, errors = [], []
-    for file in files or find_sites(folder):
-        try:
-            found.append(read_site(file)[0])
-        except SiteError as error:
-            errors.append(str(error))
+    checked = check.check(files or find_sites(folder))
     if json:
-        for one in found:
+        for one in checked.sites:
             print(one.model_dump_json(by_alias=True))
-    show_sites([] if json else found, errors)
-    for one in found:
-        if unknown := unknown_items(one, kinds):
-            told = ", ".join(unknown)
-            print(f"warning: {one.site}: {reference} knows no {told}", file=sys.stderr)
-    if not found and not errors:
+    show_sites([] if json else checked.sites, checked.errors)
+    for told in checked.warnings:
+        print(f"warning: {told}", file=sys.stderr)
+    if not checked.sites and not checked.errors:
         print(f"No site files in {folder}", file=sys.stderr)
-    raise typer.Exit(1 if errors else 0)
+    raise typer.Exit(1 if checked.errors else 0)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from pydantic import (
 
 from service.errors import SuperbinError
 from service.settings import SettingsError
+from service.validation import told_problems
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _REPEATED = re.compile(r"Cannot overwrite a value \(at line (\d+)")  # of tomllib
@@ -103,13 +104,19 @@ class Keys(BaseModel):
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        for name, holders, given in (
-            ("sites", {*self.clients, *self.admins}, self.sites),
-            ("people", {*self.reviewers, *self.admins}, self.people),
+        for name, whose, holders, given in (
+            ("sites", "a client's or an admin's", {*self.clients, *self.admins}, self.sites),
+            ("people", "a reviewer's or an admin's", {*self.reviewers, *self.admins}, self.people),
         ):
             if strays := sorted(set(given) - holders):
-                raise ValueError(f"{name}: expected holders of a key, got {strays}")
+                came = ", ".join(map(self._who, strays))
+                raise ValueError(f"{name}: expected holders of {whose} key, got {came}")
         return self
+
+    def _who(self, name: str) -> str:
+        sections = {"client": self.clients, "admin": self.admins, "reviewer": self.reviewers}
+        kinds = [kind for kind, holders in sections.items() if name in holders]
+        return f"the {kinds[0]} {name!r}" if kinds else f"{name!r}, who has no key"
 
     def client(self, key: str | None) -> str | None:
         """The name of a key's holder; None where no key is asked for. An admin's key will do.
@@ -247,11 +254,11 @@ def read_keys(file: Path | None) -> Keys:
         told = _twice(str(error), text) or f"is not TOML: {error}"
         raise SettingsError(f"SUPERBIN_KEYS_FILE: {file} {told}") from error
     except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
+        where = told_problems(error.errors(), whole="the file")
         raise SettingsError(
             f"SUPERBIN_KEYS_FILE: {file}: expected lines clients.NAME, admins.NAME or "
-            f'reviewers.NAME = "SHA-256 of the key", sites.NAME = "SITE", or people.NAME = [...], '
-            f"got {where}"
+            f'reviewers.NAME = "SHA-256 of the key", sites.NAME = "SITE", or people.NAME = [...]: '
+            f"{where}"
         ) from error
 
 

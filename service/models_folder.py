@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from service.bundle import MANIFEST
+from service.bundle import MANIFEST, read_manifest
 from service.errors import BundleError
 
 
@@ -34,3 +35,12 @@ def resolve_bundle(models_dir: Path, reference: str) -> Path:
         known = ", ".join(f"{p.parent.name}/{p.name}" for p in paths) or "none"
         raise BundleError(f"expected a bundle {reference!r} in {models_dir}, which has: {known}")
     return matches[-1]
+
+
+def known_superclasses(models_dir: Path) -> set[str]:
+    """Those of every bundle whose manifest can be read."""
+    known: set[str] = set()
+    for path in find_bundles(models_dir):
+        with suppress(BundleError):
+            known.update(read_manifest(path).superclasses)
+    return known

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
+from service.kinds import KIND
 from service.review.records import Reason
 from service.schemas import Part
 
@@ -33,7 +34,12 @@ class FeedbackAnswer(Part):
         "spelt. Null where none was told."
     )
     near_kinds: list[str] = Field(
-        description="Where it is new, known ones that are spelt almost so: it may be misspelt."
+        description="Where it is new, known ones, and new ones of reviewed photos, that are spelt "
+        "almost so: it may be misspelt."
+    )
+    kind_superclasses: list[str] = Field(
+        description="Where the models' banks have the subclass under other superclasses alone, "
+        "those: one of the two may be a slip."
     )
     detail: str = Field(description="What became of it, in a sentence.")
 
@@ -133,7 +139,11 @@ class ReviewKind(Part):
 
     kind: str = Field(description="As it is spelt where it is known.")
     known: bool = Field(description="Whether a model or a site knows it.")
-    near: list[str] = Field(description="Where it is new, known ones that are spelt almost so.")
+    near: list[str] = Field(
+        description="Where it is new, known ones, and new ones of reviewed photos, that are spelt "
+        "almost so."
+    )
+    fit: bool = Field(description=f"Whether it is known, or may be a new kind: {KIND}.")
 
 
 class ReviewProgress(Part):

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from service.errors import SuperbinError
-from service.kinds import plain_kind
+from service.kinds import KIND, is_kind, plain_kind
 from service.review.records import Verdict
 from service.validation import told_problems
 
@@ -47,9 +54,20 @@ class _Words(BaseModel):
 Word = Annotated[
     str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+Kind = Annotated[Word, StringConstraints(strip_whitespace=True)]
 Words = Annotated[
     str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")
 ]
+
+
+def _number(given: object) -> object:
+    """What JSON has as a number: `15.0` is a whole one, `true` and `"1"` are none."""
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise ValueError("expected a whole number")
+    return given
+
+
+Whole = Annotated[int, BeforeValidator(_number)]
 
 
 class FeedbackBody(_Words):
@@ -58,9 +76,11 @@ class FeedbackBody(_Words):
     request_id: str = Field(
         pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Of the answer that is corrected."
     )
-    photo: int = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
+    photo: Whole = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
     superclass: Word = Field(description="The right bin.")
-    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    subclass: Kind | None = Field(
+        None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
+    )
     item: Words | None = Field(None, description="The thing, in a few words.")
 
 
@@ -68,7 +88,9 @@ class VerdictBody(_Words):
     """What a reviewer says of a photo."""
 
     superclass: Word | None = Field(description="Null: the photo is of no use.")
-    subclass: Word | None = Field(None, description="The kind of thing, in a word.")
+    subclass: Kind | None = Field(
+        None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
+    )
     item: Words | None = Field(None, description="The thing, in a few words.")
     bin: Word | None = Field(None, description="Of the photo's site, where one was said.")
 
@@ -76,9 +98,9 @@ class VerdictBody(_Words):
 class TakeBody(_Words):
     """Which photos a reviewer wants before them."""
 
-    limit: int = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
+    limit: Whole = Field(4, ge=1, le=MOST_TASKS, description="Photos at once.")
     skipped: bool = Field(False, description="Those that this reviewer skipped, too.")
-    after: int = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
+    after: Whole = Field(0, ge=0, le=2**53, description="Only photos whose id is greater.")
     since: float = Field(
         0.0, ge=0.0, le=1e11, description="When today began, in seconds since 1970."
     )
@@ -110,6 +132,7 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
 
     Raises:
         SuperclassUnknown: with those that there are.
+        ReviewMalformed: for a new kind that is none.
     """
     if body.superclass is not None and body.superclass not in known:
         raise SuperclassUnknown(
@@ -118,5 +141,8 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
     subclass = body.subclass
     if subclass is not None:
         spelt = {plain_kind(kind): kind for kind in kinds}
-        subclass = spelt.get(plain_kind(subclass), subclass)
+        found = spelt.get(plain_kind(subclass))
+        if found is None and not is_kind(subclass):
+            raise ReviewMalformed(f"subclass: expected {KIND}, got {subclass!r}")
+        subclass = found or subclass
     return Verdict(body.superclass, subclass, body.item, getattr(body, "bin", None))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 
 from service.capture import Capture, Origin
 from service.extras import how_to_install
 from service.intake import Intake
-from service.kinds import near_kinds, plain_kind
+from service.kinds import is_kind, near_kinds, plain_kind
 from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
@@ -94,12 +94,24 @@ def known_kinds(held: Serving) -> list[str]:
     return sorted(kinds.union(*(site_kinds(rules.site) for rules in held.rulebook.all)))
 
 
-def spelt_kind(kind: str, kinds: Iterable[str]) -> ReviewKind:
-    """A kind as a person typed it, against those that are known."""
+def spelt_kind(kind: str, kinds: Iterable[str], told: Iterable[str] = ()) -> ReviewKind:
+    """A kind as a person typed it, against those that are known and those that people told."""
     spelt = {plain_kind(one): one for one in kinds}
     found = spelt.get(plain_kind(kind))
-    near = [] if found else near_kinds(kind, spelt.values())
-    return ReviewKind(kind=found or kind, known=found is not None, near=near)
+    also = {plain_kind(one): one for one in told} | spelt
+    near = [] if found else [one for one in near_kinds(kind, also.values()) if one != kind]
+    return ReviewKind(
+        kind=found or kind,
+        known=found is not None,
+        near=near,
+        fit=found is not None or is_kind(kind.strip()),
+    )
+
+
+def superclasses_of_kind(held: Serving, kind: str) -> Counter[str]:
+    """How many items the banks of served models have of a kind, by superclass."""
+    items = (item for model in held.registry.served for item in model.manifest.bank.items)
+    return Counter(item.superclass for item in items if item.subclass == kind)
 
 
 def review_choices(held: Serving) -> list[ReviewChoice]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
+from service.bundle import Manifest
 from service.errors import SuperbinError
 from service.metrics import Metrics
-from service.sites import Site, SiteError, find_sites, unknown_items
-from service.sorting import Rules, read_rules
+from service.sites import Site, SiteError, find_sites, missing_superclasses, unknown_items
+from service.sorting import Rules, SiteUnfit, read_rules
 
 log = structlog.get_logger()
 
@@ -24,15 +26,22 @@ class SiteUnknown(SuperbinError):
 class Rulebook:
     """Every site's rules, by name; and those that hold where a request names no site."""
 
-    def __init__(self, folder: Path, default: str | None, metrics: Metrics) -> None:
-        """Read all site files; one that cannot be used is refused and hurts no other."""
+    def __init__(
+        self, folder: Path, default: str | None, model: Callable[[], Manifest], metrics: Metrics
+    ) -> None:
+        """Read all site files; one that cannot be used is refused and hurts no other.
+
+        Args:
+            default: the site of a request that names none.
+            model: what answers where a request names none; rules are looked at with it.
+        """
         self._folder = folder
+        self._model = model
         self._metrics = metrics
         self._seen: dict[Path, tuple[int, int]] = {}
         self._rules: dict[str, Rules] = {}
         self._refused: dict[str, str] = {}
         self.default = default
-        self.kinds: frozenset[str] = frozenset()  # that the model knows; where there are none, any
         self.look()
 
     @property
@@ -64,32 +73,41 @@ class Rulebook:
         """Read what has changed in the folder; runs until it is cancelled."""
         while True:
             await asyncio.sleep(every_s)
-            self.look()
+            for site in self.look():
+                self.mention_unknown(site)
 
-    def look(self) -> None:
-        """Take over the files that are new or changed, and let go of those that are gone."""
+    def look(self) -> list[Site]:
+        """Take over the files that are new or changed, and let go of those that are gone.
+
+        Returns:
+            the sites that were taken over.
+        """
+        taken = []
         for file in self._changed():
             try:
                 self._read(file)
-            except SiteError as error:
+            except (SiteError, SiteUnfit) as error:
                 self._refused[file.stem] = str(error).replace(f"{file.parent}/", "")
                 self._metrics.site_load("refused")
                 log.error("site refused", file=file.name, error=str(error))
             else:
                 self._refused.pop(file.stem, None)
                 self._metrics.site_load("loaded")
-                log.info("site loaded", site=file.stem, version=self._rules[file.stem].site.version)
-                self.mention_unknown(self._rules[file.stem].site)
+                site = self._rules[file.stem].site
+                log.info("site loaded", site=file.stem, version=site.version)
+                taken.append(site)
         for name in set(self._rules) - {file.stem for file in self._seen}:
             if name == self.default or not self._folder.is_dir():
                 log.error("site file gone, and its rules stay in force", site=name)
                 continue
             log.warning("site removed", site=name)
             del self._rules[name]
+        return taken
 
     def mention_unknown(self, site: Site) -> None:
         """Log the items of a site that the model does not know: no error, but odd."""
-        unknown = unknown_items(site, self.kinds) if self.kinds else []
+        kinds = {item.subclass for item in self._model().bank.items if item.subclass}
+        unknown = unknown_items(site, kinds) if kinds else []
         if unknown:
             log.warning("items that the model does not know", site=site.site, items=unknown)
 
@@ -104,5 +122,22 @@ class Rulebook:
         return [file for file, mark in self._seen.items() if before.get(file) != mark]
 
     def _read(self, file: Path) -> None:
-        self._rules[file.stem] = read_rules(file)
+        """Take over a file's rules.
+
+        Rules may be another model's; but what sorts this model's photos is not let go of for what
+        would refuse all of them.
+
+        Raises:
+            SiteError, SiteUnfit: where the rules of before stay, if there are any.
+        """
+        rules, before = read_rules(file), self._rules.get(file.stem)
+        model = self._model()
+        try:
+            rules.sorter(model)
+        except SiteUnfit as error:
+            if before and not missing_superclasses(before.site, model.superclasses):
+                raise
+            told = f"{model.name}/{model.version}"
+            log.warning("site does not fit the model", model=told, error=str(error))
+        self._rules[file.stem] = rules
         self._metrics.site(file.stem)

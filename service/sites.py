@@ -22,7 +22,7 @@ Bins are data: a rule that is changed needs no training and no restart.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -37,11 +37,14 @@ from pydantic import (
 )
 
 from service.errors import SuperbinError
+from service.kinds import near_kinds
+from service.validation import told_problems
 
 SHIPPED = Path(__file__).resolve().parent / "rules"  # the folder of those that Superbin brings
 SUFFIX = ".yaml"
 MANUAL = "manual"  # the one choice that every site has
 MAX_BYTES = 262_144
+_UNNAMED = '"<byte string>"'  # what PyYAML calls what it reads
 WORD = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Word = Annotated[str, StringConstraints(pattern=WORD)]
@@ -192,14 +195,21 @@ def parse_site(data: bytes, source: str) -> Site:
     try:
         found = yaml.load(data, _Loader)  # a SafeLoader
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-        raise SiteError(f"{source} is no YAML that is read here: {_told(error)}") from error
+        told = _told(error).replace(_UNNAMED, Path(source).name)
+        raise SiteError(f"{source} is no YAML that is read here: {told}") from error
+    if found is None:
+        raise SiteError(f"{source}: expected keys such as site: and bins:, got an empty file")
     if not isinstance(found, dict):
         raise SiteError(f"{source}: expected keys such as site: and bins:, got {str(found)[:40]!r}")
     try:
         return Site.model_validate(found)
     except ValidationError as error:
-        problems = "; ".join(map(_problem, error.errors()))
-        raise SiteError(f"{source}: {problems}") from error
+        raise SiteError(f"{source}: {told_problems(error.errors(), whole='the file')}") from error
+
+
+def missing_superclasses(site: Site, superclasses: Iterable[str]) -> list[str]:
+    """Superclasses of a model that a site has no place for: no photo can be sorted then."""
+    return [name for name in superclasses if name not in site.superclasses]
 
 
 def site_kinds(site: Site) -> set[str]:
@@ -212,6 +222,12 @@ def unknown_items(site: Site, kinds: Collection[str]) -> list[str]:
     return sorted(site_kinds(site) - set(kinds))
 
 
+def told_unknown(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Names that nobody knows, each with known ones that are spelt almost so."""
+    near = {name: " or ".join(near_kinds(name, known)) for name in unknown}
+    return ", ".join(f"{name} ({those}?)" if those else name for name, those in near.items())
+
+
 def find_sites(folder: Path) -> list[Path]:
     """The site files of a folder, in order; hidden files are none."""
     return sorted(f for f in folder.glob(f"*{SUFFIX}") if not f.name.startswith("."))
@@ -219,15 +235,6 @@ def find_sites(folder: Path) -> list[Path]:
 
 def _told(error: Exception) -> str:
     return " ".join(str(error).split())
-
-
-def _problem(found: Any) -> str:
-    where = ".".join(str(part) for part in found["loc"] if part != "[key]") or "the file"
-    told = str(found["msg"])
-    if not found["loc"]:
-        return told.removeprefix("Value error, ")
-    came = "" if found["type"] == "missing" else f", got {str(found['input'])[:60]!r}"
-    return f"{where}: {told}{came}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from service.bundle import BankItem, Manifest
 from service.errors import SuperbinError
 from service.fitted import ItemSpread
-from service.sites import MANUAL, Site, SiteError, read_site
+from service.sites import MANUAL, Site, SiteError, missing_superclasses, read_site
 
 Floats = npt.NDArray[np.float64]
 
@@ -99,8 +99,7 @@ class Sorter:
         Raises:
             SiteError: where the site does not say where a superclass belongs.
         """
-        missing = [name for name in superclasses if name not in site.superclasses]
-        if missing:
+        if missing := missing_superclasses(site, superclasses):
             raise SiteError(
                 f"{site.site}: expected under superclasses: where {missing} of the model belong, "
                 f"got {sorted(site.superclasses)}"

@@ -8,32 +8,43 @@ from typing import Any
 
 _SHOWN = 40  # characters of what came
 _EXPECTED = (
+    ("Input should be a valid tuple", "expected a list"),
+    ("Input should be a valid list", "expected a list"),
+    ("Input should be a valid dictionary", "expected keys with values"),
+    ("Tuple should ", "expected a list that should "),
+    ("Dictionary should ", "expected keys with values that should "),
     ("Input should be ", "expected "),
     ("String should ", "expected a string that should "),
     ("List should ", "expected a list that should "),
 )
 
 
-def told_problems(problems: Sequence[Any], schema: dict[str, Any] | None = None) -> str:
+def told_problems(
+    problems: Sequence[Any], schema: dict[str, Any] | None = None, whole: str = "the body"
+) -> str:
     """Every problem of a `ValidationError.errors()`, in a line.
 
     Args:
         schema: the JSON schema of what was validated, which knows the type of what is missing.
+        whole: what was validated, in words.
     """
-    return "; ".join(_told(one, schema or {}) for one in problems)
+    return "; ".join(_told(one, schema or {}, whole) for one in problems)
 
 
-def _told(problem: Any, schema: dict[str, Any]) -> str:
-    where = ".".join(map(str, problem["loc"])) or "the body"
+def _told(problem: Any, schema: dict[str, Any], whole: str) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part != "[key]") or whole
     if problem["type"] == "missing":
         return f"{where}: expected {_type_of(problem['loc'][-1], schema)}, got nothing"
     if problem["type"] == "extra_forbidden":
         known = ", ".join(schema.get("properties", ()))
         return f"{where}: expected no such field" + (f" but {known}" if known else "")
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if not problem["loc"] and problem["type"] == "value_error":
+        return message  # of several parts, which it names
     for prefix, ours in _EXPECTED:
         if message.startswith(prefix):
             message = ours + message.removeprefix(prefix)
+            break
     return f"{where}: {message}, got {_shown(problem.get('input'))}"
 
 

@@ -28,7 +28,6 @@ from service.bundle import (
     write_manifest,
 )
 from service.classifier import Classifier
-from service.kinds import near_kinds
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
@@ -45,6 +44,7 @@ from training.data.photos import PhotoSet
 from training.data.review import Reviewed, ReviewFolder, read_review, without_measured
 from training.errors import ConfigError
 from training.export import portable
+from training.kind_warnings import kind_warnings
 from training.recheck import read_photos_of, recheck
 from training.self_test import with_self_test
 from training.served_bank import served_bank
@@ -101,7 +101,7 @@ def correct_bundle(order: Order, command: str) -> None:
     if order.data is not None:
         data = read_photos_of(parent.manifest, order.data, order.superclass_map)
     reviewed = _read(order, parent.manifest, data)
-    for warning in _new_kinds(order, parent.manifest, reviewed):
+    for warning in _odd_kinds(order, parent.manifest, reviewed):
         print(warning, file=sys.stderr)
     change, learned = _change(order, parent, reviewed)
     with in_place(order.out) as part:
@@ -135,26 +135,18 @@ def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed |
     return reviewed if data is None else without_measured(reviewed, data)
 
 
-def _new_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> list[str]:
-    """A warning for each kind that neither the bank nor a site knows: it may be misspelt."""
+def _odd_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> list[str]:
+    """A warning for each kind that is new or of another superclass: it may be a slip."""
     if reviewed is None:
         return []
-    known = {item.subclass for item in manifest.bank.items if item.subclass}
+    known = [(item.superclass, item.subclass) for item in manifest.bank.items]
+    rules: set[str] = set()
     for file in find_sites(order.sites_dir):
         try:
-            known |= site_kinds(read_site(file)[0])
+            rules |= site_kinds(read_site(file)[0])
         except SiteError:  # of no use to the service either
             continue
-    photos = Counter(one.subclass for one in (*reviewed.learned, *reviewed.held_out))
-    told = []
-    for kind, count in sorted((one, n) for one, n in photos.items() if one and one not in known):
-        near = near_kinds(kind, known)
-        hint = f"; close to it are {', '.join(near)}" if near else ""
-        told.append(
-            f"warning: {count} reviewed {'photo' if count == 1 else 'photos'} of a new kind, "
-            f"{kind!r}, which neither the bank nor a site knows{hint}"
-        )
-    return told
+    return kind_warnings((*reviewed.learned, *reviewed.held_out), known, "the bank", rules)
 
 
 def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Change, Seen | None]:

@@ -49,6 +49,11 @@ def tune_site(
     if wish.coverage is not None and not 0.0 < wish.coverage < 1.0:
         raise ConfigError(f"--coverage: expected a share between 0 and 1, got {wish.coverage}")
     source = site_file(site)
+    if out.exists() and out.samefile(source):
+        raise ConfigError(
+            f"--out: expected another file than the one that is tuned, got {out} again; name one "
+            "such as tuned.yaml, look at it, and put it in the old one's place"
+        )
     rules = read_rules(source)
     photos = read_photos(data, to_learn=False)
     evidence = {

@@ -15,7 +15,13 @@ from service.sites import MANUAL, Place, Site
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 STYLES = ("style.css", "report.css")
-SCRIPTS = ("report-figures.js", "report-charts.js", "report-view.js", "report-file.js")
+SCRIPTS = (
+    "report-figures.js",
+    "report-charts.js",
+    "report-colours.js",
+    "report-view.js",
+    "report-file.js",
+)
 BY = ("site", "bin", "reason")  # and a time: what the charts are drawn from
 
 _HEAD = re.compile(r'  <link rel="icon".*?</script>\n', re.DOTALL)

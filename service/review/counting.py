@@ -35,6 +35,12 @@ def counts(connection: Connection) -> Counts:
     )
 
 
+def kinds(connection: Connection) -> list[str]:
+    """Kinds that people have told of settled photos."""
+    found = sa.select(_photos.c.label_subclass).where(_photos.c.settled).distinct()
+    return sorted(kind for kind in connection.scalars(found) if kind)
+
+
 def _disputed(connection: Connection) -> int:
     """Photos of which clients say otherwise than reviewers."""
     theirs, ours = _votes.alias(), _votes.alias()

@@ -227,6 +227,11 @@ class Store:
         with self._database.read() as connection:
             return counting.counts(connection)
 
+    def kinds(self) -> list[str]:
+        """Kinds that people have told of settled photos."""
+        with self._database.read() as connection:
+            return counting.kinds(connection)
+
     def progress(self, reviewer: str, since: float) -> Progress:
         """One reviewer's; `since` is when today began, in seconds since 1970."""
         with self._database.read() as connection:

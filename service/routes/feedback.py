@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.capture import Capture
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
-from service.review.records import Feedback, StoreUnavailable
+from service.review.records import Feedback, StoreUnavailable, Verdict
 from service.review_schemas import FeedbackAnswer, ReviewKind
 from service.review_words import (
     MAX_BODY_BYTES,
@@ -20,7 +22,13 @@ from service.review_words import (
     checked,
     read_words,
 )
-from service.reviewing import capture_of, known_kinds, known_superclasses, spelt_kind
+from service.reviewing import (
+    capture_of,
+    known_kinds,
+    known_superclasses,
+    spelt_kind,
+    superclasses_of_kind,
+)
 from service.serving import serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
@@ -64,7 +72,9 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     body = read_words(FeedbackBody, data)
     kinds = known_kinds(held)
     verdict = checked(body, known_superclasses(held), kinds)
-    kind = None if verdict.subclass is None else spelt_kind(verdict.subclass, kinds)
+    kind = await _kind_of(verdict, kinds, capture)
+    banked = superclasses_of_kind(held, kind.kind) if kind else Counter[str]()
+    elsewhere = banked if verdict.superclass not in banked else Counter[str]()
     awaited = capture.awaits(body.request_id, body.photo)  # before it may have come
     found = await asyncio.to_thread(
         capture.store.feedback, body.request_id, body.photo, f"client:{client}"[:64], verdict
@@ -82,8 +92,18 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         known=found.request_known or awaited,
         known_kind=kind and kind.known,
         near_kinds=kind.near if kind else [],
-        detail=_detail(body, found, awaited, held.settings.review_days) + _of_kind(kind),
+        kind_superclasses=sorted(elsewhere),
+        detail=_detail(body, found, awaited, held.settings.review_days)
+        + _of_kind(kind)
+        + _of_superclass(verdict, elsewhere),
     )
+
+
+async def _kind_of(verdict: Verdict, kinds: list[str], capture: Capture) -> ReviewKind | None:
+    if verdict.subclass is None:
+        return None
+    told = () if verdict.subclass in kinds else await asyncio.to_thread(capture.store.kinds)
+    return spelt_kind(verdict.subclass, kinds, told)
 
 
 def _of_kind(kind: ReviewKind | None) -> str:
@@ -99,6 +119,16 @@ def _of_others(found: Feedback) -> str:
     if found.asked_on:
         return "; it waits for another person's, and nothing is learned from it before"
     return "; people do not agree on it, and nothing is learned from it"
+
+
+def _of_superclass(said: Verdict, elsewhere: Counter[str]) -> str:
+    if not elsewhere:
+        return ""
+    those = ", ".join(f"{one} ({n:,} items)" for one, n in elsewhere.most_common())
+    return (
+        f". The bank has the kind {said.subclass!r} as {those} and not as {said.superclass}; "
+        "should one of the two be a slip, say so again"
+    )
 
 
 def _detail(body: FeedbackBody, found: Feedback, awaited: bool, days: float) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
+from service.composition.answer import TallyOff
 from service.openapi import describe
+from service.problems import problem_of
 from service.reporting import recorder_of
+from service.review_words import ReviewOff
 from service.reviewing import capture_of
-from service.serving import serving
+from service.serving import Serving, serving
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 FRESH = {"Cache-Control": "no-cache"}  # small files: revalidated, so never of two versions
@@ -43,17 +48,30 @@ async def page(request: Request) -> Response:
 
 
 @router.get("/review")
-async def review(request: Request) -> FileResponse:
+async def review(request: Request) -> Response:
     """For the people who look at what was kept; the photos themselves need a key."""
-    capture_of(serving(request))
-    return FileResponse(STATIC / "review.html", headers=FRESH)
+    return _page_of(request, "review.html", capture_of)
 
 
 @router.get("/report")
-async def report(request: Request) -> FileResponse:
+async def report(request: Request) -> Response:
     """What came and where it went; the figures themselves need a key where keys are set."""
-    recorder_of(serving(request))
-    return FileResponse(STATIC / "report.html", headers=FRESH)
+    return _page_of(request, "report.html", recorder_of)
+
+
+def _page_of(request: Request, name: str, part: Callable[[Serving], object]) -> Response:
+    """A page of a part that may be switched off, which a browser is told by a page, too."""
+    try:
+        part(serving(request))
+    except (ReviewOff, TallyOff) as error:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        problem = problem_of(error, request.state.request_id)
+        text = (STATIC / "off.html").read_text(encoding="utf-8")
+        text = text.replace("<!--title-->", escape(problem.title))
+        text = text.replace("<!--detail-->", escape(problem.detail))
+        return HTMLResponse(text, problem.status, headers=FRESH)
+    return FileResponse(STATIC / name, headers=FRESH)
 
 
 @router.get("/docs")

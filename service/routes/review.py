@@ -216,8 +216,9 @@ async def skip(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> None:
 @router.get("/v1/review/kind", **OF_A_KIND)
 async def kind(request: Request, kind: KindQuery) -> ReviewKind:
     """Whether a kind is known, and which ones are spelt almost so: a misspelt one is a new one."""
-    held, _ = _let_in(request)
-    return spelt_kind(kind, known_kinds(held))
+    held, capture = _let_in(request)
+    told = await asyncio.to_thread(capture.store.kinds)
+    return spelt_kind(kind, known_kinds(held), told)
 
 
 @router.get("/v1/review/export.csv", response_class=Response, **GIVES_CSV)

@@ -1,6 +1,7 @@
 // Puts a report of one site, or of all, on the page: four charts, each with its table, and a line that says it all.
 
 import { element, horizontal, stacked, table } from "./report-charts.js";
+import { PERSON, apart } from "./report-colours.js";
 import { WHY, figuresOf, inWords, percent, zone } from "./report-figures.js";
 
 const SUPERCLASSES = { hazardous: "var(--bin-3)", organic: "var(--bin-2)", recyclable: "var(--bin-0)", residual: "var(--bin-1)" };
@@ -64,7 +65,7 @@ function withPlaces(data) {
   return { data: { ...data, rows }, places };
 }
 
-const TO_A_PERSON = { name: "To a person", colour: "var(--warn)" };
+const TO_A_PERSON = { name: "To a person", colour: PERSON };
 const manualLast = (a, b) => (a.choice === "manual") - (b.choice === "manual");
 
 // The site's bins in its own order and words, what goes to a person last.
@@ -88,6 +89,7 @@ function placesOf({ site: name, sites, rows }) {
 export function draw(asked) {
   const { data, places } = withPlaces(asked);
   const figures = figuresOf(data, places);
+  figures.bins = apart(figures.bins);
   shown = { data, figures };
   find("charts").hidden = !figures.total.photos;
   find("summary").textContent = summary(figures);
@@ -149,7 +151,7 @@ function drawManual({ total, reasons }) {
   find("manual-told").textContent = reasons.length ? `${told}. The first reason why:` : `${told}.`;
   const named = reasons.map(([reason, photos]) => [WHY[reason] ?? reason, photos]);
   find("manual").replaceChildren(horizontal(named.map(([name, photos]) => ({
-    name, share: photos / total.manual, figure: percent(photos / total.manual), colour: "var(--warn)",
+    name, share: photos / total.manual, figure: percent(photos / total.manual), colour: PERSON,
   }))));
   const rows = named.map(([name, photos]) => [name, count(photos), percent(photos / total.manual), percent(photos / total.photos)]);
   find("manual-table").replaceChildren(

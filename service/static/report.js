@@ -92,7 +92,7 @@ function tell(error) {
     find("key").focus();
   }
   const words = error instanceof Refused ? error.message : "The service cannot be reached. Are you online?";
-  find("trouble").textContent = error.status === 401 ? "The service did not accept the key, or wants one." : words;
+  find("trouble").textContent = error.status === 401 ? (key ? "The service did not accept the key." : "This service asks for a key.") : words;
   find("trouble").hidden = false;
 }
 

@@ -167,11 +167,19 @@ function drawChoices() {
   const site = sites[task.site];
   options = optionsOf(site, choices, within, find("kind").value.trim());
   draw(find("choices"), options, choose);
-  find("asks").textContent = within ? `${within.label}: what is it?` : "What is it?";
+  find("asks").replaceChildren(...(within ? [labelOf(within, site), ": what is it?"] : ["What is it?"]));
   find("asks").classList.toggle("within", Boolean(within));
   find("rules").textContent = site?.name ?? (othersThanBefore(task) ? "No site’s bins" : "");
   find("rules").classList.toggle("others", othersThanBefore(task));
   find("rules").lang = site ? site.language : "en";
+}
+
+// In the language of the site, which may be another than the page's.
+function labelOf(bin, site) {
+  const quoted = document.createElement("q");
+  quoted.lang = site?.language ?? "en";
+  quoted.textContent = bin.label;
+  return quoted;
 }
 
 // Whether the keys stand for other bins than for the photo before.
@@ -249,14 +257,13 @@ function choose(option) {
   }
   within = option.bin;
   drawChoices();
-  announce(`${within.label}: what is it?`);
+  announce(`“${within.label}”: what is it?`);
 }
 
 function leaveBin() {
-  const { label } = within;
   within = null;
   drawChoices();
-  announce(`Not ${label}. What is it?`);
+  announce("Back to the bins. What is it?");
 }
 
 function say(task, option) {
@@ -330,9 +337,9 @@ async function tellKind() {
   if (!kind) return;
   asking = setTimeout(async () => {
     try {
-      const { known, near } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
+      const { known, near, fit } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
       if (known || find("kind").value.trim() !== kind) return;
-      note.textContent = near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
+      note.textContent = !fit ? "No kind: letters, digits, spaces and _ - . , & ' ( ) + only, and a letter or digit first." : near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
       note.hidden = false;
     } catch {
       return; // what is said is checked by the service in any case

@@ -249,6 +249,26 @@ def test_a_misspelt_query_parameter_is_refused_and_the_right_ones_told(
 
 
 @pytest.mark.parametrize(
+    ("route", "told"),
+    [
+        ("/v1/classify?site=a&line=1&site=b", "site 2 times"),
+        (
+            "/v1/embed?model=tiny&model=tiny&camera=1&camera=1&camera=2",
+            "model 2 times, camera 3 times",
+        ),
+    ],
+)
+def test_a_query_parameter_that_is_there_twice_is_refused(
+    client: httpx.Client, route: str, told: str
+) -> None:
+    refused = problem(client.post(route, content=PHOTO, headers=JPEG), 422, "unknown_parameter")
+    assert refused["detail"] == f"expected each query parameter once, got {told}"
+    report = client.get("/v1/composition?site=a&site=b&by=day&by=bin")
+    detail = problem(report, 422, "unknown_parameter")["detail"]
+    assert detail == "expected each query parameter once, got site 2 times"  # `by` may be
+
+
+@pytest.mark.parametrize(
     ("route", "expected"),
     [
         ("/v1/models?name=x", "no query parameters"),

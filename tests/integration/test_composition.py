@@ -215,6 +215,11 @@ def test_a_question_that_cannot_be_answered_is_refused(
 def test_where_nothing_is_counted_there_is_no_report(client: httpx.Client) -> None:
     problem(client.get("/v1/composition"), 404, "tally_off")
     problem(client.get("/report"), 404, "tally_off")
+    for page, told in (("/report", "SUPERBIN_TALLY_URL"), ("/review", "SUPERBIN_REVIEW_URL")):
+        off = client.get(page, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (off.status_code, off.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert told in off.text
+        assert "<!--" not in off.text
     assert "Report" not in client.get("/").text
 
 

@@ -84,6 +84,7 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         "known": True,
         "known_kind": False,
         "near_kinds": [],
+        "kind_superclasses": [],
         "detail": "it counts as one person's review of the photo. No model and no site knows the "
         "kind 'apple', which is taken as a new one",
     }
@@ -147,13 +148,58 @@ def test_feedback_tells_whether_the_kind_is_known(
     assert ("should it be battery" in answer["detail"]) == bool(near)
 
 
+def test_feedback_tells_that_the_bank_has_the_kind_under_another_superclass(
+    asking: httpx.Client,
+) -> None:
+    answer = correct(asking, request_id="r", superclass="organic", subclass="Battery").json()
+    assert (answer["known_kind"], answer["kind_superclasses"]) == (True, ["hazardous"])
+    assert "the kind 'battery' as hazardous (" in answer["detail"]
+    assert "and not as organic" in answer["detail"]
+    right = correct(asking, request_id="r", superclass="hazardous", subclass="Battery").json()
+    assert right["kind_superclasses"] == []
+    assert "The bank has" not in right["detail"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["../../x", "=1+1", "+1", "-1", "@x", "a\u202eb", "a\\b", " =1", "_", " "]
+)
+def test_what_is_no_kind_is_refused_with_what_is_one(asking: httpx.Client, kind: str) -> None:
+    response = correct(asking, request_id="r", superclass="organic", subclass=kind)
+    told = problem(response, 422, "malformed_review")["detail"]
+    assert told.startswith("subclass: expected ")
+
+
+@pytest.mark.parametrize(
+    "kind", ["Glühbirne", "बैटरी", "電池", "7-Eleven cup", "box (greasy), flat"]
+)
+def test_kinds_of_any_script_are_taken(asking: httpx.Client, kind: str) -> None:
+    response = correct(asking, request_id="r", superclass="organic", subclass=kind)
+    assert response.status_code == 202
+    assert response.json()["known_kind"] is False
+
+
+def test_a_new_kind_is_near_one_that_was_told_of_a_photo_before(asking: httpx.Client) -> None:
+    answer = asking.post("/v1/classify", files=files(noise(31))).json()
+    until(lambda: correct_kept(asking, answer["request_id"], "stroopwafel"), "the photo")
+    for kind in ("stropwafel", "Stroopwafel "):
+        told = correct(asking, request_id="r", superclass="organic", subclass=kind).json()
+        assert (told["known_kind"], told["near_kinds"]) == (False, ["stroopwafel"])
+
+
+def correct_kept(asking: httpx.Client, request_id: str, kind: str) -> bool:
+    response = correct(asking, request_id=request_id, superclass="organic", subclass=kind)
+    return response.status_code == 200
+
+
 def test_what_is_missing_is_told_in_words(asking: httpx.Client) -> None:
     told = [
         problem(correct(asking, **words), 422, "malformed_review")["detail"]
         for words in ({"request_id": "r"}, {"request_id": 5, "superclass": "x", "photo": "two"})
     ]
     assert told[0] == "superclass: expected a string, got nothing"
-    assert told[1].startswith("request_id: expected a valid string, got 5; photo: expected a valid")
+    assert told[1].startswith(
+        "request_id: expected a valid string, got 5; photo: expected a whole number"
+    )
     stray = correct(asking, request_id="r", superclass="organic", kind="can")
     told = [problem(stray, 422, "malformed_review")["detail"]]
     assert told == [
@@ -174,6 +220,8 @@ def test_an_unknown_superclass_is_refused_with_the_known_ones(asking: httpx.Clie
         {"request_id": "r"},
         {"request_id": "", "superclass": "organic"},
         {"request_id": "r", "superclass": "organic", "photo": -1},
+        {"request_id": "r", "superclass": "organic", "photo": True},
+        {"request_id": "r", "superclass": "organic", "photo": "1"},
         {"request_id": "r", "superclass": "organic", "stray": 1},
         {"request_id": "r", "superclass": "organic", "subclass": "x" * 65},
         {"request_id": "r", "superclass": "organic", "item": "a\nb"},

@@ -137,11 +137,19 @@ def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(
     ("text", "told"),
     [
         ("[clients\n", "is not TOML"),
-        ("[client]\n", "client: Extra inputs are not permitted"),
+        ("[client]\n", "client: expected no such field"),
         ('[clients]\na = "short"\n', "clients.a"),
         ('[clients]\n"a b" = "' + "0" * 64 + '"\n', "clients.a b"),
         (f'[clients]\na = "{"0" * 64}"\n"a" = "{"1" * 64}"\n', 'has "a" twice'),
-        ('people."room" = ["anna"]\n', "people: expected holders of a key, got ['room']"),
+        (
+            'people."room" = ["anna"]\n',
+            "expected holders of a reviewer's or an admin's key, got 'room', who has no key",
+        ),
+        (
+            f'clients.kiosk = "{digest_of("a")}"\npeople.kiosk = ["anna"]\n',
+            "people: expected holders of a reviewer's or an admin's key, got the client 'kiosk'",
+        ),
+        ('people."room" = "anna"\n', 'people.room: expected a list, got "anna"'),
         (f'reviewers.a = "{"0" * 64}"\npeople.a = ["x/y"]\n', "people.a.0"),
         (None, "cannot read"),
     ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import os
 import re
 import subprocess
@@ -9,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -256,11 +258,47 @@ def test_where_keys_are_set_it_asks_for_one(
         page.get_by_role("link", name="Report").click()
         field = page.get_by_label("This service asks for a key")
         expect(field).to_be_focused()
-        expect(page.get_by_role("alert")).to_contain_text("did not accept the key")
+        expect(page.get_by_role("alert")).to_have_text("This service asks for a key.")
+        field.fill("wrong")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("The service did not accept the key.")
         field.fill("sesame")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("50 photos")
         expect(page.get_by_role("alert")).to_be_hidden()
+        context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_parts_of_a_chart_can_be_told_apart(
+    models_dir: Path, tmp_path: Path, browser: Browser, scheme: Literal["light", "dark"]
+) -> None:
+    """A site's blue bin beside the superclass that is blue by default; organic and a person."""
+    url = f"sqlite:///{tmp_path}/counts.db"
+    write_site(tmp_path, {"bins.mixed.colour": "#1f5fa8", "bins.rest.colour": "#4a4f55"})
+    tally = Tally(8, 1000, now=lambda: datetime.now(UTC).timestamp())
+    for choice in ("mixed", "rest"):
+        tally.count(answered(sorting(choice, probabilities={choice: 1.0})), Tags("tiny"), MODEL)
+    for superclass in ("recyclable", "organic", "residual", "hazardous"):
+        tally.count(answered(superclass=superclass), Tags(), MODEL)
+    tally.count(answered(superclass="organic", decision="manual"), Tags(), MODEL)
+    store = CompositionStore(url)
+    batch = tally.take()
+    assert batch is not None
+    store.add("once", batch)
+    store.close()
+    with running(models_dir, tally_url=url, sites_dir=tmp_path) as server:
+        context = browser.new_context(base_url=server.url, color_scheme=scheme)
+        page = context.new_page()
+        page.goto("/report")
+        dots = page.locator("#legend .dot")
+        expect(dots).to_have_count(7)
+        seen = [
+            dot.evaluate("e => getComputedStyle(e).backgroundColor.match(/[\\d.]+/g).map(Number)")
+            for dot in dots.all()
+        ]
+        for one, other in itertools.combinations(seen, 2):
+            assert math.dist(one[:3], other[:3]) > 55, page.locator("#legend").inner_text()
         context.close()
 
 

@@ -137,12 +137,14 @@ def test_a_bin_has_to_be_the_sites_and_the_superclasss(sited: Reviewing) -> None
 def test_a_kind_that_was_typed_is_known_or_has_near_ones(sited: Reviewing) -> None:
     with asking(sited) as client:
         said = [
-            client.get("kind", params={"kind": one}).json() for one in ("Battery", "batery", "hat")
+            client.get("kind", params={"kind": one}).json()
+            for one in ("Battery", "batery", "hat", "=1+1")
         ]
     assert said == [
-        {"kind": "battery", "known": True, "near": []},
-        {"kind": "batery", "known": False, "near": ["battery"]},
-        {"kind": "hat", "known": True, "near": []},  # by the site's rules
+        {"kind": "battery", "known": True, "near": [], "fit": True},
+        {"kind": "batery", "known": False, "near": ["battery"], "fit": True},
+        {"kind": "hat", "known": True, "near": [], "fit": True},  # by the site's rules
+        {"kind": "=1+1", "known": False, "near": [], "fit": False},
     ]
 
 

@@ -64,6 +64,7 @@ def test_a_sites_bins_by_keyboard_alone(site_desk: Desk, sited: Reviewing) -> No
     expect(asks).to_have_text("Rubbish: what is it?")
     keyboard.press("Escape")
     expect(asks).to_have_text("What is it?")
+    expect(page.get_by_role("status")).to_have_text("Back to the bins. What is it?")
     keyboard.press("2")
     expect(page.locator(".choice").nth(1)).to_have_text("2Organic")
     assert shown(page) == second
@@ -126,6 +127,8 @@ def test_a_sites_bins_on_a_phone(site_desk: Desk, sited: Reviewing) -> None:
     for choice in page.locator(".choice").all():
         expect(choice).to_be_in_viewport()
     page.get_by_role("button", name="Restmüll").tap()
+    expect(page.locator("#asks")).to_have_text("Restmüll: what is it?")
+    expect(page.locator("#asks q")).to_have_attribute("lang", "de")
     for choice in page.locator(".choice").all():
         expect(choice).to_be_in_viewport()
         box = choice.bounding_box()

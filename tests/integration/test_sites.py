@@ -12,7 +12,7 @@ import pytest
 from service.keys import digest_of
 from tests.integration.asking import JPEG, PHOTO, files, problem
 from tests.integration.server import environment, running, spawn, until
-from tests.tiny_site import write_site
+from tests.tiny_site import TINY, write_site
 
 SETTINGS = {"watch_s": 0.05}
 
@@ -141,6 +141,26 @@ def test_a_changed_rule_is_in_force_without_a_restart(models_dir: Path, tmp_path
         until(lambda: ask(client, "?site=more").status_code == 404, "it to be gone")
 
 
+def test_rules_that_do_not_fit_the_model_do_not_replace_those_that_do(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    misspelt = dict(TINY["superclasses"])
+    misspelt["organik"] = misspelt.pop("organic")
+    write_site(tmp_path)
+    with (
+        running(models_dir, sites_dir=tmp_path, **SETTINGS) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        assert sorting(ask(client, "?site=tiny"))["version"] == "1"
+        write_site(tmp_path, {"version": "2", "superclasses": misspelt})
+        until(lambda: counted(client, 'superbin_site_loads_total{outcome="refused"}') == 1, "it")
+        assert sorting(ask(client, "?site=tiny"))["version"] == "1"
+        (line,) = [line for line in server.log_lines() if line["event"] == "site refused"]
+        assert "where ['organic'] of the model belong" in line["error"]
+        write_site(tmp_path, {"version": "3"})
+        until(lambda: sorting(ask(client, "?site=tiny"))["version"] == "3", "the mended rules")
+
+
 def test_a_key_has_a_site_and_a_request_may_name_another(
     models_dir: Path, sites_dir: Path, tmp_path: Path
 ) -> None:
@@ -205,11 +225,18 @@ def test_a_bad_site_beside_good_ones_is_no_outage(models_dir: Path, tmp_path: Pa
 def test_a_site_that_does_not_fit_the_model_says_so(models_dir: Path, tmp_path: Path) -> None:
     write_site(tmp_path, {"superclasses": {"recyclable": "mixed", "hazardous": "manual"}})
     with (
-        running(models_dir, sites_dir=tmp_path) as server,
+        running(models_dir, sites_dir=tmp_path, **SETTINGS) as server,
         httpx.Client(base_url=server.url) as client,
     ):
         told = problem(ask(client, "?site=tiny"), 409, "site_unfit")
         assert "organic" in told["detail"]
+        (line,) = [line for line in server.log_lines() if line["event"].startswith("site does")]
+        assert line["level"] == "warning"
+        assert "['residual', 'organic'] of the model" in line["error"]
+        write_site(
+            tmp_path, {"version": "2", "superclasses": {"recyclable": "mixed"}, "hazards": {}}
+        )
+        until(lambda: counted(client, 'superbin_site_loads_total{outcome="loaded"}') == 2, "it")
 
 
 def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
@@ -227,10 +254,30 @@ def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
     both = runner.invoke(app, ["sites", "--sites-dir", str(tmp_path)])
     assert both.exit_code == 1
     assert "tiny" in both.stdout
-    assert "bad.yaml: site: Field required" in both.stderr
+    assert "bad.yaml: site: expected a value, got nothing" in both.stderr
     assert runner.invoke(app, ["sites", str(tmp_path / "tiny.yaml")]).exit_code == 0
     odd = write_site(tmp_path, {"items": {"newspapre": "mixed"}})
     told = runner.invoke(app, ["sites", str(odd)])
     assert told.exit_code == 0
-    assert "warning: tiny: refuse knows no newspapre" in told.stderr
+    assert "warning: tiny: refuse knows no newspapre (newspaper?)" in told.stderr
     assert runner.invoke(app, ["sites", "--sites-dir", str(tmp_path / "none")]).exit_code == 1
+
+
+def test_the_command_refuses_a_site_that_does_not_fit_the_model(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from service.cli import app
+
+    misspelt = dict(TINY["superclasses"])
+    misspelt["organik"] = misspelt.pop("organic")
+    file = str(write_site(tmp_path, {"superclasses": misspelt}))
+    told = CliRunner().invoke(app, ["sites", file])
+    assert told.exit_code == 1
+    assert "tiny: expected under superclasses: where ['organic'] of refuse belong" in told.stderr
+    assert "no model knows the superclass organik (organic?)" in told.stderr
+    elsewhere = ["--models-dir", str(models_dir), "--model", "tiny/1"]
+    assert CliRunner().invoke(app, ["sites", file, *elsewhere]).exit_code == 1
+    good = str(write_site(tmp_path))
+    assert CliRunner().invoke(app, ["sites", good, *elsewhere]).exit_code == 0

@@ -81,11 +81,13 @@ def test_the_example_in_the_documentation_is_a_site() -> None:
         ({"costs.manual": -1}, "costs.manual"),
         ({"costs.manual": float("nan")}, "costs.manual"),
         ({"hazards.superclasses": ["explosive"]}, "not under superclasses: ['explosive']"),
-        ({"schema": 2}, "schema: Input should be 1, got '2'"),
-        ({"version": 2026.11}, "version: Input should be a valid string, got '2026.11'"),
+        ({"schema": 2}, "schema: expected 1, got 2"),
+        ({"version": 2026.11}, "version: expected a valid string, got 2026.11"),
         ({"site": "a/b"}, "site: "),
-        ({"colour": "#ffffff"}, "colour: Extra inputs are not permitted"),
-        ({"languages": []}, "languages: "),
+        ({"colour": "#ffffff"}, "colour: expected no such field"),
+        ({"languages": []}, "languages: expected a list that should have at least 1 item"),
+        ({"languages": "en"}, 'languages: expected a list, got "en"'),
+        ({"bins": ["mixed"]}, "bins: expected keys with values, got"),
     ],
 )
 def test_what_is_wrong_is_named(change: dict[str, object], told: str) -> None:
@@ -95,15 +97,16 @@ def test_what_is_wrong_is_named(change: dict[str, object], told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "expected keys such as site: and bins:, got 'None'"),
+        ("", "here.yaml: expected keys such as site: and bins:, got an empty file"),
+        ("# nothing yet", "got an empty file"),
         ("- 1", "expected keys such as"),
-        ("a: [", "no YAML that is read here"),
+        ("a: [", "in here.yaml, line 1, column 5"),
         ("a: 1\na: 2", "expected each key once, got 'a' again"),
         ("a: &x 1\nb: *x", "got an alias"),
         ("? [a]\n: b", "no YAML that is read here"),
         ("[" * 5000, "no YAML that is read here"),
         ("a: !!python/object/apply:os.system [ls]", "no YAML that is read here"),
-        ("\0", "no YAML that is read here"),
+        ("\0", "in here.yaml, position 0"),
     ],
 )
 def test_what_is_no_site_is_refused(text: str, told: str) -> None:

@@ -111,7 +111,31 @@ def test_kinds_that_nobody_knows_are_told_with_near_ones(
     assert told == [
         f"warning: 9 reviewed photos of a new kind, 'battery', {end}",
         f"warning: 1 reviewed photo of a new kind, 'glow stick', {end}",
-        f"warning: 1 reviewed photo of a new kind, 'paints', {end}; close to it are paint",
+        f"warning: 1 reviewed photo of a new kind, 'paints', {end}; close to it is paint",
+    ]
+
+
+def test_kinds_that_may_be_slips_are_told_with_how_many(
+    order: Order, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (review / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row, kind in zip(rows, ("batery", "=1+1", "can", "can"), strict=False):
+        row["subclass"] = kind
+    with (review / "labels.csv").open("w") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    cans = [item for item in read_manifest(order.bundle).bank.items if item.subclass == "can"]
+    correct_bundle(order, COMMAND)
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].startswith("warning: 1 reviewed photo of '=1+1', which is no kind: expected ")
+    assert told[1].startswith("warning: 1 reviewed photo of a new kind, 'batery', ")
+    assert told[1].endswith("; close to it is battery (new, too)")
+    assert told[2].endswith("; close to it is batery (new, too)")
+    assert told[3:] == [
+        "warning: 2 reviewed photos of 'can' as hazardous, which the bank has as recyclable "
+        f"({len(cans)})"
     ]
 
 

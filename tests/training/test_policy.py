@@ -240,6 +240,20 @@ def test_the_command_writes_a_site_that_serves_with_pictures(
     assert "expected a site file such as mine.yaml" in refused.output
 
 
+def test_tuning_does_not_overwrite_what_it_tunes(labelled: Path, tmp_path: Path) -> None:
+    source = write_site(tmp_path)
+    before = source.read_bytes()
+    again = tmp_path / "again" / ".." / source.name
+    (tmp_path / "again").mkdir()
+    arguments = ["policy", "tune", str(source), "--data", str(labelled), "--out", str(again)]
+    arguments += ["--bundle", str(write_bundle(tmp_path / "models"))]
+    add_commands(app)
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert "--out: expected another file than the one that is tuned, got" in refused.stderr
+    assert source.read_bytes() == before
+
+
 def test_tuning_needs_photos_of_its_split_and_no_others(labelled: Path, tmp_path: Path) -> None:
     """Not of every superclass, and none to train on."""
     file = labelled / "labels.csv"

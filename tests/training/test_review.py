@@ -25,7 +25,13 @@ from tests.training_runs import toml
 from training import checkpoint
 from training.data.copies import short_lived
 from training.data.photos import read_photos
-from training.data.review import ReviewFolder, join_train, read_review, review_folder
+from training.data.review import (
+    ReviewFolder,
+    join_train,
+    joined_photos,
+    read_review,
+    review_folder,
+)
 from training.data.store import open_store
 from training.errors import DataError
 
@@ -201,6 +207,26 @@ def test_copies_that_a_killed_process_left_go_and_those_of_others_stay(
             assert mine.exists()
             assert other != mine
     assert list(tmp_path.iterdir()) == []
+
+
+def test_kinds_that_may_be_slips_are_told(
+    data: Path, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = review / "labels.csv"
+    labels.write_text(
+        labels.read_text()
+        .replace(",battery,", ",batery,")
+        .replace(",can,recyclable", ",can,organic")
+    )
+    with joined_photos(read_photos(data), str(review), None):
+        pass
+    told = capsys.readouterr().err.splitlines()
+    whose = "'batery', which the train split does not know; close to it is battery"
+    assert told[0] == f"warning: 4 reviewed photos of a new kind, {whose}"
+    assert told[1].startswith(
+        "warning: 4 reviewed photos of 'can' as organic, which the train split"
+    )
+    assert "has as recyclable (" in told[1]
 
 
 def test_train_takes_them_and_its_record_says_so(

@@ -20,6 +20,7 @@ from training.data.own import LABELS, read_labels
 from training.data.photo import Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
 from training.errors import DataError
+from training.kind_warnings import kind_warnings
 
 REVIEW = "review"  # the source of such photos, and where their ids begin
 MEASURED_BY = ("val", "test")
@@ -210,6 +211,11 @@ def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> d
 def joined_photos(data: PhotoSet, reference: str, photos: str | None) -> Iterator[PhotoSet]:
     """`join_train` of what `review_folder` gives, for as long as it is used."""
     with review_folder(reference, photos) as folder:
-        joined = join_train(data, read_review(folder, data.superclasses))
+        reviewed = read_review(folder, data.superclasses)
+        known = [(photo.superclass, photo.subclass) for photo in data.split("train")]
+        if any(kind for _, kind in known):
+            for warning in kind_warnings(reviewed.learned, known, "the train split"):
+                print(warning, file=sys.stderr)
+        joined = join_train(data, reviewed)
         print(f"reviewed photos in train: {joined.review}", flush=True)
         yield joined
