@@ -219,7 +219,6 @@ class Sorter:
         """None for an item of no kind."""
         hazards = self.site.hazards
         known: dict[tuple[str, str | None, float], _InSite | None] = {}
-        found = []
         for item in items:
             key = item.superclass, item.subclass, item.weight
             if key not in known and item.subclass is not None:
@@ -230,8 +229,7 @@ class Sorter:
                     item.superclass in hazards.superclasses or item.subclass in hazards.items,
                     item.weight,
                 )
-            found.append(known.get(key))
-        return found
+        return [known.get((item.superclass, item.subclass, item.weight)) for item in items]
 
     def _unnamed_places(self, as_in_the_bank: bool) -> Floats:
         """[K, C + 1]: where what no reference names of a superclass goes, and its hazard.
