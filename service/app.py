@@ -141,6 +141,10 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     Raises:
         SettingsError: where it does not.
     """
+    if not rulebook.folder.is_dir():
+        raise SettingsError(
+            f"SUPERBIN_SITES_DIR: expected a folder of site files, got {rulebook.folder}"
+        )
     named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
     for source, name in named.items():
         try:

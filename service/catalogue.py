@@ -53,6 +53,18 @@ def list_models(
     return found
 
 
+def with_default(
+    found: Sequence[ModelInfo | BrokenModel], reference: str
+) -> list[ModelInfo | BrokenModel]:
+    """With the one marked that a start would serve: the newest sound one of a name, or this one."""
+    sound = [
+        one
+        for one in found
+        if isinstance(one, ModelInfo) and reference in (one.name, f"{one.name}/{one.version}")
+    ]
+    return [one.model_copy(update={"default": one in sound[-1:]}) for one in found]
+
+
 def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInfo:
     manifest = bundle.manifest
     variant = running.variant if running else manifest.default_variant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,10 @@ class Answering:
             PhotoError: where it cannot be read or decoded.
         """
         try:
-            size = photo.stat().st_size
+            about = photo.stat()
+            if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
+                raise PhotoError("expected a file, and this is no regular one")
+            size = about.st_size
             if size > self.limits.max_bytes:
                 raise PhotoTooLarge(
                     f"expected at most {self.limits.max_bytes:,} bytes a photo, got {size:,}"

@@ -161,9 +161,8 @@ def _classify_many(config: BulkConfig, settings: Settings, json: bool) -> None:
 @app.command()
 def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None:
     """List the bundles and verify their files; the status is 1 where any is broken."""
-    from service.catalogue import list_models
-    from service.errors import BundleError, SuperbinError
-    from service.models_folder import resolve_bundle
+    from service.catalogue import list_models, with_default
+    from service.errors import SuperbinError
     from service.settings import load_settings
     from service.tables import show_models
 
@@ -173,11 +172,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
         fail(str(error))
     if not settings.models_dir.is_dir():
         fail(f"expected a folder of bundles, got {settings.models_dir}")
-    try:
-        default = resolve_bundle(settings.models_dir, settings.models[0])
-    except BundleError:
-        default = None
-    found = list_models(settings.models_dir, default=default)
+    found = with_default(list_models(settings.models_dir), settings.models[0])
     if json:
         for one in found:
             print(one.model_dump_json())

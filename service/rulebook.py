@@ -35,7 +35,7 @@ class Rulebook:
             default: the site of a request that names none.
             model: what answers where a request names none; rules are looked at with it.
         """
-        self._folder = folder
+        self.folder = folder
         self._model = model
         self._metrics = metrics
         self._seen: dict[Path, tuple[int, int]] = {}
@@ -51,7 +51,7 @@ class Rulebook:
 
     def names(self) -> str:
         """Which sites there are, in words."""
-        none = "none" if self._refused else f"none, for {self._folder} holds no site file"
+        none = "none" if self._refused else f"none, for {self.folder} holds no site file"
         return ", ".join(sorted(self._rules)) or none
 
     def find(self, name: str | None) -> Rules | None:
@@ -97,7 +97,7 @@ class Rulebook:
                 log.info("site loaded", site=file.stem, version=site.version)
                 taken.append(site)
         for name in set(self._rules) - {file.stem for file in self._seen}:
-            if name == self.default or not self._folder.is_dir():
+            if name == self.default or not self.folder.is_dir():
                 log.error("site file gone, and its rules stay in force", site=name)
                 continue
             log.warning("site removed", site=name)
@@ -113,7 +113,7 @@ class Rulebook:
 
     def _changed(self) -> list[Path]:
         before, self._seen = self._seen, {}
-        for file in find_sites(self._folder):
+        for file in find_sites(self.folder):
             try:
                 stat = file.stat()
             except OSError:  # it is being replaced

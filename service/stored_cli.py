@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from service.extras import how_to_install
 from service.terminal import fail
+
+if TYPE_CHECKING:
+    from service.composition.command import Format
+
+FORMATS = {".json": "json", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 review = typer.Typer(help="Photos that people have reviewed.", no_args_is_help=True)
 
@@ -36,7 +41,10 @@ def report(
     ] = None,
     site: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
     line: Annotated[str | None, typer.Option(help="Only this one; '' is none told.")] = None,
-    format: Annotated[Literal["table", "json", "csv", "html"], typer.Option()] = "table",
+    format: Annotated[
+        Literal["table", "json", "csv", "html"] | None,
+        typer.Option(help="By default that of the --out file's name, or else table."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write, in place of the screen.")] = None,
 ) -> None:
     """Counts, shares and estimated contamination, from the database and without a server."""
@@ -50,13 +58,15 @@ def report(
         from service.composition.command import Wish, read_report, told
 
         wish = Wish(since, until, by, site, line)
-        found = read_report(settings.tally_url, wish, settings.sites_dir, for_file=format == "html")
-        if format == "table":
+        by_name = cast("Format | None", FORMATS.get(out.suffix.lower())) if out else None
+        form = format or by_name or "table"
+        found = read_report(settings.tally_url, wish, settings.sites_dir, for_file=form == "html")
+        if form == "table":
             from service.tables import composition_text
 
             text = composition_text(found, sys.stdout.isatty() and out is None)
         else:
-            text = told(found, format, settings.sites_dir, wish)
+            text = told(found, form, settings.sites_dir, wish)
         if out is None:
             sys.stdout.write(text)
         else:

@@ -24,6 +24,8 @@ def summary_lines(summary: Summary) -> list[str]:
     lines = [f"{summary.out}: {summary.photos:,} photos, {summary.bad:,} of them bad"]
     if summary.answers:
         lines.append(", ".join(f"{word} {n:,}" for word, n in sorted(summary.answers.items())))
+    if summary.photos and summary.bad == summary.photos:
+        lines.append("none could be answered; paths in a list are seen from the current folder")
     if summary.left_out:
         told = told_left_out(summary.left_out)
         lines.append(f"left out of the folders, no photos by their suffix: {told}")

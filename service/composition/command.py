@@ -12,7 +12,6 @@ from service.composition.document import BY, as_html
 from service.composition.formats import as_csv, as_json
 from service.composition.report import COLUMNS, DEFAULT_BY, answer, ask, read_time
 from service.composition.store import CompositionStore
-from service.review.records import StoreError
 from service.sites import SiteError, find_sites, read_site
 from service.tags import TAG
 
@@ -60,10 +59,7 @@ def read_report(
         hourly = question.until - question.since <= HOURLY_DAYS * 86_400
         times: tuple[By, ...] = ("hour",) if hourly else ("day",)
         question = ask(since, until, (*times, *cast("tuple[By, ...]", BY)), wish.site, wish.line)
-    found = SQLITE.fullmatch(url)
-    if found and not Path(found[2]).is_file():
-        raise StoreError(f"expected a database of counts, and there is no file {found[2]}")
-    store = CompositionStore(url)
+    store = CompositionStore(url, made=False)
     try:
         return answer(store, question, NO_LIMIT, [file.stem for file in _site_files(sites_dir)])
     finally:

@@ -32,13 +32,18 @@ _INSERT: dict[str, Callable[[sa.Table], Any]] = {
 class CompositionStore:
     """Reads and writes the counts."""
 
-    def __init__(self, url: str, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, url: str, now: Callable[[], float] = time.time, *, made: bool = True
+    ) -> None:
         """Nothing is asked of the database yet, so that it may be away.
+
+        Args:
+            made: False expects the tables to be there, and writes nothing.
 
         Raises:
             StoreError: where the URL cannot be used.
         """
-        self._database = Database(url, COMPOSITION, prepared=False)
+        self._database = Database(url, COMPOSITION, prepared=False, made=made)
         self._prepared = False
         self._now = now
 
@@ -46,7 +51,7 @@ class CompositionStore:
         """Make the tables where they are missing.
 
         Raises:
-            StoreError: where they are of another version.
+            StoreError: where they are of another version, or may not be made.
             CompositionUnavailable: where the database is away.
         """
         if not self._prepared:

@@ -75,17 +75,14 @@ class Database:
             StoreError: where the URL is none, or the database cannot be reached or is of another
                 version.
         """
-        self._schema = schema
+        self._schema, self._made = schema, made
         self._url = _parse(url, schema.expected)
         self._engine = _engine(self._url, schema, made)
         self._reading = self._engine.execution_options(reads=True)
         if not prepared:
             return
         try:
-            if made:
-                self.prepare()
-            else:
-                self._check_there()
+            self.prepare()
         except StoreUnavailable as error:
             self.close()
             raise StoreError(
@@ -132,12 +129,15 @@ class Database:
             yield connection
 
     def prepare(self) -> None:
-        """Make the tables that are missing, and bring older ones up to date.
+        """Make the tables that are missing, and bring older ones up to date, or only look.
 
         Raises:
-            StoreError: where those that are there are of another version.
+            StoreError: where those that are there are of another version, or may not be made.
             StoreUnavailable: where the database is away.
         """
+        if not self._made:
+            self._check_there()
+            return
         schema = self._schema
         meta = schema.meta
         with self.write() as connection:
@@ -220,11 +220,11 @@ def _engine(url: URL, schema: Schema, made: bool) -> Engine:
             f"{url.render_as_string()} needs a driver that is not installed ({error}): "
             f"{how_to_install('postgres')}"
         ) from error
-    folder = Path(str(url.database)).parent
-    if not folder.is_dir():
-        raise StoreError(f"{schema.expected}, got {url.database}, whose folder does not exist")
-    if not made and not Path(str(url.database)).is_file():
-        raise StoreError(f"expected a {schema.name} database, and there is no file {url.database}")
+    file = Path(str(url.database))
+    if not made and not file.is_file():
+        raise StoreError(f"expected a {schema.name} database, and there is no file {file}")
+    if not file.parent.is_dir():
+        raise StoreError(f"{schema.expected}, got {file}, whose folder does not exist")
     sa.event.listen(engine, "connect", _set_up_sqlite if made else _only_read_sqlite)
     sa.event.listen(engine, "begin", _begin_sqlite)
     return engine

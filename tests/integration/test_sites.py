@@ -210,6 +210,15 @@ def test_a_default_site_that_cannot_hold_stops_the_start(
     assert told in "".join(server.stderr)
 
 
+def test_a_folder_of_sites_that_is_not_there_stops_the_start(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    server = spawn(environment(models_dir, sites_dir=tmp_path / "none"))
+    assert server.ended() != 0
+    told = "SUPERBIN_SITES_DIR: expected a folder of site files, got "
+    assert told in "".join(server.stderr)
+
+
 def test_a_bad_site_beside_good_ones_is_no_outage(models_dir: Path, tmp_path: Path) -> None:
     write_site(tmp_path)
     (tmp_path / "bad.yaml").write_text("site: bad")

@@ -329,6 +329,19 @@ def test_names_that_are_no_utf_8_get_a_row(folder: Path) -> None:
     assert printable("küche.jpg") == "küche.jpg"
 
 
+def test_a_pipe_that_is_named_like_a_photo_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "z.jpg")
+    classify("photos")
+    assert rows()[-1]["path"] == "photos/z.jpg"
+    assert rows()[-1]["error"] == "expected a file, and this is no regular one"
+
+
+def test_a_list_that_leads_nowhere_says_from_where_it_was_read(folder: Path) -> None:
+    (folder.parent / "list.txt").write_text("a.jpg\nb.jpg\n")
+    assert "seen from the current folder" in classify("list.txt").stderr
+    assert "seen from the current folder" not in classify("photos", "--restart").stderr
+
+
 def test_links_to_photos_are_followed_and_links_to_folders_counted(folder: Path) -> None:
     (folder / "z.jpg").symlink_to("f.jpg")
     (folder / "loop").symlink_to(".")

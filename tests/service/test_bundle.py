@@ -16,7 +16,7 @@ from service.bundle import (
     read_manifest,
     write_manifest,
 )
-from service.catalogue import list_models, open_bundle
+from service.catalogue import list_models, open_bundle, with_default
 from service.errors import BundleError
 from service.models_folder import find_bundles, resolve_bundle, version_key
 from tests.tiny_bundle import write_bundle
@@ -125,4 +125,7 @@ def test_all_bundles_are_listed_and_broken_ones_with_what_is_wrong(tmp_path: Pat
     assert sound["bank_items"] == 12
     assert sound["provider"] is None  # nothing is loaded
     assert (broken["version"], broken["default"]) == ("2", False)
+    for reference, marked in (("tiny", ["1"]), ("tiny/1", ["1"]), ("tiny/2", []), ("other", [])):
+        found = with_default(list_models(tmp_path), reference)
+        assert [one.version for one in found if one.default] == marked
     assert broken["error"].startswith("CARD.md: expected SHA-256")

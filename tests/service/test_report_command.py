@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,25 @@ def test_without_a_database_it_says_how_to_name_one() -> None:
     result = runner.invoke(cli.app, ["report"])
     assert result.exit_code == 1
     assert "expected --url or SUPERBIN_TALLY_URL" in result.stderr
+
+
+def test_a_database_without_counts_is_told_and_left_as_it_is(tmp_path: Path) -> None:
+    for name in ("empty.db", "other.db"):
+        with sqlite3.connect(tmp_path / name) as connection:
+            if name == "other.db":
+                connection.execute("CREATE TABLE mine (x)")
+        before = (tmp_path / name).read_bytes()
+        result = runner.invoke(cli.app, ["report", "--url", f"sqlite:///{tmp_path}/{name}", *TIMES])
+        assert result.exit_code == 1
+        assert "expected a composition store" in result.stderr
+        assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_file_is_in_the_form_of_its_name(url: str, tmp_path: Path) -> None:
+    beginnings = {"a.html": "<!doctype html>", "a.CSV": "site,bin", "a.json": "{", "a.txt": ""}
+    for name, beginning in beginnings.items():
+        assert report(url, "--out", str(tmp_path / name)) == ""
+        assert (tmp_path / name).read_text().lstrip().startswith(beginning), name
+    assert "contamination" in (tmp_path / "a.txt").read_text()
+    report(url, "--out", str(tmp_path / "b.html"), "--format", "csv")
+    assert (tmp_path / "b.html").read_text().startswith("site,bin")

@@ -95,6 +95,16 @@ def test_a_bundle_is_told_and_its_card_says_so(
     assert (path / "CARD.md").read_text() == text
 
 
+def test_own_photos_need_neither_every_superclass_nor_a_train_split(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "models")
+    (path / "CARD.md").write_text("# bins/1\n\n## Provenance\n\nHere.\n")
+    data = write_photos(tmp_path / "data", ["can", "peel"], {"val": 20})
+    add_references(path, data, None, only=["items"])
+    spread = read_manifest(path).item_spread
+    assert spread is not None
+    assert spread.photos == 40
+
+
 def test_few_photos_and_unknown_kinds_say_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
