@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,25 @@ def right(path: Path, kind: str) -> float:
     return float((found == SUPERCLASSES.index(KINDS[kind][0])).mean())
 
 
-def relabel(review: Path, labels: dict[str, str]) -> None:
-    """Give photos of the review, by the end of their path, another superclass."""
+@contextmanager
+def listed(review: Path) -> Iterator[list[dict[str, str]]]:
+    """The rows of the review's list, written again as they are then."""
     with (review / "labels.csv").open() as file:
         rows = list(csv.DictReader(file))
-    for row in rows:
-        for path, superclass in labels.items():
-            if row["path"].endswith(path):
-                row["superclass"] = superclass
+    yield rows
     with (review / "labels.csv").open("w") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def relabel(review: Path, labels: dict[str, str]) -> None:
+    """Give photos of the review, by the end of their path, another superclass."""
+    with listed(review) as rows:
+        for row in rows:
+            for path, superclass in labels.items():
+                if row["path"].endswith(path):
+                    row["superclass"] = superclass
 
 
 @pytest.fixture
@@ -93,14 +101,9 @@ def test_what_was_wrong_is_right_and_nothing_else_changes(
 def test_kinds_that_nobody_knows_are_told_with_near_ones(
     order: Order, review: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (review / "labels.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for row, kind in zip(rows, ("paints", "hat", "glow stick", "paint"), strict=False):
-        row["subclass"] = kind
-    with (review / "labels.csv").open("w") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    with listed(review) as rows:
+        for row, kind in zip(rows, ("paints", "hat", "glow stick", "paint"), strict=False):
+            row["subclass"] = kind
     sites = tmp_path / "sites"
     sites.mkdir()
     write_site(sites, {"items": {"hat": "rest"}})
@@ -118,14 +121,9 @@ def test_kinds_that_nobody_knows_are_told_with_near_ones(
 def test_kinds_that_may_be_slips_are_told_with_how_many(
     order: Order, review: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with (review / "labels.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for row, kind in zip(rows, ("batery", "=1+1", "can", "can"), strict=False):
-        row["subclass"] = kind
-    with (review / "labels.csv").open("w") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    with listed(review) as rows:
+        for row, kind in zip(rows, ("batery", "=1+1", "can", "can"), strict=False):
+            row["subclass"] = kind
     cans = [item for item in read_manifest(order.bundle).bank.items if item.subclass == "can"]
     correct_bundle(order, COMMAND)
     told = capsys.readouterr().err.splitlines()
@@ -178,13 +176,8 @@ def test_another_kind_for_a_photo_of_the_bank_replaces_its_item(
     order: Order, review: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     correct_bundle(order, COMMAND)
-    with (review / "labels.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    rows[0]["subclass"], rows[1]["subclass"] = "paint", ""
-    with (review / "labels.csv").open("w") as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    with listed(review) as rows:
+        rows[0]["subclass"], rows[1]["subclass"] = "paint", ""
     again = replace(order, bundle=order.out, out=order.out.parent / "3")
     correct_bundle(again, COMMAND)
     kinds = {item.id: item.subclass for item in read_manifest(again.out).bank.items}
