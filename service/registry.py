@@ -88,13 +88,12 @@ class Registry:
         raise self._unknown(reference)
 
     def at_next_start(self, name: str) -> list[str]:
-        """Each `name/version` that a start would try first, by settings and folder as they are."""
-        found = []
-        for reference in self._settings.models:
-            with suppress(BundleError):
-                path = resolve_bundle(self._settings.models_dir, reference)
-                found += [f"{name}/{path.name}"] if path.parent.name == name else []
-        return found
+        """Each `name/version` that a start would serve, by settings and folder as last seen."""
+        mine = (one for one in self.models if one.name == name)
+        sound = [f"{name}/{one.version}" for one in mine if isinstance(one, ModelInfo)]
+        meant = (one for one in self._settings.models if one.partition("/")[0] == name)
+        found = ([one for one in sound if reference in (name, one)] for reference in meant)
+        return [newest[-1] for newest in found if newest]
 
     def drift_readings(self) -> Iterator[tuple[str, Reading]]:
         """How every combination of tags stands, with the name of its model."""

@@ -202,9 +202,10 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
 
 def _of_dropped(order: Order, dropped: list[str]) -> str:
     data = order.data.name if order.data else "DIR"
+    only = " --only drift" if dropped == ["drift"] else ""
     return (
         f"not carried over, since made of the old bank's answers: {', '.join(dropped)}; superbin "
-        f"reference {order.out} --data {data} makes that anew"
+        f"reference {order.out}{only} --data {data} makes that anew"
     )
 
 

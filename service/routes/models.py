@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import structlog
@@ -40,7 +39,7 @@ async def load(request: Request, name: str, version: VersionQuery = None) -> Ser
     log.info("load asked for", model=name, version=version, admin=admin)
     registry = serving(request).registry
     model = await registry.load(name, version)
-    return await _served(registry, name, model.manifest.version)
+    return _served(registry, name, model.manifest.version)
 
 
 @router.post("/v1/models/{name}/shadow", responses=REFUSALS, openapi_extra=ADMIN)
@@ -86,12 +85,12 @@ async def roll_back(request: Request, name: str) -> ServedModel:
     log.info("roll-back asked for", model=name, admin=admin)
     registry = serving(request).registry
     model = await registry.roll_back(name)
-    return await _served(registry, name, model.manifest.version)
+    return _served(registry, name, model.manifest.version)
 
 
-async def _served(registry: Registry, name: str, version: str) -> ServedModel:
+def _served(registry: Registry, name: str, version: str) -> ServedModel:
     """With a word in the log where a restart would undo it."""
-    after = await asyncio.to_thread(registry.at_next_start, name)
+    after = registry.at_next_start(name)
     if f"{name}/{version}" not in after:
         log.warning("a restart serves another", served=f"{name}/{version}", at_next_start=after)
     return ServedModel(name=name, version=version, at_next_start=after)

@@ -193,7 +193,7 @@ def test_what_depends_on_the_bank_is_dropped_aloud(
     assert not (order.out / "drift.npz").exists()
     assert "drift.npz" not in read_manifest(order.out).files
     told = capsys.readouterr().out
-    assert f"drift; superbin reference {order.out} --data DIR makes that anew" in told
+    assert f"drift; superbin reference {order.out} --only drift --data DIR makes that anew" in told
     assert "old bank's answers: drift" in (order.out / "CARD.md").read_text()
 
 
