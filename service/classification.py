@@ -14,7 +14,6 @@ from service.bundle import Manifest
 from service.classifier import Answers, Classifier
 from service.doubts import NONE, Doubts
 from service.errors import PhotoError, PhotoTooLarge, SuperbinError
-from service.languages import pick_language
 from service.models_folder import resolve_bundle
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.results import Sorted, classification
@@ -125,17 +124,28 @@ def answering_for(
 def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
     """The rules of the settings' site, if they name one.
 
+    Args:
+        language: of the bins' names; the site's first where it is None.
+
     Raises:
-        SiteError: where they cannot be used.
+        SiteError: where they cannot be used, or have no such language.
     """
     if settings.site is None:
+        if language is not None:
+            raise SiteError(
+                f"expected a site in SUPERBIN_SITE, whose bins have names in {language!r}"
+            )
         return None
     file = settings.sites_dir / f"{settings.site}{SUFFIX}"
     if not file.is_file():
         known = ", ".join(one.stem for one in find_sites(settings.sites_dir)) or "none"
         raise SiteError(f"expected a site of {known}, got {settings.site!r}")
     rules = read_rules(file)
-    return Sorted(rules, pick_language(language, rules.site.languages))
+    offered = rules.site.languages
+    if language is not None and language not in offered:
+        known = ", ".join(offered)
+        raise SiteError(f"expected a language of {rules.site.site}: {known}, got {language!r}")
+    return Sorted(rules, language or offered[0])
 
 
 def _classify(classifier: Classifier, photo: Path, answering: Answering) -> FileResult:

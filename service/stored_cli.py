@@ -112,8 +112,8 @@ def export(
     )
     if found.missing:
         print(
-            f"warning: {found.missing} reviewed photos are left out, since their files are missing "
-            f"in {photos}",
+            f"warning: {found.missing} of the reviewed photos left out, since their files are "
+            f"missing in {photos}",
             file=sys.stderr,
         )
 

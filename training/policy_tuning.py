@@ -56,10 +56,10 @@ def tune_site(
         )
     rules = read_rules(source)
     photos = read_photos(data, to_learn=False)
-    evidence = {
-        split: gather(bundle, rules, photos, split)
-        for split in dict.fromkeys((wish.split, *wish.reported))
-    }
+    splits = dict.fromkeys((wish.split, *wish.reported))
+    for split in splits:
+        photos.some_of(split)  # a misspelt one is told before any photo is answered
+    evidence = {split: gather(bundle, rules, photos, split) for split in splits}
     fitting = evidence[wish.split]
     thresholds = round_up(fit_thresholds(fitting, wish.error_rate))
     values: dict[str, Any] = {

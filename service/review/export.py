@@ -14,6 +14,7 @@ from service.review.rows import drawn
 from service.review.store import Store
 
 LABELS = "labels.csv"
+MISSING = "missing.csv"
 COLUMNS = ("path", "source", "subclass", "superclass", "split")
 FOLDER = "photos"
 SOURCE = "review"
@@ -84,19 +85,26 @@ def csv_lines(photos: Iterable[ReviewedPhoto]) -> Iterator[str]:
 
 
 def zip_chunks(photos: Iterable[ReviewedPhoto]) -> Iterator[bytes]:
-    """A ZIP of photos and `labels.csv`, as it is made; one photo is in memory at a time."""
+    """A ZIP of photos and `labels.csv`, as it is made; one photo is in memory at a time.
+
+    Photos whose files are missing are listed in `missing.csv` instead, if there are any.
+    """
     pipe = _Pipe()
-    labels = [_line(COLUMNS)]
+    labels, missing = [_line(COLUMNS)], [_line(COLUMNS)]
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
         for photo in photos:
+            line = _line(_values(photo, split_of(photo)))
             try:
                 data = photo.load()
             except PhotoGone:
+                missing.append(line)
                 continue
             archive.writestr(path_of(photo), data)
-            labels.append(_line(_values(photo, split_of(photo))))
+            labels.append(line)
             yield pipe.drain()
         archive.writestr(LABELS, "".join(labels))
+        if missing[1:]:
+            archive.writestr(MISSING, "".join(missing))
     yield pipe.drain()
 
 

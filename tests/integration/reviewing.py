@@ -28,6 +28,7 @@ class Reviewing:
 
     server: Server
     store: Store
+    photos: Path
 
     def refill(self, photos: int) -> list[int]:
         """Forget everything and keep so many photos; their ids."""
@@ -50,10 +51,10 @@ def reviewing(
     """A server over a store in a folder."""
     keys_file = folder / "keys.toml"
     keys_file.write_text(keys)
-    url, photos = f"sqlite:///{folder}/review.db", str(folder / "photos")
-    given = {"review_url": url, "review_photos": photos, "keys_file": keys_file} | settings
+    url, photos = f"sqlite:///{folder}/review.db", folder / "photos"
+    given = {"review_url": url, "review_photos": str(photos), "keys_file": keys_file} | settings
     with (
         running(models_dir, **given) as server,
-        open_store(url, photos, Rules(double_share=0.0)) as store,
+        open_store(url, str(photos), Rules(double_share=0.0)) as store,
     ):
-        yield Reviewing(server, store)
+        yield Reviewing(server, store, photos)

@@ -311,6 +311,21 @@ def test_exports_are_bounded_and_hold_the_newest(held: Reviewing) -> None:
             ",".join(row.values()) for row in rows
         ]
         assert archive.read(rows[0]["path"]) == newest[0].load()
+        assert "missing.csv" not in archive.namelist()
+
+
+def test_an_export_lists_photos_whose_files_are_missing(held: Reviewing) -> None:
+    first, second = held.refill(2)
+    with asking(held) as client:
+        for photo in (first, second):
+            client.put(f"photos/{photo}/verdict", json={"superclass": "organic"})
+        gone = f"photos/{held.store.photo(first).sha256}.jpg"
+        next(held.photos.rglob(gone.removeprefix("photos/"))).unlink()
+        answer = client.get("export.zip")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert gone not in archive.namelist()
+        assert gone not in archive.read("labels.csv").decode()
+        assert archive.read("missing.csv").decode().splitlines()[1].startswith(gone)
 
 
 def test_the_command_exports_what_training_reads(
@@ -370,7 +385,7 @@ def test_reviewed_photos_that_are_missing_are_told_by_the_command(
     code, told, warned = export()
     assert code == 0
     assert told.startswith("3 photos")
-    assert f"1 reviewed photos are left out, since their files are missing in {photos}" in warned
+    assert f"1 of the reviewed photos left out, since their files are missing in {photos}" in warned
     assert (out / "labels.csv").read_text().count(".jpg,") == 3
     before = (out / "labels.csv").read_text()
     for one in (*rest, *(out / "photos").iterdir()):

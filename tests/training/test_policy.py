@@ -267,6 +267,8 @@ def test_tuning_needs_photos_of_its_split_and_no_others(labelled: Path, tmp_path
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert read_site(out)[0].version == "1+val-0.01"
-    refused = CliRunner().invoke(app, [*arguments, "--split", "test"])
-    assert refused.exit_code == 2
-    assert "has no photo in the split 'test', but 24 in val" in refused.stderr
+    for where in ("--split", "--report"):
+        refused = CliRunner().invoke(app, [*arguments, where, "test"])
+        assert refused.exit_code == 2
+        assert "has no photo in the split 'test', but 24 in val" in refused.stderr
+        assert "tiny/1 on" not in refused.stderr  # told before any photo is answered
