@@ -53,16 +53,22 @@ def list_models(
     return found
 
 
-def with_default(
-    found: Sequence[ModelInfo | BrokenModel], reference: str
-) -> list[ModelInfo | BrokenModel]:
-    """With the one marked that a start would serve: the newest sound one of a name, or this one."""
+def next_start(found: Sequence[ModelInfo | BrokenModel], reference: str) -> ModelInfo | None:
+    """What a start would serve, if anything: of a name the newest sound one, or that version."""
     sound = [
         one
         for one in found
         if isinstance(one, ModelInfo) and reference in (one.name, f"{one.name}/{one.version}")
     ]
-    return [one.model_copy(update={"default": one in sound[-1:]}) for one in found]
+    return sound[-1] if sound else None
+
+
+def with_default(
+    found: Sequence[ModelInfo | BrokenModel], reference: str
+) -> list[ModelInfo | BrokenModel]:
+    """With the one marked that a start would serve (`next_start`)."""
+    meant = next_start(found, reference)
+    return [one.model_copy(update={"default": one is meant}) for one in found]
 
 
 def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInfo:

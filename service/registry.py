@@ -16,7 +16,7 @@ import structlog
 
 from service.batching import Scheduler
 from service.bundle import Bundle
-from service.catalogue import list_models
+from service.catalogue import list_models, next_start
 from service.cost import CostModel
 from service.drift import DriftMonitor, Reading
 from service.drift_reference import read_reference
@@ -89,11 +89,9 @@ class Registry:
 
     def at_next_start(self, name: str) -> list[str]:
         """Each `name/version` that a start would serve, by settings and folder as last seen."""
-        mine = (one for one in self.models if one.name == name)
-        sound = [f"{name}/{one.version}" for one in mine if isinstance(one, ModelInfo)]
         meant = (one for one in self._settings.models if one.partition("/")[0] == name)
-        found = ([one for one in sound if reference in (name, one)] for reference in meant)
-        return [newest[-1] for newest in found if newest]
+        found = (next_start(self.models, reference) for reference in meant)
+        return [f"{one.name}/{one.version}" for one in found if one]
 
     def drift_readings(self) -> Iterator[tuple[str, Reading]]:
         """How every combination of tags stands, with the name of its model."""
@@ -156,6 +154,7 @@ class Registry:
             path = resolve_bundle(self._settings.models_dir, reference)
             for slot in self._slots:
                 if slot.model.bundle.path == path:
+                    await self._list()
                     return slot.model
             model = await self._open(path)
         except SuperbinError as error:

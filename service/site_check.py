@@ -47,8 +47,10 @@ class SiteCheck:
                 rules = read_rules(file)
                 checked.warnings += self._odd(rules.site)
                 rules.sorter(self._manifest)
-            except (SiteError, SiteUnfit) as error:
-                checked.errors.append(str(error).replace("the model", self._reference))
+            except SiteError as error:
+                checked.errors.append(str(error))
+            except SiteUnfit as error:
+                checked.errors.append(f"{file} with {self._reference}: {error}")
             else:
                 checked.sites.append(rules.site)
         return checked

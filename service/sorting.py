@@ -270,24 +270,25 @@ class Rules:
 
     site: Site
     digest: str
-    sorters: dict[int, Sorter] = field(default_factory=dict)  # by the identity of a manifest
+    sorters: dict[int, tuple[weakref.ref[Manifest], Sorter]] = field(default_factory=dict)  # by id
 
     def sorter(self, manifest: Manifest) -> Sorter:
-        """For a model, made once and kept as long as its manifest.
+        """For a model, made once; those of models that are gone make room for it.
 
         Raises:
             SiteUnfit: where some of its superclasses have no bin.
         """
-        known = self.sorters.get(id(manifest))
-        if known is None:
-            items, spread = manifest.bank.items, manifest.item_spread
-            try:
-                known = Sorter(self.site, manifest.superclasses, items, spread)
-            except SiteError as error:
-                raise SiteUnfit(str(error)) from error
-            self.sorters[id(manifest)] = known
-            weakref.finalize(manifest, self.sorters.pop, id(manifest), None).atexit = False
-        return known
+        model, known = self.sorters.get(id(manifest), (None, None))
+        if known and model and model() is manifest:
+            return known
+        items, spread = manifest.bank.items, manifest.item_spread
+        try:
+            made = Sorter(self.site, manifest.superclasses, items, spread)
+        except SiteError as error:
+            raise SiteUnfit(str(error)) from error
+        used = {key: one for key, one in self.sorters.items() if one[0]() is not None}
+        self.sorters = used | {id(manifest): (weakref.ref(manifest), made)}
+        return made
 
 
 def read_rules(file: Path) -> Rules:

@@ -35,10 +35,11 @@ def counts(connection: Connection) -> Counts:
     )
 
 
-def kinds(connection: Connection) -> list[str]:
-    """Kinds that people have told of settled photos."""
-    found = sa.select(_photos.c.label_subclass).where(_photos.c.settled).distinct()
-    return sorted(kind for kind in connection.scalars(found) if kind)
+def kinds(connection: Connection, most: int) -> list[str]:
+    """Kinds that people have told of settled photos, those of the most photos first."""
+    kind = _photos.c.label_subclass
+    found = sa.select(kind).where(_photos.c.settled, kind.is_not(None)).group_by(kind)
+    return list(connection.scalars(found.order_by(sa.func.count().desc(), kind).limit(most)))
 
 
 def _disputed(connection: Connection) -> int:

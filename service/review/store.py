@@ -227,10 +227,10 @@ class Store:
         with self._database.read() as connection:
             return counting.counts(connection)
 
-    def kinds(self) -> list[str]:
-        """Kinds that people have told of settled photos."""
+    def kinds(self, most: int = 500) -> list[str]:
+        """Kinds that people have told of settled photos, those of the most photos first."""
         with self._database.read() as connection:
-            return counting.kinds(connection)
+            return counting.kinds(connection, most)
 
     def progress(self, reviewer: str, since: float) -> Progress:
         """One reviewer's; `since` is when today began, in seconds since 1970."""

@@ -100,10 +100,12 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
 
 
 async def _kind_of(verdict: Verdict, kinds: list[str], capture: Capture) -> ReviewKind | None:
-    if verdict.subclass is None:
+    kind = verdict.subclass
+    if kind is None:
         return None
-    told = () if verdict.subclass in kinds else await asyncio.to_thread(capture.store.kinds)
-    return spelt_kind(verdict.subclass, kinds, told)
+    if kind in kinds:
+        return spelt_kind(kind, kinds)
+    return await asyncio.to_thread(lambda: spelt_kind(kind, kinds, capture.store.kinds()))
 
 
 def _of_kind(kind: ReviewKind | None) -> str:

@@ -217,8 +217,8 @@ async def skip(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> None:
 async def kind(request: Request, kind: KindQuery) -> ReviewKind:
     """Whether a kind is known, and which ones are spelt almost so: a misspelt one is a new one."""
     held, capture = _let_in(request)
-    told = await asyncio.to_thread(capture.store.kinds)
-    return spelt_kind(kind, known_kinds(held), told)
+    known = known_kinds(held)
+    return await asyncio.to_thread(lambda: spelt_kind(kind, known, capture.store.kinds()))
 
 
 @router.get("/v1/review/export.csv", response_class=Response, **GIVES_CSV)

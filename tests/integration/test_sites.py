@@ -284,7 +284,8 @@ def test_the_command_refuses_a_site_that_does_not_fit_the_model(
     file = str(write_site(tmp_path, {"superclasses": misspelt}))
     told = CliRunner().invoke(app, ["sites", file])
     assert told.exit_code == 1
-    assert "tiny: expected under superclasses: where ['organic'] of refuse belong" in told.stderr
+    assert f"{file} with refuse: tiny: expected under superclasses" in told.stderr
+    assert "['organic'] of the model belong" in told.stderr
     assert "no model knows the superclass organik (organic?)" in told.stderr
     elsewhere = ["--models-dir", str(models_dir), "--model", "tiny/1"]
     assert CliRunner().invoke(app, ["sites", file, *elsewhere]).exit_code == 1

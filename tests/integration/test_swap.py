@@ -158,6 +158,12 @@ def test_roll_backs_at_the_same_time_go_back_one_version_each(folder: Path) -> N
         assert version(client) == "tiny/1"
 
 
+def test_what_a_start_would_serve_is_told_as_the_folder_is_now(folder: Path) -> None:
+    with served(folder) as (_, client):
+        write_bundle(folder, version="2", seed=1)
+        assert load(client, "tiny", "1").json() == answers("1", "tiny/2")  # and serves already
+
+
 def test_a_version_that_is_served_beside_is_not_loaded_twice(folder: Path) -> None:
     write_bundle(folder, version="2", seed=1)
     with served(folder, model="tiny/1,tiny/2") as (_, client):

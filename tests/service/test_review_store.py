@@ -574,6 +574,14 @@ def test_a_photo_that_is_not_one_is_no_photo(place: Place) -> None:
         place.open().add(photo)
 
 
+def test_kinds_that_most_photos_are_of_are_told_first_and_no_more_than_asked(place: Place) -> None:
+    with place.open(Rules(double_share=0.0)) as store:
+        for seed, kind in enumerate(("can", "jar", None, "jar", "lid", "jar", "lid")):
+            store.review(store.add(new_photo(seed)).id, "anna", Verdict("organic", kind))
+        assert store.kinds() == ["jar", "lid", "can"]
+        assert store.kinds(2) == ["jar", "lid"]
+
+
 def test_feedback_tells_whether_somebody_else_is_asked(place: Place) -> None:
     store = place.open(TWO_EACH)
     store.add(new_photo(1))

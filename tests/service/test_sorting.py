@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,15 +172,21 @@ def test_a_correction_counts_as_many_items() -> None:
     assert probable.tolist() == pytest.approx([0.5 * 0.2 + 0.5 / 9, 0.5 * 0.8 + 0.5 * 8 / 9, 0.0])
 
 
-def test_a_sorter_is_made_once_for_a_manifest_and_goes_with_it() -> None:
+def test_a_sorter_is_made_once_for_a_manifest_and_goes_after_it_or_with_its_rules() -> None:
     path = Path("models/refuse/1")
     rules = Rules(tiny_site(), "digest")
     first, second = read_manifest(path), read_manifest(path)
     assert rules.sorter(first) is rules.sorter(first)
     assert rules.sorter(first) is not rules.sorter(second)
+    assert len(rules.sorters) == 2
     del first
     gc.collect()
-    assert len(rules.sorters) == 1
+    third = read_manifest(path)
+    made = weakref.ref(rules.sorter(third))
+    assert len(rules.sorters) == 2
+    del rules
+    gc.collect()
+    assert made() is None  # though its model is there still
 
 
 def test_sets_that_cover_hold_every_bin_that_is_probable_enough() -> None:
