@@ -23,6 +23,7 @@ from service import bundle as contract
 from service.bundle import Manifest
 from service.errors import SuperbinError
 from service.preprocess import Pixels
+from service.validation import read_size
 
 INPUT = contract.INPUT_IMAGES
 DOUBTS = "doubts"  # BYTES [N], reasons by commas: no output of the graph's
@@ -112,12 +113,13 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
 def _header_length(given: str | None, total: int) -> int:
     if given is None:
         return total
-    if not given.isdecimal() or int(given) > total:
+    length = read_size(given)
+    if length is None or length > total:
         raise TensorMalformed(
             "expected Inference-Header-Content-Length to be the JSON's bytes, at most "
             f"{total}, got {given[:40]!r}"
         )
-    return int(given)
+    return length
 
 
 def _photos(tensor: RequestInput, blob: bytes, manifest: Manifest) -> Sequence[Pixels | bytes]:
@@ -144,7 +146,7 @@ def _binary(tensor: RequestInput, blob: bytes) -> bytes | None:
         return None
     if size != len(blob) or tensor.data is not None:
         raise TensorMalformed(
-            f"expected {size!r} bytes behind the JSON and no `data`, got {len(blob)} bytes"
+            f"expected {repr(size)[:40]} bytes behind the JSON and no `data`, got {len(blob)} bytes"
         )
     return blob
 
@@ -212,7 +214,7 @@ def _wanted(request: InferRequest) -> list[Wanted]:
             )
         classes = output.parameters.get("classification", 0)
         if not isinstance(classes, int) or classes < 0:
-            raise TensorMalformed(f"expected a number of classes, got {classes!r}")
+            raise TensorMalformed(f"expected a number of classes, got {repr(classes)[:40]}")
         if classes and output.name != contract.OUTPUT_PROBABILITIES:
             raise TensorMalformed(
                 f"expected classification of {contract.OUTPUT_PROBABILITIES}, got {output.name}"

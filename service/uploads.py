@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.errors import PhotoTooLarge, SuperbinError
 from service.multipart import MultipartBroken, Part, Parts, TooManyParts
 from service.settings import Settings
+from service.validation import read_size
 
 FIELD = "file"
 MULTIPART = "multipart/form-data"
@@ -165,14 +166,12 @@ def _check_coding(request: Request) -> None:
 
 
 def _announced_bytes(request: Request, max_bytes: int) -> int:
-    declared = request.headers.get("content-length", "")
-    if not declared.isdecimal():
+    declared = read_size(request.headers.get("content-length", ""))
+    if declared is None:  # it comes in chunks, which are counted
         return max_bytes
-    if int(declared) > max_bytes:
-        raise RequestTooLarge(
-            f"expected at most {max_bytes:,} bytes a request, got {int(declared):,}"
-        )
-    return int(declared)
+    if declared > max_bytes:
+        raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got {declared:,}")
+    return declared
 
 
 def _timeout(request: Request, settings: Settings) -> float:

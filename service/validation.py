@@ -1,11 +1,13 @@
-"""What does not fit, as pydantic finds it, in the words of the house: expected this, got that."""
+"""What fits, and what does not, in the words of the house: expected this, got that."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
+SIZE = re.compile(r"(?=[0-9])0*+([0-9]{0,18})")
 _SHOWN = 40  # characters of what came
 _EXPECTED = (
     ("Input should be a valid tuple", "expected a list"),
@@ -17,6 +19,15 @@ _EXPECTED = (
     ("String should ", "expected a string that should "),
     ("List should ", "expected a list that should "),
 )
+
+
+def read_size(text: str) -> int | None:
+    """A number of bytes as a header has it; None where it is none below 10^18.
+
+    A header has room for more digits than Python reads.
+    """
+    found = SIZE.fullmatch(text)
+    return int(found[1] or 0) if found else None
 
 
 def told_problems(

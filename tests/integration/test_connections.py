@@ -161,6 +161,16 @@ def test_a_refused_body_that_stalls_is_cut_off_and_the_reason_was_told(
     assert b'"reason":"too_large"' in answer
 
 
+def test_a_length_of_many_zeros_is_that_of_the_body(client: httpx.Client) -> None:
+    """Python refuses to read as many digits."""
+    with connect(client) as connection:
+        length = b"Connection: close\r\nContent-Length: " + b"0" * 5000 + b"1\r\n\r\n"
+        connection.sendall(POST + length + b"x")
+        answer = everything(connection)
+    assert answer.startswith(b"HTTP/1.1 415 "), answer
+    assert b'"reason":"unsupported_format"' in answer
+
+
 def test_after_a_refused_body_that_ends_the_connection_goes_on(client: httpx.Client) -> None:
     with connect(client) as connection:
         connection.sendall(POST + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000)

@@ -201,6 +201,7 @@ BYTES = tensor(datatype="BYTES", shape=[1])
         (request(tensor(data=FLAT, shape=[1, SIZE, SIZE])), None, "expected the shape [N, "),
         (request(tensor(data=FLAT, shape=[-1, SIZE, SIZE, 3])), None, "expected the shape [N, "),
         (request(BINARY), "9" * 30, "Inference-Header-Content-Length"),
+        (request(BINARY), "9" * 5000, "Inference-Header-Content-Length"),
         (request(BINARY), "-1", "Inference-Header-Content-Length"),
         (request(BINARY), None, "bytes behind the JSON and no `data`, got 0 bytes"),
         (request(BYTES | {"data": ["?"]}), None, "expected photos in base64"),
