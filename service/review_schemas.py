@@ -144,6 +144,27 @@ class ReviewKind(Part):
         "almost so."
     )
     fit: bool = Field(description=f"Whether it is known, or may be a new kind: {KIND}.")
+    superclasses: list[str] = Field(
+        [], description="Under which the models' banks have it: under another it may be a slip."
+    )
+
+
+class ReviewSaid(Part):
+    """What a reviewer said of a photo."""
+
+    task: ReviewTask
+    path: str = Field(description="Of the photo in an export, and so the id of what is learned.")
+    superclass: str | None = Field(description="Null: the photo is of no use.")
+    subclass: str | None
+    bin: str | None = Field(description="Of the photo's site, where one was said.")
+    at: datetime
+
+
+class ReviewVerdicts(Part):
+    """What a reviewer said and has not taken back, the newest first."""
+
+    verdicts: list[ReviewSaid]
+    sites: dict[str, ReviewSite] = Field(description="As those of the queue.")
 
 
 class ReviewProgress(Part):
@@ -173,4 +194,8 @@ class ReviewQueue(Part):
         description="Of the photos' sites those that have rules: their bins are the choices."
     )
     kinds: list[str] = Field(description="That the models or sites know, to choose from.")
+    kind_superclasses: dict[str, list[str]] = Field(
+        description="Under which superclasses the models' banks have a kind: under another it may "
+        "be a slip."
+    )
     progress: ReviewProgress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from service.capture import Capture, Origin
 from service.extras import how_to_install
@@ -12,9 +13,17 @@ from service.kinds import is_kind, near_kinds, plain_kind
 from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
-from service.review.records import Rules, StoreError
+from service.review.records import KeptPhoto, Rules, StoreError
 from service.review_bins import key_at, site_bins
-from service.review_schemas import ReviewChoice, ReviewKind, ReviewSite
+from service.review_schemas import (
+    ReviewChoice,
+    ReviewGuess,
+    ReviewKind,
+    ReviewProgress,
+    ReviewReference,
+    ReviewSite,
+    ReviewTask,
+)
 from service.review_words import ReviewOff
 from service.rulebook import SiteUnknown
 from service.schemas import Classification
@@ -23,6 +32,9 @@ from service.serving import Serving
 from service.settings import Settings
 from service.sites import site_kinds
 from service.uploads import Upload
+
+if TYPE_CHECKING:  # its packages may be missing
+    from service.review.store import Store
 
 
 def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
@@ -112,6 +124,57 @@ def superclasses_of_kind(held: Serving, kind: str) -> Counter[str]:
     """How many items the banks of served models have of a kind, by superclass."""
     items = (item for model in held.registry.served for item in model.manifest.bank.items)
     return Counter(item.superclass for item in items if item.subclass == kind)
+
+
+def superclasses_of_kinds(held: Serving) -> dict[str, list[str]]:
+    """Under which superclasses the banks of served models have each kind, by kind."""
+    found = defaultdict(set)
+    for superclass, kinds in _kinds_by_superclass(held).items():
+        for kind in kinds:
+            found[kind].add(superclass)
+    return {kind: sorted(found[kind]) for kind in sorted(found)}
+
+
+def review_task(photo: KeptPhoto) -> ReviewTask:
+    """A photo, for whoever looks at it."""
+    references = [ReviewReference(**vars(one)) for one in photo.references]
+    return ReviewTask(
+        id=photo.id,
+        width=photo.width,
+        height=photo.height,
+        reason=photo.reason,
+        kept_at=photo.kept_at,
+        site=photo.site,
+        line=photo.line,
+        camera=photo.camera,
+        guess=ReviewGuess(
+            model=photo.model,
+            superclass=photo.superclass,
+            confidence=photo.confidence,
+            decision=photo.decision,
+            probabilities=photo.probabilities,
+            references=references,
+        ),
+    )
+
+
+def review_progress(store: Store, reviewer: str, since: float) -> ReviewProgress:
+    """How far it has come; `since` is when today began, in seconds since 1970."""
+    mine = store.progress(reviewer, since)
+    counts, agreement = store.counts(), store.agreement()
+    return ReviewProgress(
+        left=mine.left,
+        skipped=mine.skipped,
+        done=mine.done,
+        today=mine.today,
+        photos=counts.photos,
+        reviewed=counts.reviewed,
+        unsettled=counts.unsettled,
+        disputed=counts.disputed,
+        double=agreement.photos,
+        agreed=agreement.agreed,
+        kappa=agreement.kappa,
+    )
 
 
 def review_choices(held: Serving) -> list[ReviewChoice]:

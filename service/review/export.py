@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.review.records import PhotoGone, ReviewedPhoto, StoreError
+from service.review.records import EXPORT_FOLDER, PhotoGone, ReviewedPhoto, StoreError
 from service.review.rows import drawn
 from service.review.store import Store
 
 LABELS = "labels.csv"
 MISSING = "missing.csv"
 COLUMNS = ("path", "source", "subclass", "superclass", "split")
-FOLDER = "photos"
 SOURCE = "review"
 VAL_HALF = 2  # of the hash: another draw than those of the store
 
@@ -54,7 +53,7 @@ def export(
         StoreError: where there are reviewed photos, and the file of none of them.
         StoreUnavailable, OSError: where it cannot be read or written.
     """
-    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    (out / EXPORT_FOLDER).mkdir(parents=True, exist_ok=True)
     splits: dict[str, int] = {"train": 0, "val": 0, "test": 0}
     missing = 0
     part = out / f"{LABELS}.part"
@@ -99,18 +98,13 @@ def zip_chunks(photos: Iterable[ReviewedPhoto]) -> Iterator[bytes]:
             except PhotoGone:
                 missing.append(line)
                 continue
-            archive.writestr(path_of(photo), data)
+            archive.writestr(photo.photo.export_path, data)
             labels.append(line)
             yield pipe.drain()
         archive.writestr(LABELS, "".join(labels))
         if missing[1:]:
             archive.writestr(MISSING, "".join(missing))
     yield pipe.drain()
-
-
-def path_of(photo: ReviewedPhoto) -> str:
-    """Below the folder."""
-    return f"{FOLDER}/{photo.photo.sha256}.jpg"
 
 
 def split_of(photo: ReviewedPhoto, val_share: float = 0.0) -> str:
@@ -122,7 +116,7 @@ def split_of(photo: ReviewedPhoto, val_share: float = 0.0) -> str:
 
 def _values(photo: ReviewedPhoto, split: str) -> tuple[str, ...]:
     source = photo.photo.site or SOURCE
-    return path_of(photo), source, photo.subclass or "", photo.superclass, split
+    return photo.photo.export_path, source, photo.subclass or "", photo.superclass, split
 
 
 def _line(values: Iterable[str]) -> str:
@@ -133,7 +127,7 @@ def _line(values: Iterable[str]) -> str:
 
 def _fetch(photo: ReviewedPhoto, out: Path) -> bool:
     """Copy a photo, if it is not there yet; False where its file is missing."""
-    to = out / path_of(photo)
+    to = out / photo.photo.export_path
     if not to.exists():
         try:
             _write(to, photo.load())

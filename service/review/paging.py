@@ -1,4 +1,4 @@
-"""Photos out of the store, oldest first, each page in a transaction: a reader holds up nobody."""
+"""Photos out of the store, each page in a transaction: a reader holds up nobody."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from service.review import rows, schema
 from service.review.database import Database
-from service.review.records import ReviewedPhoto
+from service.review.records import KeptPhoto, ReviewedPhoto, Vote
 from service.review.votes import standing
 
 PAGE = 500
-_photos = schema.photos
+_photos, _votes = schema.photos, schema.votes
 
 
 def usable() -> sa.ColumnElement[bool]:
@@ -33,6 +33,19 @@ def pages(
             return
         yield page
         after = page[-1].id
+
+
+def said_by(
+    database: Database, load: rows.Load, reviewer: str, most: int
+) -> list[tuple[KeptPhoto, Vote]]:
+    """A reviewer's votes that stand, newest first, each with its photo."""
+    mine = (_votes.c.reviewer == reviewer) & _votes.c.undone_at.is_(None)
+    newest = sa.select(_votes).where(mine).order_by(_votes.c.at.desc(), _votes.c.id.desc())
+    with database.read() as connection:
+        votes = connection.execute(newest.limit(most)).all()
+        which = _photos.c.id.in_([one.photo_id for one in votes])
+        photos = {row.id: row for row in connection.execute(sa.select(_photos).where(which))}
+    return [(rows.kept_photo(photos[one.photo_id], load), rows.vote(one)) for one in votes]
 
 
 def reviewed(database: Database, load: rows.Load, after: int) -> Iterator[ReviewedPhoto]:

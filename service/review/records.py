@@ -13,6 +13,7 @@ from service.preprocess import PhotoLimits
 Reason = Literal["uncertain", "contested", "random"]
 Kind = Literal["review", "feedback"]
 DAY_S = 86_400.0
+EXPORT_FOLDER = "photos"
 
 
 class StoreError(SuperbinError):
@@ -168,6 +169,11 @@ class KeptPhoto:
     kept_at: datetime
     held_out: bool
     load: Callable[[], bytes] = field(repr=False)
+
+    @property
+    def export_path(self) -> str:
+        """Below the folder of an export."""
+        return f"{EXPORT_FOLDER}/{self.sha256}.jpg"
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from service.review.records import (
     Rules,
     SimilarPhoto,
     Verdict,
+    Vote,
 )
 from service.review.votes import cast_vote, take_back
 
@@ -216,6 +217,10 @@ class Store:
             after: only photos whose id is greater.
         """
         return paging.reviewed(self._database, self._files.read, after)
+
+    def said_by(self, reviewer: str, most: int) -> list[tuple[KeptPhoto, Vote]]:
+        """What a reviewer said and has not taken back, at most `most`, the newest first."""
+        return paging.said_by(self._database, self._files.read, reviewer, most)
 
     def agreement(self) -> Agreement:
         """How far reviewers agree on the photos that several of them were asked about."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -24,14 +25,13 @@ from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
 from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
 from service.review_bins import check_bin
 from service.review_schemas import (
-    ReviewGuess,
     ReviewKind,
     ReviewLike,
-    ReviewProgress,
     ReviewQueue,
-    ReviewReference,
+    ReviewSaid,
     ReviewSimilar,
     ReviewTask,
+    ReviewVerdicts,
 )
 from service.review_words import (
     MAX_BODY_BYTES,
@@ -50,12 +50,16 @@ from service.reviewing import (
     known_kinds,
     known_superclasses,
     review_choices,
+    review_progress,
     review_sites,
+    review_task,
     spelt_kind,
+    superclasses_of_kinds,
 )
 from service.serving import Serving, serving
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
+MOST_SAID = 1000
 PRIVATE = {"Cache-Control": "private, no-store"}
 ReviewerHeader = Annotated[
     str | None,
@@ -80,6 +84,7 @@ async def who_looks(request: Request, named: ReviewerHeader = None) -> str:
 Reviewer = Annotated[str, Depends(who_looks)]
 KindQuery = Annotated[Word, Query(description="As it was typed.")]
 PhotoId = Annotated[int, Path(ge=1, le=2**53)]
+Newest = Annotated[int, Query(ge=1, le=MOST_SAID, description="How many, at most.")]
 
 _ALWAYS = (*KEY_REFUSALS, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
 _BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
@@ -94,6 +99,7 @@ OF_MY_PHOTO: Any = {
     "openapi_extra": ADMIN,
 }
 OF_A_KIND: Any = {"responses": refusals(*_ALWAYS), "openapi_extra": ADMIN}
+OF_MINE: Any = {"responses": refusals(*_ALWAYS, *_NAMED), "openapi_extra": ADMIN}
 TAKES_VERDICT: Any = {
     "responses": refusals(*_ALWAYS, *_NAMED, *_BODY, PhotoGone, SuperclassUnknown, BinUnfit),
     "openapi_extra": json_body(VerdictBody) | ADMIN,
@@ -125,13 +131,14 @@ async def queue(request: Request, reviewer: Reviewer) -> ReviewQueue:
     def take() -> ReviewQueue:
         photos = capture.store.take(reviewer, body.limit, skipped=body.skipped, after=body.after)
         return ReviewQueue(
-            tasks=[_task(photo) for photo in photos],
+            tasks=[review_task(photo) for photo in photos],
             choices=review_choices(held),
             sites=review_sites(
                 held, (photo.site for photo in photos), request.headers.get("accept-language")
             ),
             kinds=known_kinds(held)[:MOST_KINDS],
-            progress=_progress(capture, reviewer, body.since),
+            kind_superclasses=dict(islice(superclasses_of_kinds(held).items(), MOST_KINDS)),
+            progress=review_progress(capture.store, reviewer, body.since),
         )
 
     return await asyncio.to_thread(take)
@@ -203,7 +210,29 @@ async def undo(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> Revie
         capture.store.undo(photo_id, reviewer)
         return capture.store.photo(photo_id)
 
-    return _task(await asyncio.to_thread(take_back))
+    return review_task(await asyncio.to_thread(take_back))
+
+
+@router.get("/v1/review/verdicts", **OF_MINE)
+async def verdicts(request: Request, reviewer: Reviewer, limit: Newest = 30) -> ReviewVerdicts:
+    """What a reviewer said last, the newest first: to look at, take back or replace."""
+    held, capture = _let_in(request)
+    found = await asyncio.to_thread(capture.store.said_by, reviewer, limit)
+    sites = (photo.site for photo, _ in found)
+    return ReviewVerdicts(
+        verdicts=[
+            ReviewSaid(
+                task=review_task(photo),
+                path=photo.export_path,
+                superclass=vote.verdict.superclass,
+                subclass=vote.verdict.subclass,
+                bin=vote.verdict.bin,
+                at=vote.at,
+            )
+            for photo, vote in found
+        ],
+        sites=review_sites(held, sites, request.headers.get("accept-language")),
+    )
 
 
 @router.put("/v1/review/photos/{photo_id}/skip", status_code=204, **OF_MY_PHOTO)
@@ -218,7 +247,9 @@ async def kind(request: Request, kind: KindQuery) -> ReviewKind:
     """Whether a kind is known, and which ones are spelt almost so: a misspelt one is a new one."""
     held, capture = _let_in(request)
     known = known_kinds(held)
-    return await asyncio.to_thread(lambda: spelt_kind(kind, known, capture.store.kinds()))
+    found = await asyncio.to_thread(lambda: spelt_kind(kind, known, capture.store.kinds()))
+    superclasses = superclasses_of_kinds(held).get(found.kind, [])
+    return found.model_copy(update={"superclasses": superclasses})
 
 
 @router.get("/v1/review/export.csv", response_class=Response, **GIVES_CSV)
@@ -257,43 +288,3 @@ def _let_in(request: Request) -> tuple[Serving, Capture]:
     capture = capture_of(held)
     identify_reviewer(request)
     return held, capture
-
-
-def _task(photo: KeptPhoto) -> ReviewTask:
-    references = [ReviewReference(**vars(one)) for one in photo.references]
-    return ReviewTask(
-        id=photo.id,
-        width=photo.width,
-        height=photo.height,
-        reason=photo.reason,
-        kept_at=photo.kept_at,
-        site=photo.site,
-        line=photo.line,
-        camera=photo.camera,
-        guess=ReviewGuess(
-            model=photo.model,
-            superclass=photo.superclass,
-            confidence=photo.confidence,
-            decision=photo.decision,
-            probabilities=photo.probabilities,
-            references=references,
-        ),
-    )
-
-
-def _progress(capture: Capture, reviewer: str, since: float) -> ReviewProgress:
-    mine = capture.store.progress(reviewer, since)
-    counts, agreement = capture.store.counts(), capture.store.agreement()
-    return ReviewProgress(
-        left=mine.left,
-        skipped=mine.skipped,
-        done=mine.done,
-        today=mine.today,
-        photos=counts.photos,
-        reviewed=counts.reviewed,
-        unsettled=counts.unsettled,
-        disputed=counts.disputed,
-        double=agreement.photos,
-        agreed=agreement.agreed,
-        kappa=agreement.kappa,
-    )

@@ -1,9 +1,9 @@
 // What can be said of a photo: its site's bins, what a bin can stand for, or the superclasses.
 
 import { colourOf, title } from "./result.js";
+import { plain } from "./review-kinds.js";
 
 const BACK = "Escape";
-const plain = (kind) => kind.toLowerCase().replace(/[-_\s]+/g, "_");
 
 // Each has a key, a label, what else is drawn of it, and what comes of it: a `verdict`, a `bin`
 // whose meanings are asked for, or `back`.

@@ -2,6 +2,7 @@
 
 import { percent, title } from "./result.js";
 import { draw, meanings, optionsOf, pressed } from "./review-choices.js";
+import { learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { ask, download, Outbox, person } from "./review-server.js";
 import { Zoom } from "./review-zoom.js";
@@ -24,6 +25,7 @@ let fetching = false;
 let stale = false; // what is being fetched is out of date already
 let asking = 0; // the timer of what was typed
 let ended = false; // the service has no more, for now
+let recalled = null; // whose words of before this tab are in the history
 const gone = new Set(); // ids of photos that could not be fetched any more
 const images = new Map(); // photo id -> promise of an object URL
 const outbox = new Outbox(held, lost);
@@ -52,7 +54,7 @@ async function fill() {
     const answer = await (await ask("queue", "POST", words)).json();
     ({ choices, progress } = answer);
     answer.tasks.forEach((task) => { sites[task.site] = answer.sites[task.site]; });
-    answer.kinds.forEach(learnKind);
+    learnKinds(find("kinds"), answer.kinds, answer.kind_superclasses);
     const known = new Set(tasks.map((task) => task.id));
     const fresh = answer.tasks.filter((task) => !known.has(task.id) && !gone.has(task.id) && !outbox.holds(task.id));
     const first = !tasks.length;
@@ -63,12 +65,34 @@ async function fill() {
     tasks.forEach((task) => image(task.id));
     if (first || !find("choices").childElementCount) show();
     else showProgress();
+    if (recalled !== person.name) recall();
   } catch (error) {
     failed(error);
   } finally {
     fetching = false;
     if (stale) fill();
   }
+}
+
+// What was said before this tab was opened can be taken back, too.
+async function recall() {
+  recalled = person.name;
+  try {
+    const { verdicts, sites: theirs } = await (await ask(`verdicts?limit=${REMEMBERED}`)).json();
+    const known = new Set(history.map((one) => one.task.id));
+    sites = { ...theirs, ...sites };
+    const before = verdicts.filter(({ task }) => !known.has(task.id) && !outbox.holds(task.id)).reverse();
+    history = [...before.map(({ task, ...said }) => ({ task: { ...task, kind: said.subclass ?? "" }, said: inWords(said, theirs[task.site]) })), ...history].slice(-REMEMBERED);
+    showProgress();
+  } catch {
+    recalled = null; // with the next photos
+  }
+}
+
+function inWords({ superclass, subclass, bin }, site) {
+  const label = site?.bins.find((one) => one.bin === bin)?.label;
+  const what = superclass === null ? title(choices.find((one) => one.superclass === null)?.label ?? "") : title(subclass ?? superclass);
+  return label ? `${label} (${what})` : what;
 }
 
 function failed(error) {
@@ -208,6 +232,8 @@ function showProgress() {
   const last = history.at(-1);
   find("undo").setAttribute("aria-disabled", String(!last));
   find("undoes").textContent = last ? `: ${last.said}` : ""; // so that a slip is seen
+  find("undo-last").hidden = !last;
+  find("undo-last").textContent = last ? `Undo: ${last.said}` : "";
 }
 
 function rest() {
@@ -271,10 +297,12 @@ function say(task, option) {
   const body = { ...option.verdict };
   if (kind && !body.subclass) {
     body.subclass = kind;
-    learnKind(kind);
+    learnKinds(find("kinds"), [kind]);
   }
   task.kind = kind;
-  pass(task, within ? `${within.label} (${option.label})` : option.label);
+  const odd = oddSuperclass(body.subclass, body.superclass);
+  const said = within ? `${within.label} (${option.label})` : option.label;
+  pass(task, odd ? `${said}, though the model knows ${odd}` : said);
   outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
 }
 
@@ -320,14 +348,7 @@ function undo() {
   show();
 }
 
-function learnKind(kind) {
-  if ([...find("kinds").options].some((one) => one.value === kind)) return;
-  const option = document.createElement("option");
-  option.value = kind;
-  find("kinds").append(option);
-}
-
-// Whether the kind that was typed is a new one, which a misspelt one is, too.
+// Whether the kind that was typed is a new one, which a misspelt one is, too, and what it is known as.
 async function tellKind() {
   const kind = find("kind").value.trim();
   const note = find("kind-note");
@@ -335,6 +356,12 @@ async function tellKind() {
   note.hidden = true;
   note.textContent = "";
   if (!kind) return;
+  const superclasses = superclassesOf(kind);
+  if (superclasses.length) {
+    note.textContent = `The model knows ${kind} as ${superclasses.map(title).join(" or ")}.`;
+    note.hidden = false;
+    return;
+  }
   asking = setTimeout(async () => {
     try {
       const { known, near, fit } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
@@ -432,10 +459,11 @@ find("kind").addEventListener("input", () => {
   if (tasks.length) drawChoices();
   tellKind();
 });
+find("undo-last").addEventListener("click", undo);
 find("zoom").addEventListener("click", () => zoom.toggle());
 find("ask").addEventListener("click", guess);
 find("look").addEventListener("click", () => { skipped = false; fill(); });
-find("again").addEventListener("click", () => { [skipped, seen, history] = [true, 0, []]; fill(); });
+find("again").addEventListener("click", () => { [skipped, seen, history, recalled] = [true, 0, [], null]; fill(); });
 for (const kind of ["csv", "zip"]) {
   find(`export-${kind}`).addEventListener("click", (event) => {
     const button = event.currentTarget;

@@ -100,7 +100,7 @@ def _send(server: Server, photos: list[Path]) -> None:
 def _review(page: Page, reviews: int) -> None:
     page.goto("/review")
     page.get_by_label("Your name").fill("anna")
-    page.get_by_label("Key of this service").fill(ROOM)
+    page.get_by_label("Reviewer key").fill(ROOM)
     page.keyboard.press("Enter")
     page.wait_for_selector("#photo[data-id]:not([data-id=''])")
     draw = random.Random(2)

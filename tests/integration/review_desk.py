@@ -37,7 +37,7 @@ class Desk:
         page.goto("/review")
         if reviewer:
             page.get_by_label("Your name").fill(reviewer)
-            page.get_by_label("Key of this service").fill(KEY)
+            page.get_by_label("Reviewer key").fill(KEY)
             page.keyboard.press("Enter")
         return page
 

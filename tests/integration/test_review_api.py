@@ -141,10 +141,11 @@ def test_a_kind_that_was_typed_is_known_or_has_near_ones(sited: Reviewing) -> No
             for one in ("Battery", "batery", "hat", "=1+1")
         ]
     assert said == [
-        {"kind": "battery", "known": True, "near": [], "fit": True},
-        {"kind": "batery", "known": False, "near": ["battery"], "fit": True},
-        {"kind": "hat", "known": True, "near": [], "fit": True},  # by the site's rules
-        {"kind": "=1+1", "known": False, "near": [], "fit": False},
+        {"kind": "battery", "known": True, "near": [], "fit": True, "superclasses": ["hazardous"]},
+        {"kind": "batery", "known": False, "near": ["battery"], "fit": True, "superclasses": []},
+        # by the site's rules
+        {"kind": "hat", "known": True, "near": [], "fit": True, "superclasses": []},
+        {"kind": "=1+1", "known": False, "near": [], "fit": False, "superclasses": []},
     ]
 
 
