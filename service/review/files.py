@@ -79,7 +79,11 @@ class PhotoFiles:
         Raises:
             StoreUnavailable: where that is not to be known.
         """
-        return _attempt(lambda: bool(self._fs.isfile(self._path(sha256))))
+        try:  # not `isfile`, which takes every error for a no
+            kind: str = _attempt(lambda: self._fs.info(self._path(sha256))["type"])
+        except FileNotFoundError:
+            return False
+        return kind == "file"
 
     def remove(self, sha256: str) -> None:
         """Let it be gone.
