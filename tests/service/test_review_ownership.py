@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import sqlalchemy as sa
 from service.cli import main
 from service.review import ownership, schema
 from service.review.database import Database
-from service.review.files import MARK, PhotoFiles
+from service.review.files import MARK, PART_S, PhotoFiles
 from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
 from service.review.store import Store, open_store, read_store
 from tests.review_stores import new_photo
@@ -146,6 +148,56 @@ def test_to_adopt_takes_a_database_and_photos_that_are_there(
     assert superbin("review", "adopt", f"sqlite:///{tmp_path}/typo.db", "--photos", photos) == 1
     assert f"there is no file {tmp_path}/typo.db" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+A, B = "ab" * 32, "cd" * 32
+STRANGE = (
+    "holiday.jpg",
+    f"{A}.jpg",
+    "ab/holiday.jpg",
+    f"ab/{B}.jpg",
+    f"ab/{A.upper()}.jpg",
+    f"ab/{A}.jpg.bak",
+    f"copy/ab/{A}.jpg",
+    "ubuntu.iso.part",
+    "downloads/sub/ubuntu.iso.part",
+    "ab/ubuntu.iso.part",
+    f"ab/{B}.jpg.{'0' * 16}.part",
+    f"copy/ab/{A}.jpg.{'0' * 16}.part",
+)
+
+
+def put(folder: str, *names: str, age_s: float) -> set[Path]:
+    made = {Path(folder) / name for name in names}
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"somebody's")
+        os.utime(path, (time.time() - age_s,) * 2)
+    return made
+
+
+def test_files_that_are_no_photos_of_a_store_count_for_nothing(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = put(photos, *STRANGE, age_s=2 * PART_S)
+    url = f"sqlite:///{tmp_path}/review.db"
+    open_store(url, photos).close()  # which finds a folder without photos
+    assert files(photos) == set()
+    assert superbin("review", "adopt", url, "--photos", photos, "--remove-unlisted") == 0
+    told = capsys.readouterr().out
+    assert "it lists 0, 0 are there" in told
+    assert "0 photos that it does not list were removed" in told
+    assert all(path.exists() for path in others)
+
+
+def test_only_a_store_s_own_old_parts_are_swept(url: str, photos: str) -> None:
+    own = (f"ab/{A}.jpg.{'0' * 16}.part", f"{MARK}.{'0' * 16}.part")
+    old = put(photos, *own, age_s=2 * PART_S)
+    others = put(photos, *STRANGE, age_s=2 * PART_S)
+    young = put(photos, f"ab/{A}.jpg.{'1' * 16}.part", f"{MARK}.{'1' * 16}.part", age_s=PART_S / 2)
+    open_store(url, photos).close()
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in others | young)  # another process may be writing
 
 
 @pytest.fixture
