@@ -56,6 +56,32 @@ def unmark(url: str, photos: str) -> None:
         connection.execute(sa.delete(schema.meta).where(schema.meta.c.name == ownership.NAME))
 
 
+A, B = "ab" * 32, "cd" * 32
+STRANGE = (
+    "holiday.jpg",
+    f"{A}.jpg",
+    "ab/holiday.jpg",
+    f"ab/{B}.jpg",
+    f"ab/{A.upper()}.jpg",
+    f"ab/{A}.jpg.bak",
+    f"copy/ab/{A}.jpg",
+    "ubuntu.iso.part",
+    "downloads/sub/ubuntu.iso.part",
+    "ab/ubuntu.iso.part",
+    f"ab/{B}.jpg.{'0' * 16}.part",
+    f"copy/ab/{A}.jpg.{'0' * 16}.part",
+)
+
+
+def put(folder: str, *names: str, age_s: float) -> set[Path]:
+    made = {Path(folder) / name for name in names}
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"somebody's")
+        os.utime(path, (time.time() - age_s,) * 2)
+    return made
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_new_database_is_refused_and_removes_nothing(
     url: str, photos: str, tmp_path: Path, marked: bool
@@ -128,7 +154,9 @@ def test_a_running_store_that_lost_its_photos_to_another_removes_none(
         with pytest.raises(StoreError):
             open_store(other, photos)
         assert superbin("review", "adopt", other, "--photos", photos) == 0
-        assert "5 photos that it does not list stay there" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "5 photos that it does not list stay there" in told
+        assert RESTART in told
         with pytest.raises(StoreUnavailable, match="nothing is removed from it"):
             store.prune()
     assert len(files(photos)) == 5
@@ -142,38 +170,32 @@ def test_a_running_store_that_lost_its_photos_to_another_removes_none(
     assert len(files(photos)) == 1
 
 
+RESTART = "restart any service that runs with either"
+
+
+def test_photos_that_belong_to_the_database_may_be_adopted_beside_a_running_store(
+    url: str, photos: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adopt = ("review", "adopt", url, "--photos", photos, "--remove-unlisted")
+    (stray,) = put(photos, f"ab/{A}.jpg", age_s=0)
+    with open_store(url, photos, RULES, lambda: 1e12) as store:
+        assert superbin(*adopt) == 0
+        assert RESTART not in capsys.readouterr().out
+        assert not stray.exists()
+        assert store.prune() == 5
+    (Path(photos) / MARK).unlink()
+    with open_store(url, photos, RULES):
+        (Path(photos) / MARK).write_text("another's\n")
+        assert superbin(*adopt) == 0
+        assert RESTART in capsys.readouterr().out
+
+
 def test_to_adopt_takes_a_database_and_photos_that_are_there(
     photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert superbin("review", "adopt", f"sqlite:///{tmp_path}/typo.db", "--photos", photos) == 1
     assert f"there is no file {tmp_path}/typo.db" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-A, B = "ab" * 32, "cd" * 32
-STRANGE = (
-    "holiday.jpg",
-    f"{A}.jpg",
-    "ab/holiday.jpg",
-    f"ab/{B}.jpg",
-    f"ab/{A.upper()}.jpg",
-    f"ab/{A}.jpg.bak",
-    f"copy/ab/{A}.jpg",
-    "ubuntu.iso.part",
-    "downloads/sub/ubuntu.iso.part",
-    "ab/ubuntu.iso.part",
-    f"ab/{B}.jpg.{'0' * 16}.part",
-    f"copy/ab/{A}.jpg.{'0' * 16}.part",
-)
-
-
-def put(folder: str, *names: str, age_s: float) -> set[Path]:
-    made = {Path(folder) / name for name in names}
-    for path in made:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"somebody's")
-        os.utime(path, (time.time() - age_s,) * 2)
-    return made
 
 
 def test_files_that_are_no_photos_of_a_store_count_for_nothing(
