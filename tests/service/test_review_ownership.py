@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from service.review import ownership, schema
 from service.review.database import Database
 from service.review.files import MARK, PART_S, PhotoFiles
 from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
-from service.review.store import Store, open_store, read_store
+from service.review.store import open_store, read_store
 from tests.review_stores import new_photo
 
 RULES = Rules(double_share=0.0)
@@ -220,43 +219,6 @@ def test_only_a_store_s_own_old_parts_are_swept(url: str, photos: str) -> None:
     open_store(url, photos).close()
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in others | young)  # another process may be writing
-
-
-@pytest.fixture
-def read(url: str, photos: str) -> Iterator[Store]:
-    with read_store(url, photos) as store:
-        yield store
-
-
-def test_who_reads_changes_nothing(read: Store, photos: str, tmp_path: Path) -> None:
-    assert len(list(read.reviewed())) == 4
-    with pytest.raises(StoreUnavailable, match="readonly"):
-        read.add(new_photo(8))
-    with pytest.raises(StoreUnavailable):
-        read.prune()
-    assert len(files(photos)) == 5
-
-
-def test_who_reads_makes_nothing(url: str, photos: str, tmp_path: Path) -> None:
-    before = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
-    (tmp_path / "empty.db").touch()
-    before.add(tmp_path / "empty.db")
-    for database, folder, told in (
-        (f"sqlite:///{tmp_path}/typo.db", photos, f"there is no file {tmp_path}/typo.db"),
-        (f"sqlite:///{tmp_path}/empty.db", photos, r"expected a review store, and .*is none"),
-        (url, str(tmp_path / "typo"), f"expected photos in {tmp_path}/typo, and there is nothing"),
-    ):
-        with pytest.raises(StoreError, match=told):
-            read_store(database, folder)
-    after = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
-    assert after == before
-
-
-def test_an_older_version_is_not_changed_by_who_reads(url: str, photos: str) -> None:
-    with Database(url).write() as connection:
-        connection.execute(sa.text("UPDATE review_meta SET value = '1' WHERE name = 'version'"))
-    with pytest.raises(StoreError, match=r"got 1 in .*the service brings it up to date"):
-        read_store(url, photos)
 
 
 def test_what_is_too_old_goes_still(url: str, photos: str) -> None:
