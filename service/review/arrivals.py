@@ -9,9 +9,18 @@ from service.review import leftovers, pruning, rows, schema
 from service.review.cleaning import CleanPhoto
 from service.review.database import Database
 from service.review.files import PhotoFiles
-from service.review.records import Added, Feedback, NewPhoto, Rules, StoreFull, Verdict
+from service.review.records import (
+    Added,
+    Feedback,
+    NewPhoto,
+    Rules,
+    StoreFull,
+    StoreUnavailable,
+    Verdict,
+)
 from service.review.votes import cast_vote
 
+TRIES = 5  # to write a file that others sweep away
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
@@ -29,7 +38,7 @@ def keep(
         StoreFull: where reviewed photos fill the store.
         StoreUnavailable: where it cannot be kept now.
     """
-    while True:
+    for _ in range(TRIES):
         with database.write() as connection:
             leftovers.announce(connection, copy.sha256, now)
         files.write(copy.sha256, copy.data)
@@ -38,6 +47,10 @@ def keep(
                 added = _add(connection, photo, copy, rules, now)
                 leftovers.forget(connection, copy.sha256)
                 return added
+    raise StoreUnavailable(
+        f"expected a photo's file to be there once it is written, and {copy.sha256[:12]} was gone "
+        f"from {files.url} {TRIES} times"
+    )
 
 
 def _add(

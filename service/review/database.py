@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from service.extras import how_to_install
+from service.review import sqlite
 from service.review.records import StoreError, StoreUnavailable
 from service.review.schema import UPGRADES, VERSION, meta, metadata
 
-BUSY_MS = 10_000  # for which one writer waits for another
-PAUSE_S = 0.01
 CONNECT_S = 5
 LOCK = 0x5B1_0001  # PostgreSQL's advisory lock of the store: any number that others do not use
 
@@ -69,7 +65,8 @@ class Database:
 
         Args:
             prepared: False leaves `prepare` for later, so that the database may be away.
-            made: False expects that everything is there, and makes and writes nothing.
+            made: False expects that everything is there, and makes and writes nothing
+                (`service.review.sqlite` says what that is for SQLite).
 
         Raises:
             StoreError: where the URL is none, or the database cannot be reached or is of another
@@ -111,10 +108,17 @@ class Database:
         """A transaction that sees one state.
 
         Raises:
-            StoreUnavailable: where the database is away.
+            StoreUnavailable: where the database is away, or was changed by somebody who began to
+                write after it had been opened to be read.
         """
         with self._available(), self._reading.begin() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:  # what went wrong may come of that
+                if sqlite.was_changed(connection):
+                    raise self._schema.unavailable(
+                        f"{self.name} was written to while it was read: begin again"
+                    )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -214,7 +218,7 @@ def _engine(url: URL, schema: Schema, made: bool) -> Engine:
         if url.get_backend_name() == "postgresql":
             connect = {"connect_timeout": CONNECT_S}
             return sa.create_engine(url, pool_pre_ping=True, connect_args=connect)
-        engine = sa.create_engine(url, connect_args={"timeout": BUSY_MS / 1000})
+        engine = sa.create_engine(url, connect_args={"timeout": sqlite.BUSY_MS / 1000})
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
             f"{url.render_as_string()} needs a driver that is not installed ({error}): "
@@ -225,47 +229,5 @@ def _engine(url: URL, schema: Schema, made: bool) -> Engine:
         raise StoreError(f"expected a {schema.name} database, and there is no file {file}")
     if not file.parent.is_dir():
         raise StoreError(f"{schema.expected}, got {file}, whose folder does not exist")
-    sa.event.listen(engine, "connect", _set_up_sqlite if made else _only_read_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    sqlite.set_up(engine, writes=made)
     return engine
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    _write_ahead(connection)
-    for pragma in (
-        "synchronous = FULL",  # what was accepted outlives a power cut too
-        "foreign_keys = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _only_read_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
-    connection.execute("PRAGMA query_only = ON")
-
-
-def _write_ahead(connection: Any) -> None:
-    """Keep a write-ahead log; SQLite does not wait for others by itself to change to that.
-
-    Raises:
-        sqlite3.OperationalError: where the others take too long.
-    """
-    end = time.monotonic() + BUSY_MS / 1000
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(PAUSE_S)
-        else:
-            return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes the lock at once: one that has read first could not wait for it later."""
-    reads = connection.get_execution_options().get("reads", False)
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

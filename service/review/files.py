@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +21,8 @@ SUFFIX = ".jpg"
 PART = ".part"
 MARK = "superbin-review"  # the file that says to which database the photos belong
 PART_S = 3600.0  # after which nobody is still writing it
+_PHOTO = rf"(?P<folder>[0-9a-f]{{2}})/(?P<sha256>(?P=folder)[0-9a-f]{{62}}){re.escape(SUFFIX)}"
+_PART = rf"({_PHOTO}|{MARK})\.[0-9a-f]{{16}}{re.escape(PART)}"
 T = TypeVar("T")
 
 
@@ -79,7 +83,11 @@ class PhotoFiles:
         Raises:
             StoreUnavailable: where that is not to be known.
         """
-        return _attempt(lambda: bool(self._fs.isfile(self._path(sha256))))
+        try:  # not `isfile`, which takes every error for a no
+            kind: str = _attempt(lambda: self._fs.info(self._path(sha256))["type"])
+        except FileNotFoundError:
+            return False
+        return kind == "file"
 
     def remove(self, sha256: str) -> None:
         """Let it be gone.
@@ -91,15 +99,14 @@ class PhotoFiles:
             _attempt(lambda: self._fs.rm_file(self._path(sha256)))
 
     def listed(self) -> Iterator[str]:
-        """The hash of every photo that is there.
+        """The hash of every photo that is there; of other files, whatever their names, none.
 
         Raises:
             StoreUnavailable: where that is not to be known.
         """
         for path in _attempt(lambda: self._fs.find(self._root)):
-            name = path.rsplit("/", 1)[-1]
-            if name.endswith(SUFFIX):
-                yield name.removesuffix(SUFFIX)
+            if photo := re.fullmatch(_PHOTO, path.removeprefix(f"{self._root}/")):
+                yield photo["sha256"]
 
     def owner(self) -> str | None:
         """The id of the database to which the photos belong; None where they are not marked.
@@ -122,13 +129,15 @@ class PhotoFiles:
         self._put(self._mark, f"{owner}\n".encode())
 
     def sweep_parts(self) -> None:
-        """Remove what was begun and never finished, long ago; others may be writing right now."""
+        """Remove what was begun here and never finished, long ago; others may be writing now."""
         if not _is_local(self.url):
             return
-        for part in Path(self._root).rglob(f"*{PART}"):
-            with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > PART_S:
-                    part.unlink()
+        root = Path(self._root)
+        for part in chain(root.glob(f"*{PART}"), root.glob(f"??/*{PART}")):
+            if re.fullmatch(_PART, part.relative_to(root).as_posix()):
+                with contextlib.suppress(OSError):
+                    if time.time() - part.stat().st_mtime > PART_S:
+                        part.unlink()
 
     def _require_bucket(self, missing: Exception) -> None:
         """A folder of an object store need not exist; its bucket must, and must be open to us."""

@@ -33,11 +33,14 @@ class Adopted:
         listed: by the database.
         there: of those, in the folder.
         unlisted: in the folder, and not known to the database.
+        moved: whether they did not before; a store that is open already, with these photos or this
+            database, then removes none of them until it is opened anew.
     """
 
     listed: int
     there: int
     unlisted: int
+    moved: bool
 
 
 def claim(database: Database, files: PhotoFiles) -> str:
@@ -88,7 +91,7 @@ def check_owned(files: PhotoFiles, mine: str) -> None:
 
 
 def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = False) -> Adopted:
-    """Let the photos belong to this database from now on, and to no other one.
+    """Let the photos belong to this database from now on, and to no other one but copies of it.
 
     Args:
         remove_unlisted: whether photos that the database does not list are removed; else they stay,
@@ -98,9 +101,12 @@ def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = Fals
         StoreUnavailable: where that cannot be done now.
     """
     with database.write() as connection:
-        connection.execute(_meta.delete().where(_meta.c.name == NAME))
-        mine = _give_id(connection)
-    files.mark(mine)
+        mine, found = _id(connection), files.owner()
+        if mine is None or mine != found:
+            connection.execute(_meta.delete().where(_meta.c.name == NAME))
+            mine = _give_id(connection)
+    if moved := mine != found:
+        files.mark(mine)
     there = strays = 0
     for page in _pages(files):
         with database.write() as connection:  # so that no row comes in between
@@ -110,7 +116,7 @@ def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = Fals
             for name in unlisted if remove_unlisted else ():
                 files.remove(name)
     with database.read() as connection:
-        return Adopted(_rows(connection), there, strays)
+        return Adopted(_rows(connection), there, strays, moved)
 
 
 def _check(database: Database, files: PhotoFiles, mine: str | None, found: str) -> None:

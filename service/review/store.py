@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Self
 
 import sqlalchemy as sa
@@ -78,12 +77,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self.close()
 
     # Photos in.
@@ -292,9 +286,11 @@ def open_store(
 
 
 def read_store(url: str, photos_url: str) -> Store:
-    """Open a store that is there, for reading: nothing is made, written or removed.
+    """Open a store that is there, for reading: nothing is written or removed, or need be.
 
-    Photos whose files are missing are found out by `load`.
+    Nothing is made, either, but the index (`-shm`) of an SQLite log that was left without one.
+    Photos whose files are missing are found out by `load`. Where somebody begins to write to what
+    nobody wrote to when it was opened, its methods raise StoreUnavailable: open it again.
 
     Raises:
         StoreError: where one of them is not there, or the photos are another database's.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ import sqlalchemy as sa
 from service.cli import main
 from service.review import ownership, schema
 from service.review.database import Database
-from service.review.files import MARK, PhotoFiles
+from service.review.files import MARK, PART_S, PhotoFiles
 from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
-from service.review.store import Store, open_store, read_store
+from service.review.store import open_store, read_store
 from tests.review_stores import new_photo
 
 RULES = Rules(double_share=0.0)
@@ -52,6 +53,32 @@ def unmark(url: str, photos: str) -> None:
     (Path(photos) / MARK).unlink()
     with Database(url).write() as connection:
         connection.execute(sa.delete(schema.meta).where(schema.meta.c.name == ownership.NAME))
+
+
+A, B = "ab" * 32, "cd" * 32
+STRANGE = (
+    "holiday.jpg",
+    f"{A}.jpg",
+    "ab/holiday.jpg",
+    f"ab/{B}.jpg",
+    f"ab/{A.upper()}.jpg",
+    f"ab/{A}.jpg.bak",
+    f"copy/ab/{A}.jpg",
+    "ubuntu.iso.part",
+    "downloads/sub/ubuntu.iso.part",
+    "ab/ubuntu.iso.part",
+    f"ab/{B}.jpg.{'0' * 16}.part",
+    f"copy/ab/{A}.jpg.{'0' * 16}.part",
+)
+
+
+def put(folder: str, *names: str, age_s: float) -> set[Path]:
+    made = {Path(folder) / name for name in names}
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"somebody's")
+        os.utime(path, (time.time() - age_s,) * 2)
+    return made
 
 
 @pytest.mark.parametrize("marked", [True, False])
@@ -126,7 +153,9 @@ def test_a_running_store_that_lost_its_photos_to_another_removes_none(
         with pytest.raises(StoreError):
             open_store(other, photos)
         assert superbin("review", "adopt", other, "--photos", photos) == 0
-        assert "5 photos that it does not list stay there" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "5 photos that it does not list stay there" in told
+        assert RESTART in told
         with pytest.raises(StoreUnavailable, match="nothing is removed from it"):
             store.prune()
     assert len(files(photos)) == 5
@@ -140,6 +169,26 @@ def test_a_running_store_that_lost_its_photos_to_another_removes_none(
     assert len(files(photos)) == 1
 
 
+RESTART = "restart any service that runs with either"
+
+
+def test_photos_that_belong_to_the_database_may_be_adopted_beside_a_running_store(
+    url: str, photos: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adopt = ("review", "adopt", url, "--photos", photos, "--remove-unlisted")
+    (stray,) = put(photos, f"ab/{A}.jpg", age_s=0)
+    with open_store(url, photos, RULES, lambda: 1e12) as store:
+        assert superbin(*adopt) == 0
+        assert RESTART not in capsys.readouterr().out
+        assert not stray.exists()
+        assert store.prune() == 5
+    (Path(photos) / MARK).unlink()
+    with open_store(url, photos, RULES):
+        (Path(photos) / MARK).write_text("another's\n")
+        assert superbin(*adopt) == 0
+        assert RESTART in capsys.readouterr().out
+
+
 def test_to_adopt_takes_a_database_and_photos_that_are_there(
     photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,41 +197,28 @@ def test_to_adopt_takes_a_database_and_photos_that_are_there(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def read(url: str, photos: str) -> Iterator[Store]:
-    with read_store(url, photos) as store:
-        yield store
+def test_files_that_are_no_photos_of_a_store_count_for_nothing(
+    photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = put(photos, *STRANGE, age_s=2 * PART_S)
+    url = f"sqlite:///{tmp_path}/review.db"
+    open_store(url, photos).close()  # which finds a folder without photos
+    assert files(photos) == set()
+    assert superbin("review", "adopt", url, "--photos", photos, "--remove-unlisted") == 0
+    told = capsys.readouterr().out
+    assert "it lists 0, 0 are there" in told
+    assert "0 photos that it does not list were removed" in told
+    assert all(path.exists() for path in others)
 
 
-def test_who_reads_changes_nothing(read: Store, photos: str, tmp_path: Path) -> None:
-    assert len(list(read.reviewed())) == 4
-    with pytest.raises(StoreUnavailable, match="readonly"):
-        read.add(new_photo(8))
-    with pytest.raises(StoreUnavailable):
-        read.prune()
-    assert len(files(photos)) == 5
-
-
-def test_who_reads_makes_nothing(url: str, photos: str, tmp_path: Path) -> None:
-    before = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
-    (tmp_path / "empty.db").touch()
-    before.add(tmp_path / "empty.db")
-    for database, folder, told in (
-        (f"sqlite:///{tmp_path}/typo.db", photos, f"there is no file {tmp_path}/typo.db"),
-        (f"sqlite:///{tmp_path}/empty.db", photos, r"expected a review store, and .*is none"),
-        (url, str(tmp_path / "typo"), f"expected photos in {tmp_path}/typo, and there is nothing"),
-    ):
-        with pytest.raises(StoreError, match=told):
-            read_store(database, folder)
-    after = {path for path in tmp_path.rglob("*") if path.suffix not in (".db-wal", ".db-shm")}
-    assert after == before
-
-
-def test_an_older_version_is_not_changed_by_who_reads(url: str, photos: str) -> None:
-    with Database(url).write() as connection:
-        connection.execute(sa.text("UPDATE review_meta SET value = '1' WHERE name = 'version'"))
-    with pytest.raises(StoreError, match=r"got 1 in .*the service brings it up to date"):
-        read_store(url, photos)
+def test_only_a_store_s_own_old_parts_are_swept(url: str, photos: str) -> None:
+    own = (f"ab/{A}.jpg.{'0' * 16}.part", f"{MARK}.{'0' * 16}.part")
+    old = put(photos, *own, age_s=2 * PART_S)
+    others = put(photos, *STRANGE, age_s=2 * PART_S)
+    young = put(photos, f"ab/{A}.jpg.{'1' * 16}.part", f"{MARK}.{'1' * 16}.part", age_s=PART_S / 2)
+    open_store(url, photos).close()
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in others | young)  # another process may be writing
 
 
 def test_what_is_too_old_goes_still(url: str, photos: str) -> None:

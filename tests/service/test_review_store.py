@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import PhotoBroken
-from service.review import leftovers, likeness
+from service.review import arrivals, leftovers, likeness
 from service.review.records import (
     DAY_S,
     Feedback,
@@ -80,11 +80,14 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 
 def fresh_bucket(request: pytest.FixtureRequest) -> str:
+    return bucket_of(request.getfixturevalue("objects"), request.getfixturevalue("monkeypatch"))
+
+
+def bucket_of(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     import s3fs
 
-    variables: dict[str, str] = request.getfixturevalue("objects")
     for name, value in variables.items():
-        request.getfixturevalue("monkeypatch").setenv(name, value)
+        monkeypatch.setenv(name, value)
     bucket = f"{BUCKET}-{uuid4().hex}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
     return f"s3://{bucket}/photos"
@@ -430,6 +433,62 @@ def test_a_file_that_is_swept_while_it_is_added_is_written_again(place: Place) -
     assert store.photo(photo.id).load()
     assert other.sweep() == 0
     assert store.photo(photo.id).load()
+
+
+def test_a_file_that_is_gone_each_time_is_not_written_for_ever(place: Place) -> None:
+    store = place.open()
+    write, written = store._files.write, []
+
+    def swept(sha256: str, data: bytes) -> None:
+        written.append(sha256)
+        assert len(written) <= 2 * arrivals.TRIES
+        write(sha256, data)
+        store._files.remove(sha256)
+
+    store._files.write = swept  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match=f"was gone from .* {arrivals.TRIES} times"):
+        store.add(new_photo(1))
+    store._files.write = write  # type: ignore[method-assign]
+    assert store.photo(store.add(new_photo(1)).id).load()
+
+
+def test_whether_a_file_is_there_may_not_be_known(tmp_path: Path) -> None:
+    with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+        files = store._files
+        assert not files.exists("ab" * 32)
+        files.write("ab" * 32, b"photo")
+        assert files.exists("ab" * 32)
+        circle = Path(files._path("ab" + "cd" * 31))
+        circle.symlink_to(circle)
+        with pytest.raises(StoreUnavailable, match="Too many levels"):
+            files.exists("ab" + "cd" * 31)
+
+
+def test_a_bucket_that_does_not_say_what_is_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    import s3fs
+
+    with s3_server(hides=".jpg") as variables:
+        s3fs.S3FileSystem.clear_instance_cache()  # which know another server
+        request.addfinalizer(s3fs.S3FileSystem.clear_instance_cache)
+        photos = bucket_of(variables, monkeypatch)
+        with open_store(f"sqlite:///{tmp_path}/review.db", photos) as store:
+            store._files.write = once(store._files.write)  # type: ignore[method-assign]
+            with pytest.raises(StoreUnavailable, match="cannot be reached: PermissionError"):
+                store.add(new_photo(1))
+            assert store.counts().photos == 0
+
+
+def once(write: Callable[[str, bytes], None]) -> Callable[[str, bytes], None]:
+    """Writes once, and fails the test where that is not enough."""
+    left = [1]
+
+    def written(sha256: str, data: bytes) -> None:
+        assert left.pop()
+        write(sha256, data)
+
+    return written
 
 
 def test_processes_share_a_store(place: Place) -> None:
