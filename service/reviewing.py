@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from service.capture import Capture, Origin
 from service.extras import how_to_install
 from service.intake import Intake
@@ -36,6 +38,8 @@ from service.uploads import Upload
 if TYPE_CHECKING:  # its packages may be missing
     from service.review.store import Store
 
+log = structlog.get_logger()
+
 
 def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
     """The store that the settings name, ready to be written; None where they name none.
@@ -53,6 +57,12 @@ def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
             f"{how_to_install('review')}"
         ) from error
     store = open_store(settings.review_url, settings.review_photos, review_rules(settings))
+    log.info(
+        "photos are kept for review",
+        database=store.database_name,
+        photos=store.photos_url,
+        there=store.counts().photos,
+    )
     shares = Shares(
         settings.review_uncertain_share,
         settings.review_contested_share,

@@ -60,3 +60,12 @@ def test_the_queue_tells_under_which_superclasses_the_banks_have_a_kind(held: Re
         kinds = client.post("queue", json={}).json()["kind_superclasses"]
     assert kinds["battery"] == ["hazardous"]
     assert kinds["food"] == ["organic"]
+
+
+def test_the_log_says_where_photos_are_kept(held: Reviewing) -> None:
+    (told,) = [
+        line for line in held.server.log_lines() if line["event"] == "photos are kept for review"
+    ]
+    assert told["photos"] == str(held.photos)
+    assert told["database"].endswith("review.db")
+    assert told["there"] == 0
