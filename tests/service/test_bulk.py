@@ -196,17 +196,35 @@ def test_a_folder_that_has_changed_is_not_said_to_be_answered(folder: Path, chan
     if change == "new":
         (folder / "d.jpg").write_bytes(noise(9))
     elif change == "gone":
-        (folder / "f.jpg").unlink()
+        (folder / "a.jpeg").unlink()  # others follow it
     else:
         (folder / "f.jpg").write_bytes(noise(9))
         later = time.time() + 10
         os.utime(folder / "f.jpg", (later, later))
     refused = classify("photos", status=1)
     assert "--restart writes it anew" in refused.stderr
-    assert ("d.jpg" if change == "new" else "f.jpg") in refused.stderr
+    told = {"new": "photos/d.jpg is new", "gone": "photos/a.jpeg is gone"}
+    assert told.get(change, "photos/f.jpg has changed") in refused.stderr
     assert Path("r.parquet").read_bytes() == before
     classify("photos", "--restart")
     assert len(rows()) == 9 + {"new": 1, "gone": -1, "other": 0}[change]
+
+
+@pytest.mark.parametrize("in_memory", [2, 50_000])  # of two by way of the disk
+def test_all_that_is_gone_or_new_is_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    odd = folder / os.fsdecode(b"\xff.jpg")
+    odd.write_bytes(noise(5))
+    classify("photos")
+    monkeypatch.setattr(bulk_inputs, "SORTED_IN_MEMORY", in_memory)
+    for name in ("c/y.jpg", "c/z.jpg"):
+        (folder / name).unlink()
+    refused = classify("photos", status=1)
+    assert "2 are gone, the first photos/c/y.jpg: --restart" in refused.stderr
+    (folder / "e.jpg").rename(folder / "c" / "e.jpg")
+    refused = classify("photos", status=1)
+    assert "3 are gone, the first photos/c/y.jpg and photos/c/e.jpg is new:" in refused.stderr
 
 
 def test_a_summary_can_be_a_line_of_json(folder: Path) -> None:
