@@ -45,7 +45,7 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
 
 
 def _told(differing: Iterator[tuple[str, str]]) -> str:
-    """`a.jpg is gone, 3 are new, the first b.jpg`; of any number of photos."""
+    """`a.jpg is gone and 3 are new, the first b.jpg`, of any number of photos."""
     first: dict[str, str] = {}
     count: Counter[str] = Counter()
     for change, path in differing:
