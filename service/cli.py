@@ -107,7 +107,8 @@ def classify(
     """Classify files without a server.
 
     The status is 1 where any photo was bad. With --out it is 0 once the file is whole, bad photos
-    being rows of it, and 130 where the run was stopped; the same command then goes on.
+    being rows of it, but 1 where all of them were bad, and 130 where the run was stopped; the same
+    command then goes on.
     """
     from service.errors import SuperbinError
     from service.settings import load_settings
@@ -156,6 +157,8 @@ def _classify_many(config: BulkConfig, settings: Settings, json: bool) -> None:
         print(f"superbin: stopped; {stopped}", file=sys.stderr)
         raise typer.Exit(130) from stopped
     show_summary(summary, json)
+    if summary.none_answered:
+        raise typer.Exit(1)
 
 
 @app.command()

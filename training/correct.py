@@ -123,6 +123,8 @@ def correct_bundle(order: Order, command: str) -> None:
     print("\n".join(told))
     if checked:
         print(checked.told())
+        for warning in checked.losses():
+            print(warning, file=sys.stderr)
     print(f"bundle: {order.out}")
 
 

@@ -15,6 +15,7 @@ from training.outcome import Array
 
 DRAWS = 20_000
 LEVEL = (2.5, 97.5)
+MARGIN = 0.01  # of recall: a loss that is let pass, unless another is asked for
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,16 @@ class Paired:
 
     def worse_by_more_than(self, margin: float) -> bool:
         """By what was counted."""
-        return self.difference < -margin - 1e-12
+        return is_worse(self.difference, margin)
 
     def surely_within(self, margin: float) -> bool:
         """Whether the interval leaves no loss above the margin: what few photos cannot show."""
         return self.interval[0] >= -margin
+
+
+def is_worse(difference: float, margin: float = MARGIN) -> bool:
+    """Whether more than the margin was lost, but for rounding."""
+    return difference < -margin - 1e-12
 
 
 def pair(old_right: Array, new_right: Array) -> Paired:

@@ -22,11 +22,10 @@ from training.comparison import check_alike, compare_on_held_out, compare_on_tes
 from training.data.review import ReviewFolder, read_review
 from training.errors import ConfigError, DataError
 from training.export import portable
+from training.paired import MARGIN
 from training.promotion_report import REPORT, Verdict
 from training.recheck import read_photos_of
 from training.versions import in_place, next_version
-
-MARGIN = 0.01
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from training.data.photos import PhotoSet, read_photos
 from training.errors import ConfigError, DataError
 from training.evaluate import summarise
 from training.outcome import Outcome, measure_bundle
+from training.paired import MARGIN, is_worse
 
 SPLITS = ("val", "test")
 
@@ -69,6 +70,24 @@ class Recheck:
             lines.append(f"{split}, {report['photos']} photos: {told}")
         return "\n".join([*lines, *self._warnings()])
 
+    def losses(self) -> list[str]:
+        """A line for each split on which more is lost than `superbin promote` lets pass."""
+        lines = []
+        for split, report in self.reports().items():
+            pairs = _recalls(summarise(self.before[split])), _recalls(report)
+            told = [
+                f"{what} {old:.2%} to {pairs[1][what]:.2%}"
+                for what, old in pairs[0].items()
+                if is_worse(pairs[1][what] - old)
+            ]
+            if told:
+                lines.append(
+                    f"warning: worse than its parent on {split}: {', '.join(told)}; superbin "
+                    f"promote refuses what loses more than {100 * MARGIN:g} point of a "
+                    "superclass's recall on test"
+                )
+        return lines
+
     def _warnings(self) -> list[str]:
         wanted = self.calibration.wanted_error_rate
         report = self.reports().get(SPLIT)
@@ -79,6 +98,13 @@ class Recheck:
             f"of the photos of {SPLIT} that are sorted {errors:.2%} are wrong, and {wanted:.2%} "
             "were wanted; --recalibrate fits the threshold anew"
         ]
+
+
+def _recalls(report: dict[str, Any]) -> dict[str, float]:
+    """The mean, and that of each superclass that has photos."""
+    each = {f"recall of {name}": one["recall"] for name, one in report["superclasses"].items()}
+    found = {"balanced accuracy": report["balanced_accuracy"], **each}
+    return {name: recall for name, recall in found.items() if recall is not None}
 
 
 def read_photos_of(manifest: Manifest, root: Path, superclass_map: Path | None) -> PhotoSet:

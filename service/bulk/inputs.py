@@ -179,7 +179,7 @@ def in_order(entries: Iterable[bytes]) -> Iterator[bytes]:
         runs = []
         while run:
             file = stack.enter_context(tempfile.TemporaryFile())
-            file.writelines(len(entry).to_bytes(2, "big") + entry for entry in run)
+            file.writelines(len(entry).to_bytes(4, "big") + entry for entry in run)
             file.seek(0)
             runs.append(_written(file))
             run = sorted(islice(entries, SORTED_IN_MEMORY))
@@ -187,7 +187,7 @@ def in_order(entries: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _written(file: BinaryIO) -> Iterator[bytes]:
-    while head := file.read(2):
+    while head := file.read(4):
         yield file.read(int.from_bytes(head, "big"))
 
 

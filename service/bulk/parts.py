@@ -51,6 +51,11 @@ def is_done(folder: Path, plan: Plan, chunk: int) -> bool:
     return bool(rows == plan.size(chunk) and metadata.get(RUN) == plan.run.encode())
 
 
+def bad_in(folder: Path, chunk: int) -> int:
+    """Photos of a part that is done which were bad."""
+    return count(folder / PART.format(chunk))["error"]
+
+
 def merge(folder: Path, plan: Plan, to: pa.Schema, out: Path) -> None:
     """Stream all parts into one file, which then takes its name at once.
 

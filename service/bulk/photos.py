@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import os
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
-from itertools import zip_longest
+from itertools import groupby, zip_longest
+from operator import itemgetter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from service.bulk.columns import printable
-from service.bulk.inputs import STDIN, Inputs
+from service.bulk.inputs import STDIN, Inputs, in_order
 from service.errors import BulkError
 
 
@@ -24,14 +27,14 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
         started: when the run began, ISO 8601.
 
     Raises:
-        BulkError: naming the first photo that differs.
+        BulkError: naming what is gone, new or changed.
     """
     if STDIN in inputs.given:
         return
     began = datetime.fromisoformat(started).timestamp()
     for path, answered in zip_longest(map(os.fsdecode, inputs.paths()), _paths(out)):
         if path is None or answered is None or printable(path) != answered:
-            told = f"{answered} is not there" if path is None else f"{path} is new or elsewhere"
+            told = _told(_differing(out, Inputs(inputs.given)))
         elif _changed(path) > began:
             told = f"{path} has changed"
         else:
@@ -39,6 +42,33 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
         raise BulkError(
             f"expected the photos that {out} is about, and {told}: --restart writes it anew"
         )
+
+
+def _told(differing: Iterator[tuple[str, str]]) -> str:
+    """`a.jpg is gone and 3 are new, the first b.jpg`, of any number of photos."""
+    first: dict[str, str] = {}
+    count: Counter[str] = Counter()
+    for change, path in differing:
+        first.setdefault(change, path)
+        count[change] += 1
+    told = [
+        f"{first[change]} is {change}"
+        if n == 1
+        else f"{n:,} are {change}, the first {first[change]}"
+        for change, n in sorted(count.items())
+    ]
+    return " and ".join(told) or "their order is another"
+
+
+def _differing(out: Path, inputs: Inputs) -> Iterator[tuple[str, str]]:
+    """Each photo that is `gone` or `new`, and its path; both sides in the order of bytes."""
+    now = in_order(printable(os.fsdecode(path)).encode() for path in inputs.paths())
+    before = in_order(path.encode() for path in _paths(out))
+    both = heapq.merge(((path, 1) for path in now), ((path, -1) for path in before))
+    for path, places in groupby(both, itemgetter(0)):
+        more = sum(place for _, place in places)
+        if more:
+            yield "new" if more > 0 else "gone", path.decode()
 
 
 def _paths(out: Path) -> Iterator[str]:

@@ -17,6 +17,7 @@ from service.bulk.columns import schema
 from service.bulk.inputs import Inputs
 from service.bulk.local import Seen, Station, on_this_machine
 from service.bulk.parts import (
+    bad_in,
     clear,
     count,
     is_done,
@@ -73,6 +74,11 @@ class Summary:
     left_out: dict[str, int]  # files of folders, by suffix
     here: int
     seconds: float
+
+    @property
+    def none_answered(self) -> bool:
+        """Whether every photo was bad, as of a list of what are no photos."""
+        return self.bad == self.photos
 
 
 class Stopped(Exception):
@@ -154,12 +160,13 @@ def _answer(
     Raises:
         Stopped: where some still are.
     """
-    left, bad = sum(map(plan.size, to_do)), 0
+    left, folder = sum(map(plan.size, to_do)), parts_folder(config.out)
+    bad = sum(bad_in(folder, chunk) for chunk in set(plan.chunks) - set(to_do))
 
-    def seen(photos: int, of_them_bad: int) -> None:
+    def seen(done: int, of_them_bad: int) -> None:
         nonlocal bad
         bad += of_them_bad
-        advance(photos)
+        advance(done)
 
     def state() -> str:
         return f"{bad:,} bad" + (", stopping once what was begun is written" if stop else "")
@@ -170,7 +177,7 @@ def _answer(
         tracked = track("photos", plan.photos, plan.photos - left, state)
         advance = stack.enter_context(tracked)
         for chunk, table in stack.enter_context(closing(rows(to_do, stop, seen))):
-            write_part(parts_folder(config.out), plan, chunk, table)
+            write_part(folder, plan, chunk, table)
             left -= plan.size(chunk)
     if left:
         raise Stopped(plan.photos - left, plan.photos)

@@ -21,17 +21,21 @@ def show_summary(summary: Summary, as_json: bool) -> None:
 
 def summary_lines(summary: Summary) -> list[str]:
     """How many photos, how they were answered, what was left out."""
-    lines = [f"{summary.out}: {summary.photos:,} photos, {summary.bad:,} of them bad"]
+    lines = [f"{summary.out}: {_photos(summary.photos)}, {summary.bad:,} bad"]
     if summary.answers:
         lines.append(", ".join(f"{word} {n:,}" for word, n in sorted(summary.answers.items())))
-    if summary.photos and summary.bad == summary.photos:
+    if summary.none_answered:
         lines.append("none could be answered; paths in a list are seen from the current folder")
     if summary.left_out:
         told = told_left_out(summary.left_out)
         lines.append(f"left out of the folders, no photos by their suffix: {told}")
     if summary.here:
         rate = summary.here / max(summary.seconds, 1e-9)
-        lines.append(f"{summary.here:,} photos in {summary.seconds:.1f} s, {rate:.1f} a second")
+        lines.append(f"{_photos(summary.here)} in {summary.seconds:.1f} s, {rate:.1f} a second")
     else:
         lines.append("it was whole already; --restart writes it anew")
     return lines
+
+
+def _photos(number: int) -> str:
+    return f"{number:,} photo{'' if number == 1 else 's'}"

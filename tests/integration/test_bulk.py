@@ -186,4 +186,4 @@ def test_a_log_gets_few_lines(cwd: Path, models_dir: Path) -> None:
     told = finish(start(cwd, models_dir, *CHUNK)).splitlines()
     assert told[0].startswith(f"photos: {PHOTOS}/{PHOTOS}, ")
     assert told[0].endswith(" a second, 45 bad")
-    assert told[1] == f"r.parquet: {PHOTOS} photos, 45 of them bad"
+    assert told[1] == f"r.parquet: {PHOTOS} photos, 45 bad"

@@ -82,7 +82,7 @@ def test_a_folder_becomes_a_row_for_each_photo_in_a_stable_order(folder: Path) -
     found = rows()
     assert [row["path"] for row in found] == [f"photos/{name}" for name in IN_ORDER]
     assert [row["path"] for row in found if row["error"]] == ["photos/broken.jpg"]
-    assert "9 photos, 1 of them bad" in result.stderr
+    assert "9 photos, 1 bad" in result.stderr
     assert (
         "left out of the folders, no photos by their suffix: 1 .txt, 1 no suffix" in result.stderr
     )
@@ -196,17 +196,35 @@ def test_a_folder_that_has_changed_is_not_said_to_be_answered(folder: Path, chan
     if change == "new":
         (folder / "d.jpg").write_bytes(noise(9))
     elif change == "gone":
-        (folder / "f.jpg").unlink()
+        (folder / "a.jpeg").unlink()  # others follow it
     else:
         (folder / "f.jpg").write_bytes(noise(9))
         later = time.time() + 10
         os.utime(folder / "f.jpg", (later, later))
     refused = classify("photos", status=1)
     assert "--restart writes it anew" in refused.stderr
-    assert ("d.jpg" if change == "new" else "f.jpg") in refused.stderr
+    told = {"new": "photos/d.jpg is new", "gone": "photos/a.jpeg is gone"}
+    assert told.get(change, "photos/f.jpg has changed") in refused.stderr
     assert Path("r.parquet").read_bytes() == before
     classify("photos", "--restart")
     assert len(rows()) == 9 + {"new": 1, "gone": -1, "other": 0}[change]
+
+
+@pytest.mark.parametrize("in_memory", [2, 50_000])  # of two by way of the disk
+def test_all_that_is_gone_or_new_is_counted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, in_memory: int
+) -> None:
+    odd = folder / os.fsdecode(b"\xff.jpg")
+    odd.write_bytes(noise(5))
+    classify("photos")
+    monkeypatch.setattr(bulk_inputs, "SORTED_IN_MEMORY", in_memory)
+    for name in ("c/y.jpg", "c/z.jpg"):
+        (folder / name).unlink()
+    refused = classify("photos", status=1)
+    assert "2 are gone, the first photos/c/y.jpg: --restart" in refused.stderr
+    (folder / "e.jpg").rename(folder / "c" / "e.jpg")
+    refused = classify("photos", status=1)
+    assert "3 are gone, the first photos/c/y.jpg and photos/c/e.jpg is new:" in refused.stderr
 
 
 def test_a_summary_can_be_a_line_of_json(folder: Path) -> None:
@@ -233,6 +251,24 @@ def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         classify("photos", "--chunk", "4", status=1)
 
 
+def test_the_progress_of_a_run_that_goes_on_counts_all_bad_photos(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "b" / "10.JPG").write_bytes(noise(1)[:-300])
+    begun(folder, monkeypatch)
+    told = classify("photos", "--chunk", "4").stderr
+    assert "photos: 9/9, " in told
+    assert " a second, 2 bad" in told
+    assert "9 photos, 2 bad" in told
+
+
+def test_one_photo_is_told_as_one(folder: Path) -> None:
+    (folder.parent / "list.txt").write_text("photos/f.jpg\n")
+    told = classify("list.txt").stderr
+    assert "r.parquet: 1 photo, 0 bad" in told
+    assert "\n1 photo in " in told
+
+
 def test_what_was_begun_goes_on_with_the_photos_that_there_were(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +284,7 @@ def test_what_was_begun_goes_on_with_the_photos_that_there_were(
     [
         ({"arguments": ["photos/b"]}, "begun for other photos"),
         ({"chunk": "5"}, "begun with --chunk 4, and now it is 5"),
-        ({"SUPERBIN_MAX_PHOTO_PIXELS": "100"}, "begun with max_photo_pixels = 40000000"),
+        ({"SUPERBIN_MAX_PHOTO_PIXELS": "39999999"}, "begun with max_photo_pixels = 40000000"),
         ({"threshold": 0.9}, "begun by the model tiny/1 (fp32"),
     ],
 )
@@ -342,7 +378,9 @@ def test_a_pipe_that_is_named_like_a_photo_is_not_waited_for(folder: Path) -> No
 
 def test_a_list_that_leads_nowhere_says_from_where_it_was_read(folder: Path) -> None:
     (folder.parent / "list.txt").write_text("a.jpg\nb.jpg\n")
-    assert "seen from the current folder" in classify("list.txt").stderr
+    for _ in range(2):  # also once it is whole
+        assert "seen from the current folder" in classify("list.txt", status=1).stderr
+        assert [row["path"] for row in rows()] == ["a.jpg", "b.jpg"]
     assert "seen from the current folder" not in classify("photos", "--restart").stderr
 
 

@@ -237,12 +237,30 @@ def test_with_data_it_is_measured_before_and_after(
     assert figures["accuracy", "test", "int8"] > 0.9
     assert figures["agreement_with_fp32", "test", "int8"] == 1.0
     assert manifest.calibration == read_manifest(order.bundle).calibration
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
     assert "test, 24 photos: accuracy 83.33% to " in told
+    assert "worse than its parent" not in warned
     card = (order.out / "CARD.md").read_text()
     assert "### Per superclass on test" in card
     assert "Before and after" in card
     assert (order.out / "confusion.png").is_file()
+
+
+def test_a_version_that_is_worse_is_written_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = write_bundle(tmp_path / "models")
+    data = write_photos(tmp_path / "data")
+    order = Order(known, known.parent / "2", remove_kinds=("battery",), data=data)
+    correct_bundle(order, COMMAND)
+    read_bundle(order.out)
+    told = [line for line in capsys.readouterr().err.splitlines() if "warning:" in line]
+    rule = "superbin promote refuses what loses more than 1 point of a superclass's recall on test"
+    assert told == [
+        f"warning: worse than its parent on {split}: balanced accuracy 100.00% to 87.50%, "
+        f"recall of hazardous 100.00% to 50.00%; {rule}"
+        for split in ("val", "test")
+    ]
 
 
 def test_the_threshold_is_fitted_anew_where_that_is_asked_for(order: Order, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from service.classifier import Classifier
 from service.self_test import check_answers
 from tests.tiny_matching import write_bundle, write_photos
 from tests.training.test_whole_loop import superbin
+from training import versions_cli
 from training.correct import Order, correct_bundle
 from training.data.own import read_labels
 from training.data.review import ReviewFolder
 from training.errors import ConfigError, DataError
-from training.paired import jeffreys, pair
+from training.paired import MARGIN, jeffreys, pair
 from training.promote import Contest, promote
 
 COMMAND = "superbin promote candidate --over models/bins/2"
@@ -82,6 +84,10 @@ def test_the_margin_is_what_may_be_lost(contest: Contest) -> None:
     assert not promote(replace(worse, margin=0.49), COMMAND)
     with pytest.raises(ConfigError, match="expected a margin from 0 to below 1"):
         promote(replace(worse, margin=1.0), COMMAND)
+
+
+def test_the_commands_margin_is_the_one_that_correct_warns_by() -> None:
+    assert signature(versions_cli.promote).parameters["margin"].default == MARGIN
 
 
 def test_a_dry_run_writes_nothing_but_the_report(contest: Contest) -> None:
