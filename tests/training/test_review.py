@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -189,24 +191,67 @@ with short_lived() as folder:
 """
 
 
-def test_copies_that_a_killed_process_left_go_and_those_of_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def killed(tmp_path: Path) -> Path:
+    """The folder that a killed process left."""
     words = [sys.executable, "-c", KILLED]
     variables = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run(words, env=variables, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     left = Path(done.stdout.strip())
     assert (left / "photo.jpg").exists()
-    assert left.parent == tmp_path
+    assert left.is_relative_to(tmp_path)
+    return left
+
+
+def test_copies_that_a_killed_process_left_go_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = killed(tmp_path)
     with short_lived() as mine:
         assert not left.exists()
         assert mine.stat().st_mode & 0o777 == 0o700
+        assert mine.parent.stat().st_mode & 0o777 == 0o700
         with short_lived() as other:
             assert mine.exists()
             assert other != mine
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_only_called_alike_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    exported = write_photos(tmp_path / "superbin-review-2026-11", ["can"], {"train": 1})
+    linked = tmp_path / "superbin-review-linked"
+    linked.symlink_to(killed(tmp_path).parent.rename(tmp_path / "moved"))
+    with short_lived():
+        pass
+    assert (exported / "photos/can-000.png").exists()
+    assert (linked / "copies/photo.jpg").exists()
+
+
+def test_without_locks_a_folder_is_made_once_and_others_leftovers_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = killed(tmp_path)
+    asked: list[int] = []
+
+    def without_locks(handle: int, _operation: int) -> None:
+        asked.append(handle)
+        assert len(asked) < 10, "asked for a lock again and again"
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", without_locks)
+        with short_lived() as mine:
+            with short_lived():
+                pass
+            assert mine.exists()
+        assert list(tmp_path.iterdir()) == [left.parent]
+    with short_lived():
+        assert not left.exists()
 
 
 def test_kinds_that_may_be_slips_are_told(

@@ -1,6 +1,8 @@
 """A folder for copies of people's photos: it goes with who made it, at the latest at the next run.
 
 A killed process cannot remove its own; the system lets go of its lock, and so the next one can.
+Only marked folders are removed, and a folder is locked before it is marked: what somebody else
+called alike stays, and so does one whose process lives.
 """
 
 from __future__ import annotations
@@ -14,40 +16,47 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "superbin-review-"
+MARK = ".superbin-short-lived"
+COPIES = "copies"
 
 
 @contextmanager
 def short_lived() -> Iterator[Path]:
-    """A new folder that only this user can read; those that killed processes left are removed."""
+    """A new folder that only this user can read; those that killed processes left are removed.
+
+    Where the file system has no locks it gets no mark: a killed process leaves it for good.
+    """
     _remove_left()
-    folder, handle = _make()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    handle = _hold(folder)
     try:
-        yield folder
+        if handle is not None:
+            (folder / MARK).touch()
+        copies = folder / COPIES
+        copies.mkdir(mode=0o700)
+        yield copies
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(handle)
-
-
-def _make() -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        handle = _hold(folder)
-        if handle is not None and folder.exists():  # nobody took it for one that was left
-            return folder, handle
+        _remove(folder)
         if handle is not None:
             os.close(handle)
 
 
 def _remove_left() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        handle = _hold(folder)
+    for mark in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{MARK}"):
+        handle = _hold(mark.parent)
         if handle is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(mark.parent)
             os.close(handle)
 
 
+def _remove(folder: Path) -> None:
+    """The mark goes last, so that what is left by who is killed here is removed by the next."""
+    shutil.rmtree(folder / COPIES, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _hold(folder: Path) -> int | None:
-    """Lock a folder; None where a process that lives has it, or it is not this user's."""
+    """Lock a folder; None where another process has it, it is not this user's, or it cannot be."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
