@@ -7,7 +7,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from training.errors import ConfigError
 from training.served_bank import ServedBank
 
 LEAST_ITEMS = 5  # of a bank: the graph names so many references
-SAME = 0.99  # cosine of keys: of the refuse data's photos of two superclasses none has over 0.89
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def join(change: Change, seen: Seen, maker: KeyMaker, bad: dict[str, str]) -> Ch
     contradicted: dict[str, str] = {}
     leaving: dict[str, BankItem] = {}
     for place, photo in enumerate(seen.photos):
-        alike = _alike(bank, photo.path, keys[place], maker.by_likeness)
+        alike = bank.alike(photo.path, keys[place] if maker.by_likeness else None)
         others = [item for item in alike if _called_otherwise(item, photo)]
         for item in others:
             contradicted[item.id] = photo.path
@@ -137,14 +135,6 @@ def _called_otherwise(item: BankItem, photo: Photo) -> bool:
     """A photo without a kind contradicts none."""
     kind = photo.subclass or item.subclass
     return (item.superclass, item.subclass) != (photo.superclass, kind)
-
-
-def _alike(bank: ServedBank, name: str, key: Any, by_likeness: bool) -> list[BankItem]:
-    """Items that are this very photo, by name or by likeness."""
-    rows = {row for row, item in enumerate(bank.items) if item.id == name}
-    if by_likeness:
-        rows |= set(np.flatnonzero(bank.keys @ key >= SAME).tolist())
-    return [bank.items[row] for row in sorted(rows)]
 
 
 def check_change(change: Change, parent: Bundle, most: int, held_out: int) -> None:

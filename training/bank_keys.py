@@ -26,9 +26,9 @@ from training.data.sampling import Indices
 from training.errors import ConfigError, RunError
 from training.methods.sclre import SCLRE
 from training.predict import extract_features
-from training.served_bank import ServedBank, graph_bank
+from training.served_bank import MATCHING, ServedBank, graph_bank
 
-MATCHING, SCLRE_NAME = "matching", "sclre"
+SCLRE_NAME = "sclre"
 # How much a reviewed item counts by default, chosen on val of refuse (README): 10 in a bank of
 # 5,136 photos, where more costs what is right already over 0.1 points, and 1 in one of 513.
 MOST_WEIGHT, ITEMS_FOR_ONE = 10.0, 500

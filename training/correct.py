@@ -31,7 +31,7 @@ from service.classifier import Classifier
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
-from training.bank_keys import MATCHING, key_maker
+from training.bank_keys import key_maker
 from training.carried import (
     KEPT,
     dropped_parts,
@@ -47,7 +47,7 @@ from training.export import portable
 from training.kind_warnings import kind_warnings
 from training.recheck import read_photos_of, recheck
 from training.self_test import with_self_test
-from training.served_bank import served_bank
+from training.served_bank import MATCHING, served_bank
 from training.versions import check_place, in_place
 
 MOST_REVIEWED = 1000  # items, by default: the answer to more is to train

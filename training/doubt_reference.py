@@ -30,7 +30,7 @@ from training.data.review import REVIEW
 from training.data.store import open_store
 from training.errors import ConfigError, DataError
 from training.progress import track
-from training.served_bank import served_bank
+from training.served_bank import MATCHING, served_bank
 
 Floats = npt.NDArray[np.float32]
 
@@ -135,7 +135,7 @@ def bank_embeddings(classifier: Classifier, manifest: Manifest, photos: PhotoSet
         DataError: where a photo of the bank is missing or does not decode.
     """
     bank = served_bank(classifier.bundle)
-    matching = manifest.provenance.config.get("method") == "matching"
+    matching = manifest.provenance.config.get("method") == MATCHING
     known = {photo.path for photo in photos.photos}
     asked = [not (matching and i.source == REVIEW and i.id not in known) for i in bank.items]
     items = tuple(item for item, wanted in zip(bank.items, asked, strict=True) if wanted)

@@ -37,7 +37,7 @@ from training.data.store import open_store
 from training.device import pick_device
 from training.doubt_reference import with_doubts
 from training.drift_reference import LEAST_PHOTOS, with_drift_reference
-from training.errors import ConfigError, RunError
+from training.errors import ConfigError, DataError, RunError
 from training.evaluate import summarise
 from training.figures import draw_report
 from training.graph import ServedGraph, write_graph
@@ -140,7 +140,10 @@ def _fill(
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
     manifest = with_doubts(part, manifest, data)
-    manifest = with_item_spread(part, manifest, data)
+    try:
+        manifest = with_item_spread(part, manifest, data)
+    except DataError as error:
+        print(f"nothing of items: {error}")
     if len(data.split("val")) >= LEAST_PHOTOS:
         manifest = with_drift_reference(part, manifest, data)
     else:

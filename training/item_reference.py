@@ -18,7 +18,9 @@ from service.classifier import Classifier
 from service.fitted import ItemSpread
 from training.data.photos import PhotoSet
 from training.data.store import open_store
+from training.errors import DataError
 from training.progress import track
+from training.served_bank import new_to_bank
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -30,9 +32,12 @@ MOST_UNNAMED = 1.0 - 1e-4
 
 
 def with_item_spread(path: Path, manifest: Manifest, photos: PhotoSet) -> Manifest:
-    """The manifest with what val says of items, written; without, where that is too little.
+    """The manifest with what val says of items, written.
 
-    Photos count whose kind is in the bank under their superclass.
+    Photos count whose kind is in the bank under their superclass and that are not in it themselves.
+
+    Raises:
+        DataError: where those are too few; all stays as it was.
     """
     items = manifest.bank.items
     names = sorted({(item.superclass, item.subclass) for item in items if item.subclass})
@@ -40,23 +45,34 @@ def with_item_spread(path: Path, manifest: Manifest, photos: PhotoSet) -> Manife
     known = tuple(
         one for one in photos.split(SPLIT) if (one.superclass, one.subclass or "") in place
     )
-    spread = None
-    if len(known) >= LEAST_PHOTOS:
-        store = open_store(photos.root, known, manifest.preprocessing)
-        references, weights = _cited(Classifier(Bundle(path, manifest)), store.pixels)
-        shown = np.array([place.get((one.superclass, one.subclass or ""), -1) for one in items])
-        heavy = np.array([one.weight for one in items])
-        spread = fit_item_spread(
-            shown[references],
-            weights,
-            heavy[references],
-            true=np.array([place[one.superclass, one.subclass or ""] for one in store.photos]),
-            superclass=np.array([manifest.superclasses.index(name) for name, _ in names]),
-            often=np.bincount(shown[shown >= 0], heavy[shown >= 0], len(names)).astype(float),
-        )
+    _check_enough(len(known))
+    bundle = Bundle(path, manifest)
+    store = open_store(photos.root, known, manifest.preprocessing)
+    references, weights, embeddings = _cited(Classifier(bundle), store.pixels)
+    new = new_to_bank(bundle, store.photos, embeddings, f"items from {SPLIT}")
+    _check_enough(int(new.sum()))
+    shown = np.array([place.get((one.superclass, one.subclass or ""), -1) for one in items])
+    heavy = np.array([one.weight for one in items])
+    true = np.array([place[one.superclass, one.subclass or ""] for one in store.photos])
+    spread = fit_item_spread(
+        shown[references[new]],
+        weights[new],
+        heavy[references[new]],
+        true=true[new],
+        superclass=np.array([manifest.superclasses.index(name) for name, _ in names]),
+        often=np.bincount(shown[shown >= 0], heavy[shown >= 0], len(names)).astype(float),
+    )
     complete = manifest.model_copy(update={"item_spread": spread})
     write_manifest(path, complete)
     return complete
+
+
+def _check_enough(photos: int) -> None:
+    if photos < LEAST_PHOTOS:
+        raise DataError(
+            f"expected at least {LEAST_PHOTOS} photos of {SPLIT} of the bank's kinds that are not "
+            f"in the bank themselves, to say how sure answers are of items, got {photos}"
+        )
 
 
 def fit_item_spread(
@@ -94,13 +110,16 @@ def fit_item_spread(
     )
 
 
-def _cited(classifier: Classifier, pixels: npt.NDArray[np.uint8]) -> tuple[Ints, Floats]:
-    """References and their weights, [n, R] both, of photos [n, H, W, 3]."""
-    references, weights = [], []
+def _cited(
+    classifier: Classifier, pixels: npt.NDArray[np.uint8]
+) -> tuple[Ints, Floats, npt.NDArray[np.float32]]:
+    """References and their weights, [n, R] both, and embeddings [n, E], of photos [n, H, W, 3]."""
+    references, weights, embeddings = [], [], []
     with track(f"{classifier.bundle.id}: items of {SPLIT}", len(pixels)) as advance:
         for index in range(len(pixels)):
             answers = classifier.run(np.ascontiguousarray(pixels[index : index + 1]))
             references.append(answers.references[0])
             weights.append(answers.reference_weights[0].astype(np.float64))
+            embeddings.append(answers.embedding[0])
             advance(1)
-    return np.stack(references), np.stack(weights)
+    return np.stack(references), np.stack(weights), np.stack(embeddings)

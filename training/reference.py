@@ -7,11 +7,11 @@ from pathlib import Path
 
 from service.bundle import Manifest, read_bundle
 from training.card import doubts_section, items_section, put_section
-from training.data.photos import read_photos
+from training.data.photos import PhotoSet, read_photos
 from training.doubt_reference import ACCEPTED_SHARE, with_doubts
 from training.drift_reference import with_drift_reference
 from training.errors import ConfigError, DataError
-from training.item_reference import LEAST_PHOTOS, with_item_spread
+from training.item_reference import with_item_spread
 
 PARTS = DOUBTS, ITEMS, DRIFT = "doubts", "items", "drift"
 
@@ -32,7 +32,8 @@ def add_references(
         only: some of `PARTS`; none for all.
 
     Raises:
-        BundleError, DataError: where either side cannot be used.
+        BundleError, DataError: where either side cannot be used, or val has too few photos; those
+            for items have to be enough where that part is named.
         ConfigError: for a share of val that leaves nothing, or a part that there is not.
     """
     if unknown := sorted(set(only) - set(PARTS)):
@@ -50,20 +51,25 @@ def add_references(
         put_section(path, doubts_section(manifest))
         print(f"{path}: limits of doubt from val")
     if ITEMS in asked:
-        manifest = with_item_spread(path, manifest, photos)
-        if section := items_section(manifest):
-            put_section(path, section)
-        print(f"{path}: {_of_items(manifest)}")
+        manifest = _with_items(path, manifest, photos, asked_for=bool(only))
     if DRIFT in asked:
         with_drift_reference(path, manifest, photos)
         print(f"{path}: drift reference from val")
 
 
-def _of_items(manifest: Manifest) -> str:
+def _with_items(path: Path, manifest: Manifest, photos: PhotoSet, *, asked_for: bool) -> Manifest:
+    try:
+        manifest = with_item_spread(path, manifest, photos)
+    except DataError as error:
+        if asked_for:
+            raise
+        print(f"{path}: nothing new of items: {error}")
+        return manifest
+    put_section(path, items_section(manifest))
     spread = manifest.item_spread
-    if spread is None:
-        return f"val has fewer than {LEAST_PHOTOS} photos of the bank's items to say more of them"
-    return (
-        f"items from val: temperature {spread.temperature:.2f}, {spread.unnamed:.1%} for those "
-        "that no reference names"
+    assert spread is not None  # it has just been fitted
+    print(
+        f"{path}: items from val: temperature {spread.temperature:.2f}, {spread.unnamed:.1%} for "
+        "those that no reference names"
     )
+    return manifest

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
@@ -13,6 +14,11 @@ from service import bundle as contract
 from service.bank import Floats, read_bank
 from service.bundle import BankItem, Bundle
 from service.errors import BundleError
+from training.data.photo import Photo
+from training.errors import DataError
+
+MATCHING = "matching"  # the method whose keys are embeddings
+SAME = 0.99  # cosine of keys: of the refuse data's photos of two superclasses none has over 0.89
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,13 @@ class ServedBank:
             np.concatenate([self.values, values]).astype(np.float32),
         )
 
+    def alike(self, name: str, key: Floats | None) -> list[BankItem]:
+        """Items that are this very photo, by name or, where its key is given, by likeness."""
+        rows = {row for row, item in enumerate(self.items) if item.id == name}
+        if key is not None:
+            rows |= set(np.flatnonzero(self.keys @ key >= SAME).tolist())
+        return [self.items[row] for row in sorted(rows)]
+
 
 def served_bank(bundle: Bundle) -> ServedBank:
     """What the bundle answers by: its file's bank, or else its graph's.
@@ -54,6 +67,39 @@ def served_bank(bundle: Bundle) -> ServedBank:
             f"and {len(values)}"
         )
     return ServedBank(items, keys, values)
+
+
+def new_to_bank(
+    bundle: Bundle, photos: Sequence[Photo], embeddings: Floats, use: str
+) -> npt.NDArray[np.bool_]:
+    """Which of n photos the bank does not have, bool [n]; how many it has is printed.
+
+    A photo that the bank has is answered by itself, and says nothing of new ones. By SCLRE, whose
+    keys are no embeddings, such a photo is known by its name alone.
+
+    Args:
+        embeddings: float32 [n, E].
+        use: what the photos are for, in words.
+
+    Raises:
+        DataError: where the bank has all of them.
+    """
+    bank = served_bank(bundle)
+    matching = bundle.manifest.provenance.config.get("method") == MATCHING
+    new = np.array(
+        [
+            not bank.alike(photo.path, row if matching else None)
+            for photo, row in zip(photos, embeddings, strict=True)
+        ],
+        dtype=bool,
+    )
+    if not new.any():
+        raise DataError(
+            f"{use}: expected photos that the bank does not have, got {len(new)} that it has"
+        )
+    if known := int((~new).sum()):
+        print(f"{use}: {known} of {len(new)} photos are left out, since the bank has them")
+    return new
 
 
 def graph_bank(bundle: Bundle) -> dict[str, Floats]:

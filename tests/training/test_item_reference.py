@@ -10,9 +10,9 @@ import pytest
 
 from service.bundle import read_bundle, read_manifest, write_manifest
 from service.fitted import ItemSpread
-from tests.tiny_matching import KINDS, write_bundle, write_photos
+from tests.tiny_matching import KINDS, photo_of, write_bundle, write_photos
 from training.data.photos import read_photos
-from training.errors import ConfigError
+from training.errors import ConfigError, DataError
 from training.item_reference import fit_item_spread, with_item_spread
 from training.reference import add_references
 
@@ -81,7 +81,7 @@ def test_a_bundle_is_told_and_its_card_says_so(
 ) -> None:
     path = write_bundle(tmp_path / "models")
     (path / "CARD.md").write_text("# bins/1\n\n## Provenance\n\nHere.\n")
-    data = write_photos(tmp_path / "data", splits={"train": 1, "val": 6})
+    data = write_photos(tmp_path / "data", splits={"train": 1, "val": 6}, first=100)
     before = read_manifest(path)
     add_references(path, data, None, only=["items"])
     spread = read_bundle(path).manifest.item_spread
@@ -98,23 +98,61 @@ def test_a_bundle_is_told_and_its_card_says_so(
 def test_own_photos_need_neither_every_superclass_nor_a_train_split(tmp_path: Path) -> None:
     path = write_bundle(tmp_path / "models")
     (path / "CARD.md").write_text("# bins/1\n\n## Provenance\n\nHere.\n")
-    data = write_photos(tmp_path / "data", ["can", "peel"], {"val": 20})
+    data = write_photos(tmp_path / "data", ["can", "peel"], {"val": 20}, first=100)
     add_references(path, data, None, only=["items"])
     spread = read_manifest(path).item_spread
     assert spread is not None
     assert spread.photos == 40
 
 
-def test_few_photos_and_unknown_kinds_say_nothing(
+def test_photos_that_the_bank_has_under_other_names_say_nothing_of_items(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bundle(tmp_path / "models")
+    data = write_photos(tmp_path / "data", splits={"val": 6}, first=100)
+    fair = with_item_spread(path, read_manifest(path), read_photos(data, to_learn=False))
+    assert "left out" not in capsys.readouterr().out
+    labels = data / "labels.csv"
+    with labels.open("a", encoding="utf-8") as file:
+        for kind in KINDS:
+            for number in range(8):  # the bank's own
+                (data / f"photos/new-{kind}-{number}.png").write_bytes(photo_of(kind, number))
+                file.write(f"photos/new-{kind}-{number}.png,drawn,{kind},{KINDS[kind][0]},val\n")
+    again = with_item_spread(path, read_manifest(path), read_photos(data, to_learn=False))
+    assert again.item_spread == fair.item_spread
+    assert "items from val: 48 of 84 photos are left out" in capsys.readouterr().out
+
+
+def test_too_few_photos_change_nothing_and_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_bundle(tmp_path / "models", without=["paint", "can", "paper", "mug"])
     told = ItemSpread(temperature=2.0, unnamed=0.1, split="val", photos=40)
     write_manifest(path, read_manifest(path).model_copy(update={"item_spread": told}))
-    data = write_photos(tmp_path / "data", splits={"train": 1, "val": 6})
-    manifest = with_item_spread(path, read_manifest(path), read_photos(data))
-    assert manifest.item_spread is None
-    assert read_manifest(path).item_spread is None
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    few = write_photos(tmp_path / "few", splits={"val": 14}, first=100)
+    known = write_photos(tmp_path / "known", splits={"val": 18}, first=0)  # 8 of them in the bank
+    for data, photos in ((few, 28), (known, 20)):
+        with pytest.raises(DataError, match=f"expected at least 30 photos of val .* got {photos}"):
+            add_references(path, data, None, only=["items"])
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
+
+
+def test_where_all_parts_are_made_too_few_photos_of_items_stop_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_bundle(tmp_path / "models")
+    told = ItemSpread(temperature=2.0, unnamed=0.1, split="val", photos=40)
+    manifest = read_manifest(path)
+    items = tuple(item.model_copy(update={"subclass": None}) for item in manifest.bank.items)
+    bank = manifest.bank.model_copy(update={"items": items})
+    write_manifest(path, manifest.model_copy(update={"item_spread": told, "bank": bank}))
+    data = write_photos(tmp_path / "data", splits={"train": 8, "val": 17})
+    add_references(path, data, None)
+    manifest = read_bundle(path).manifest
+    assert manifest.item_spread == told
+    assert manifest.drift is not None
+    assert "nothing new of items: expected at least 30 photos" in capsys.readouterr().out
 
 
 def test_a_part_that_there_is_not_is_refused_with_those_that_are(tmp_path: Path) -> None:
