@@ -7,6 +7,7 @@ The embedding is the mean colour of a 4 x 4 grid, projected; attention is sharp,
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def write_photos(
                 number += 1
     (root / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return root
+
+
+def add_val(data: Path, numbers: Iterable[int], kinds: Iterable[str] = KINDS) -> None:
+    """Photos with these numbers for a folder of `write_photos`, as `val` under other names."""
+    with (data / "labels.csv").open("a", encoding="utf-8") as file:
+        for kind, number in itertools.product(kinds, numbers):
+            path = f"photos/again-{kind}-{number:03}.png"
+            (data / path).write_bytes(photo_of(kind, number))
+            file.write(f"{path},drawn,{kind},{KINDS[kind][0]},val\n")
 
 
 def write_bundle(

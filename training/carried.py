@@ -16,7 +16,8 @@ import numpy as np
 from service.bundle import Bundle, Manifest, record_of, write_manifest
 from service.familiarity import read_items
 from training.data.photos import PhotoSet
-from training.drift_reference import LEAST_PHOTOS, SPLIT, with_drift_reference
+from training.drift_reference import with_drift_reference
+from training.errors import DataError
 from training.served_bank import ServedBank
 
 # Optional parts of a manifest that do not depend on the bank, or that a few items hardly move
@@ -55,9 +56,13 @@ def with_carried_familiarity(
 
 def with_new_drift(part: Path, parent: Bundle, manifest: Manifest, data: PhotoSet) -> Manifest:
     """With a drift reference of its own, where the parent has one and val has photos enough."""
-    if parent.manifest.drift is None or len(data.split(SPLIT)) < LEAST_PHOTOS:
+    if parent.manifest.drift is None:
         return manifest
-    return with_drift_reference(part, manifest, data)
+    try:
+        return with_drift_reference(part, manifest, data)
+    except DataError as error:
+        print(f"no drift reference: {error}")
+        return manifest
 
 
 def dropped_parts(parent: Bundle, manifest: Manifest) -> list[str]:

@@ -27,10 +27,10 @@ from service.preprocess import Pixels
 from service.quality import Quality, measure
 from training.data.photos import Photo, PhotoSet
 from training.data.review import REVIEW
-from training.data.store import open_store
+from training.data.store import PixelStore, open_store
 from training.errors import ConfigError, DataError
 from training.progress import track
-from training.served_bank import MATCHING, served_bank
+from training.served_bank import MATCHING, new_to_bank, served_bank
 
 Floats = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def with_doubts(
     """The manifest with limits, written; what it had of them before is replaced.
 
     Raises:
-        DataError: where a photo of the bank is not among these.
+        DataError: where a photo of the bank is not among these, or all of val are in the bank.
         ConfigError: for a share that leaves nothing.
     """
     if not 0.5 <= accepted_share < 1.0:
@@ -58,9 +58,9 @@ def with_doubts(
     bundle = Bundle(path, manifest)
     if not (known := photos.split(SPLIT)):
         raise DataError(f"{photos.root} has no photo in the split {SPLIT!r}")
-    pixels = open_store(photos.root, known, manifest.preprocessing).pixels
-    limited = with_quality(manifest, pixels, accepted_share)
-    complete, old = with_familiarity(bundle, limited, photos, pixels, accepted_share)
+    store = open_store(photos.root, known, manifest.preprocessing)
+    limited = with_quality(manifest, store.pixels, accepted_share)
+    complete, old = with_familiarity(bundle, limited, photos, store, accepted_share)
     write_manifest(path, complete)
     if old and old not in complete.files:
         (path / old).unlink(missing_ok=True)
@@ -93,9 +93,9 @@ def quality_limits(measured: list[Quality], share: float) -> QualityLimits:
 
 
 def with_familiarity(
-    bundle: Bundle, manifest: Manifest, photos: PhotoSet, pixels: Pixels, accepted_share: float
+    bundle: Bundle, manifest: Manifest, photos: PhotoSet, val: PixelStore, accepted_share: float
 ) -> tuple[Manifest, str | None]:
-    """With the bank's embeddings in a file, and the threshold from photos [n, H, W, 3].
+    """With the bank's embeddings in a file, and the threshold from those of val it does not have.
 
     The file is named by what it holds, so that the manifest never names another's content.
 
@@ -103,22 +103,22 @@ def with_familiarity(
         The manifest, and the file that the one before named.
     """
     classifier = Classifier(bundle)
+    found = embeddings(classifier, val.pixels, SPLIT)
+    found = found[new_to_bank(bundle, val.photos, found, f"familiarity from {SPLIT}")]
     items = bank_embeddings(classifier, manifest, photos).astype(np.float16)
     content = io.BytesIO()
     np.save(content, items, allow_pickle=False)
     file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
     (bundle.path / file).write_bytes(content.getvalue())
-    found = Familiarity(items.astype(np.float32), TEMPERATURE).of(
-        embeddings(classifier, pixels, SPLIT)
-    )
+    familiar = Familiarity(items.astype(np.float32), TEMPERATURE).of(found)
     limit = FamiliarityLimit(
         file=file,
         statistic=STATISTIC,
         temperature=TEMPERATURE,
-        threshold=float(np.quantile(found, 1.0 - accepted_share)),
+        threshold=float(np.quantile(familiar, 1.0 - accepted_share)),
         accepted_share=accepted_share,
         split=SPLIT,
-        photos=len(found),
+        photos=len(familiar),
     )
     old = manifest.familiarity.file if manifest.familiarity else None
     kept = {name: record for name, record in manifest.files.items() if name != old}

@@ -1,6 +1,6 @@
 """`drift.npz`: what answers and photos look like while nothing drifts, and how far they wander.
 
-From the photos of val: those of train are the bank's own, and each would be its own neighbour. They
+From the photos of val: those of the bank would each be their own neighbour, in val too. They
 are taken several times with ordinary jitter, through the code that serves. What the averages of
 `service.drift` reach in long runs of such photos, drawn from populations as far from val as other
 photos of its kind are, is what the thresholds stand on.
@@ -9,6 +9,7 @@ photos of its kind are, is what the thresholds stand on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from service.drift import CHECK_EVERY, LEAST_SHARE
 from service.drift_reference import DRIFT, PARTS, DriftReference, write_reference
 from training.camera_changes import CHANGES, Random, encoded, jittered
 from training.data.photos import Photo, PhotoSet
+from training.data.store import open_store
+from training.doubt_reference import embeddings
 from training.errors import DataError
 from training.looks import Looks, look
+from training.served_bank import new_to_bank
 
 Array = npt.NDArray[Any]
 
@@ -74,18 +78,27 @@ def make_reference(bundle: Bundle, data: PhotoSet, seed: int = 0) -> DriftRefere
     """
     random = np.random.default_rng(seed)
     photos = _sample(data.split(SPLIT), MOST_PHOTOS, random)
-    if len(photos) < LEAST_PHOTOS:
-        raise DataError(
-            f"expected at least {LEAST_PHOTOS} photos of {SPLIT} for a drift reference, got "
-            f"{len(photos)}"
-        )
+    _check_enough(len(photos))
     classifier = Classifier(bundle)
+    store = open_store(data.root, photos, bundle.manifest.preprocessing)
+    found = embeddings(classifier, store.pixels, SPLIT)
+    new = new_to_bank(bundle, store.photos, found, f"drift reference from {SPLIT}")
+    photos = tuple(compress(store.photos, new))
+    _check_enough(len(photos))
     usual = look(classifier, data.root, photos, [jittered] * JITTERS, "drift reference", random)
     kinds = np.array([photo.subclass or "" for photo in photos])
     reference = describe(usual, kinds, len(bundle.manifest.superclasses))
     reference = calibrate(reference, usual, random)
     few = _sample(photos, SIGNATURE_PHOTOS, random)
     return with_signatures(reference, classifier, data.root, few, random)
+
+
+def _check_enough(photos: int) -> None:
+    if photos < LEAST_PHOTOS:
+        raise DataError(
+            f"expected at least {LEAST_PHOTOS} photos of {SPLIT} that are not in the bank for a "
+            f"drift reference, got {photos}"
+        )
 
 
 def _sample(photos: tuple[Photo, ...], most: int, random: Random) -> tuple[Photo, ...]:

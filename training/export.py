@@ -36,7 +36,7 @@ from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_store
 from training.device import pick_device
 from training.doubt_reference import with_doubts
-from training.drift_reference import LEAST_PHOTOS, with_drift_reference
+from training.drift_reference import with_drift_reference
 from training.errors import ConfigError, DataError, RunError
 from training.evaluate import summarise
 from training.figures import draw_report
@@ -140,14 +140,11 @@ def _fill(
     manifest = _with_variants(part, final, names, default)
     manifest = with_self_test(part, manifest, own)
     manifest = with_doubts(part, manifest, data)
-    try:
-        manifest = with_item_spread(part, manifest, data)
-    except DataError as error:
-        print(f"nothing of items: {error}")
-    if len(data.split("val")) >= LEAST_PHOTOS:
-        manifest = with_drift_reference(part, manifest, data)
-    else:
-        print(f"no drift reference: val has fewer than {LEAST_PHOTOS} photos")
+    for what, add in (("items", with_item_spread), ("drift", with_drift_reference)):
+        try:
+            manifest = add(part, manifest, data)
+        except DataError as error:
+            print(f"nothing of {what}: {error}")
     reports = {split: summarise(measured[default, split]) for split in outcomes}
     shown = SPLITS[-1] if SPLITS[-1] in outcomes else SPLITS[0]
     draw_report(measured[default, shown], part)

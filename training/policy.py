@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from training.data.store import open_store
 from training.errors import ConfigError
 from training.outcome import Array
 from training.progress import track
+from training.served_bank import new_to_bank
 
 LEAST_PHOTOS = 30  # that a bin needs for a threshold of its own
 
@@ -97,11 +99,11 @@ class Policy:
 
 
 def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evidence:
-    """Answer a split with a bundle by a site's rules.
+    """Answer a split with a bundle by a site's rules, less the photos that the bank has.
 
     Raises:
         BundleError, SiteUnfit, SiteError: where they do not fit together.
-        DataError: where the split has no photo.
+        DataError: where the split has no photo, or none that the bank does not have.
     """
     bundle = read_bundle(bundle_path)
     manifest = bundle.manifest
@@ -110,15 +112,19 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
     store = open_store(data.root, data.some_of(split), manifest.preprocessing)
     by = Sorted(rules, rules.site.languages[0])
     doubts = open_doubts(bundle, dict.fromkeys(own_limits(manifest)))
-    told = []
+    told, embeddings = [], []
     with track(f"{bundle.id} on {split}", len(store.photos)) as advance:
         for index in range(len(store.photos)):
             pixels = np.ascontiguousarray(store.pixels[index : index + 1])
             answers = classifier.run(pixels)
             about = doubts.of(pixels[0], answers.embedding)
             told.append(classification(manifest, answers, None, by, about).sorting)
+            embeddings.append(answers.embedding[0])
             advance(1)
-    true = [sorter.place_of(photo.superclass, photo.subclass) for photo in store.photos]
+    new = new_to_bank(bundle, store.photos, np.stack(embeddings), f"{sorter.site.site} on {split}")
+    told = list(compress(told, new))
+    photos = compress(store.photos, new)
+    true = [sorter.place_of(photo.superclass, photo.subclass) for photo in photos]
     return Evidence(
         split=split,
         sorter=sorter,

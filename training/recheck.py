@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.bundle import Bundle, Manifest, Metric
+from service.bundle import Bundle, Manifest, Metric, read_bundle
 from service.fitted import Calibration
 from training.bundle_metrics import agreement_with_fp32, bundle_metrics
 from training.calibrate import SPLIT, fit_threshold
@@ -21,6 +21,7 @@ from training.errors import ConfigError, DataError
 from training.evaluate import summarise
 from training.outcome import Outcome, measure_bundle
 from training.paired import MARGIN, is_worse
+from training.served_bank import new_to_bank
 
 SPLITS = ("val", "test")
 
@@ -125,7 +126,8 @@ def recheck(parent: Bundle, part: Path, data: PhotoSet, *, recalibrate: bool) ->
     """Measure the bundle at `part` in all variants, and its parent, on val and test.
 
     Raises:
-        DataError: where there is neither split, or no val to fit a threshold on.
+        DataError: where there is neither split, or nothing of val to fit a threshold on that the
+            bank does not have.
     """
     splits = [split for split in SPLITS if data.split(split)]
     if not splits or (recalibrate and SPLIT not in splits):
@@ -140,14 +142,15 @@ def recheck(parent: Bundle, part: Path, data: PhotoSet, *, recalibrate: bool) ->
     before = {split: measure_bundle(parent.path, data, split) for split in splits}
     calibration = parent.manifest.calibration
     if recalibrate:
-        calibration = _fitted(calibration, outcomes[SPLIT])
+        calibration = _fitted(calibration, outcomes[SPLIT], read_bundle(part))
     metrics = bundle_metrics(outcomes, measured, agreement_with_fp32(measured))
     return Recheck(calibration, tuple(metrics), outcomes, before)
 
 
-def _fitted(calibration: Calibration, outcome: Outcome) -> Calibration:
+def _fitted(calibration: Calibration, outcome: Outcome, bundle: Bundle) -> Calibration:
+    new = new_to_bank(bundle, outcome.photos, outcome.embedding, f"threshold from {SPLIT}")
     threshold, share = fit_threshold(
-        outcome.probabilities(), outcome.labels, calibration.wanted_error_rate
+        outcome.probabilities()[new], outcome.labels[new], calibration.wanted_error_rate
     )
     if not share:
         print(f"no threshold keeps errors to {calibration.wanted_error_rate:.2%}: all go to manual")
@@ -155,6 +158,6 @@ def _fitted(calibration: Calibration, outcome: Outcome) -> Calibration:
         update={
             "confidence_threshold": threshold,
             "split": SPLIT,
-            "photos": len(outcome.labels),
+            "photos": int(new.sum()),
         }
     )

@@ -19,7 +19,15 @@ from service.familiarity import read_items
 from service.fitted import ItemSpread
 from service.preprocess import decode
 from service.self_test import check_answers
-from tests.tiny_matching import KINDS, SPEC, SUPERCLASSES, photo_of, write_bundle, write_photos
+from tests.tiny_matching import (
+    KINDS,
+    SPEC,
+    SUPERCLASSES,
+    add_val,
+    photo_of,
+    write_bundle,
+    write_photos,
+)
 from tests.tiny_site import write_site
 from tests.training_runs import ConfigMaker, DatasetMaker
 from tests.training_runs import run as train_run
@@ -270,6 +278,20 @@ def test_the_threshold_is_fitted_anew_where_that_is_asked_for(order: Order, tmp_
     assert calibration.confidence_threshold != 0.7
     assert calibration.photos == 18
     assert calibration.temperature == 1.0  # the graph's
+
+
+def test_a_threshold_is_fitted_without_photos_that_the_bank_has(
+    order: Order, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_photos(tmp_path / "data")
+    again = replace(order, data=data, recalibrate=True, out=order.out.with_name("3"))
+    correct_bundle(again, COMMAND)
+    fair = read_manifest(again.out).calibration
+    add_val(data, range(8), [kind for kind in KINDS if kind != "battery"])  # the bank's own
+    correct_bundle(replace(order, data=data, recalibrate=True), COMMAND)
+    calibration = read_manifest(order.out).calibration
+    assert calibration == fair
+    assert "threshold from val: 40 of 58 photos are left out" in capsys.readouterr().out
 
 
 def test_photos_of_val_and_test_are_not_learned(

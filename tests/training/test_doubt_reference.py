@@ -16,6 +16,7 @@ from service.familiarity import read_items
 from service.preprocess import decode
 from service.quality import Quality
 from service.settings import load_settings
+from tests import tiny_matching
 from tests.tiny_bundle import ITEMS, SUPERCLASSES, write_bundle
 from training.card import doubts_section, put_section
 from training.data.photos import read_photos
@@ -115,6 +116,21 @@ def test_data_that_lack_a_photo_of_the_bank_are_refused(data: Path, tmp_path: Pa
     with pytest.raises(DataError, match="1 of 12 are missing, first item3"):
         with_doubts(path, read_manifest(path), read_photos(data))
     assert (path / "manifest.json").read_bytes() == before
+
+
+def test_how_familiar_photos_are_is_told_by_those_that_the_bank_does_not_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_matching.write_bundle(tmp_path / "models")
+    data = tiny_matching.write_photos(tmp_path / "data")
+    fair = with_doubts(path, read_manifest(path), read_photos(data))
+    assert "left out" not in capsys.readouterr().out
+    tiny_matching.add_val(data, range(8))  # the bank's own
+    again = with_doubts(path, read_manifest(path), read_photos(data))
+    assert again.familiarity == fair.familiarity
+    assert "familiarity from val: 48 of 66 photos are left out" in capsys.readouterr().out
+    assert again.quality is not None
+    assert again.quality.photos == 66  # which no bank can falsify
 
 
 @pytest.mark.parametrize("share", [0.2, 1.0, float("nan")])

@@ -19,11 +19,12 @@ from service.drift import CHECK_EVERY, DriftMonitor, Reading, Window
 from service.drift_reference import read_reference
 from service.preprocess import Preprocessing, decode
 from service.tags import UNTOLD, Tags
+from tests import tiny_matching
 from tests.photo_factory import noise
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 from training import drift_reference as module
 from training.camera_changes import CHANGES, CameraChange, encoded, jittered
-from training.data.photos import Photo, PhotoSet
+from training.data.photos import Photo, PhotoSet, read_photos
 from training.drift_reference import (
     calibrate,
     describe,
@@ -344,6 +345,22 @@ def test_too_few_photos_are_refused(photos: PhotoSet, tmp_path: Path) -> None:
     few = PhotoSet(photos.root, photos.photos[:20], SUPERCLASSES)
     with pytest.raises(DataError, match="expected at least 100 photos of val"):
         make_reference(read_bundle(write_bundle(tmp_path)), few)
+
+
+def test_photos_that_the_bank_has_are_not_what_is_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "RUNS", 5)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 500)
+    bundle = read_bundle(tiny_matching.write_bundle(tmp_path / "models"))
+    data = tiny_matching.write_photos(tmp_path / "data", splits={"val": 17}, first=100)
+    fair = make_reference(bundle, read_photos(data, to_learn=False))
+    assert "left out" not in capsys.readouterr().out
+    tiny_matching.add_val(data, range(8))  # the bank's own
+    again = make_reference(bundle, read_photos(data, to_learn=False))
+    assert again.photos == 102
+    np.testing.assert_array_equal(again.thresholds, fair.thresholds)
+    assert "drift reference from val: 48 of 150 photos are left out" in capsys.readouterr().out
 
 
 # --- Photos

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,21 @@ import numpy.typing as npt
 import pytest
 
 from service.bundle import read_bundle, read_manifest, write_manifest
+from service.classifier import Classifier
 from service.fitted import ItemSpread
-from tests.tiny_matching import KINDS, photo_of, write_bundle, write_photos
-from training.data.photos import read_photos
+from service.preprocess import decode
+from service.sites import Site
+from service.sorting import Sorter
+from tests.tiny_matching import (
+    KINDS,
+    SPEC,
+    SUPERCLASSES,
+    add_val,
+    write_bundle,
+    write_photos,
+)
+from tests.tiny_site import TINY, tiny_site
+from training.data.photos import photo_bytes, read_photos
 from training.errors import ConfigError, DataError
 from training.item_reference import fit_item_spread, with_item_spread
 from training.reference import add_references
@@ -105,6 +120,58 @@ def test_own_photos_need_neither_every_superclass_nor_a_train_split(tmp_path: Pa
     assert spread.photos == 40
 
 
+def one_bin_an_item() -> Site:
+    """Its probabilities are those of items."""
+    return tiny_site(
+        {"bins": {kind: copy.deepcopy(TINY["bins"]["rest"]) for kind in KINDS}}
+        | {"items": {kind: kind for kind in KINDS}}
+        | {"superclasses": {superclass: kind for kind, (superclass, _) in KINDS.items()}}
+        | {"costs": {"manual": 0.3, "wrong": 1.0}, "hazards.superclasses": []}
+    )
+
+
+def test_the_numbers_are_likeliest_as_a_site_believes_items_heavy_ones_more(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "models")
+    manifest = read_manifest(path)
+    mixed = {"battery": "paint", "paint": "battery", "can": "paper", "paper": "can"}
+    items = tuple(
+        item.model_copy(update={"subclass": mixed[item.subclass], "weight": 2.0})
+        if item.subclass in ("battery", "can") and place % 8 < 2
+        else item
+        for place, item in enumerate(manifest.bank.items)
+    )
+    bank = manifest.bank.model_copy(update={"items": items})
+    data = read_photos(write_photos(tmp_path / "data", mixed, {"val": 25}, 100), to_learn=False)
+    photos = tuple(
+        replace(photo, subclass=mixed[photo.subclass or ""]) if place % 4 == 0 else photo
+        for place, photo in enumerate(data.photos)
+    )
+    data = replace(data, photos=photos)
+    spread = with_item_spread(path, manifest.model_copy(update={"bank": bank}), data).item_spread
+    assert spread is not None
+    classifier = Classifier(read_bundle(path), threads=1)
+    answers = [
+        classifier.run(decode(photo_bytes(data.root, photo), SPEC)[np.newaxis])
+        for photo in data.photos
+    ]
+
+    def loss(temperature: float, unnamed: float) -> float:
+        told = spread.model_copy(update={"temperature": temperature, "unnamed": unnamed})
+        sorter = Sorter(one_bin_an_item(), SUPERCLASSES, items, told)
+        found = []
+        for photo, answer in zip(data.photos, answers, strict=True):
+            cited = zip(answer.references[0], answer.reference_weights[0], strict=True)
+            certain = [float(name == photo.superclass) for name in SUPERCLASSES]
+            places, _ = sorter.probabilities(certain, [(int(i), float(w)) for i, w in cited])
+            found.append(places[sorter.choices.index(photo.subclass or "")])
+        return float(-np.log(found).mean())
+
+    best = loss(spread.temperature, spread.unnamed)
+    for of_temperature, of_unnamed in itertools.product((0.95, 1.0, 1.05), repeat=2):
+        moved = loss(spread.temperature * of_temperature, spread.unnamed * of_unnamed)
+        assert moved >= best, (of_temperature, of_unnamed)
+
+
 def test_photos_that_the_bank_has_under_other_names_say_nothing_of_items(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,12 +179,7 @@ def test_photos_that_the_bank_has_under_other_names_say_nothing_of_items(
     data = write_photos(tmp_path / "data", splits={"val": 6}, first=100)
     fair = with_item_spread(path, read_manifest(path), read_photos(data, to_learn=False))
     assert "left out" not in capsys.readouterr().out
-    labels = data / "labels.csv"
-    with labels.open("a", encoding="utf-8") as file:
-        for kind in KINDS:
-            for number in range(8):  # the bank's own
-                (data / f"photos/new-{kind}-{number}.png").write_bytes(photo_of(kind, number))
-                file.write(f"photos/new-{kind}-{number}.png,drawn,{kind},{KINDS[kind][0]},val\n")
+    add_val(data, range(8))  # the bank's own
     again = with_item_spread(path, read_manifest(path), read_photos(data, to_learn=False))
     assert again.item_spread == fair.item_spread
     assert "items from val: 48 of 84 photos are left out" in capsys.readouterr().out

@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 
 from service.cli import add_commands, app
 from service.sites import read_site
-from service.sorting import Sorter
+from service.sorting import Sorter, read_rules
+from tests import tiny_matching
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 from tests.tiny_site import tiny_site, write_site
-from training.errors import ConfigError
+from training.data.photos import read_photos
+from training.errors import ConfigError, DataError
 from training.policy import (
     Evidence,
     assess,
@@ -29,6 +31,7 @@ from training.policy import (
     curve,
     fit_coverage,
     fit_thresholds,
+    gather,
     lowest_threshold,
 )
 from training.policy_report import write_site as rewrite_site
@@ -238,6 +241,23 @@ def test_the_command_writes_a_site_that_serves_with_pictures(
     refused = CliRunner().invoke(app, [*arguments[:-4], "--out", "mine.txt"])
     assert refused.exit_code == 2
     assert "expected a site file such as mine.yaml" in refused.output
+
+
+def test_photos_that_the_bank_has_are_no_evidence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_matching.write_bundle(tmp_path / "models")
+    data = tiny_matching.write_photos(tmp_path / "data")
+    rules = read_rules(write_site(tmp_path))
+    fair = gather(bundle, rules, read_photos(data), "val")
+    assert "left out" not in capsys.readouterr().out
+    tiny_matching.add_val(data, range(8))  # the bank's own
+    again = gather(bundle, rules, read_photos(data), "val")
+    for name in ("probabilities", "hazard", "true", "doubted"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(fair, name))
+    assert "tiny on val: 48 of 66 photos are left out" in capsys.readouterr().out
+    with pytest.raises(DataError, match="expected photos that the bank does not have, got 48"):
+        gather(bundle, rules, read_photos(data), "train")
 
 
 def test_tuning_does_not_overwrite_what_it_tunes(labelled: Path, tmp_path: Path) -> None:

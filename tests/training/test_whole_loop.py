@@ -108,6 +108,13 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Loop:
     return Loop(data, run, models, read_bundle(models / "loop" / "1"), outputs)
 
 
+def test_an_export_says_what_val_was_too_small_for(loop: Loop) -> None:
+    assert "nothing of items: expected at least 30 photos of val" in loop.outputs["export"]
+    assert "nothing of drift: expected at least 100 photos of val" in loop.outputs["export"]
+    assert loop.bundle.manifest.item_spread is None
+    assert loop.bundle.manifest.drift is None
+
+
 def test_the_exported_model_is_served_and_right(loop: Loop) -> None:
     with running(loop.models, model="loop") as server:
         photo = (loop.data / "cobalt_dark" / "03.jpg").read_bytes()
