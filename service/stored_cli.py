@@ -129,11 +129,7 @@ def adopt(
         typer.Option("--remove-unlisted", help="Remove photos that the database does not list."),
     ] = False,
 ) -> None:
-    """Let photos belong to this database and no other one: it was moved, or is an older backup.
-
-    Where they did not before, a service that runs with either has to be restarted: until then it
-    removes no photos.
-    """
+    """Let photos belong to this database and no other one: it was moved, or is an older backup."""
     from service.errors import SuperbinError
 
     try:
@@ -155,5 +151,3 @@ def adopt(
     print(f"{photos} belongs to {database.name}: it lists {found.listed}, {found.there} are there")
     what = "were removed" if remove_unlisted else "stay there, and are never removed by age"
     print(f"{found.unlisted} photos that it does not list {what}")
-    if found.moved:
-        print("restart any service that runs with either: until then it removes no photos")

@@ -33,18 +33,15 @@ class Adopted:
         listed: by the database.
         there: of those, in the folder.
         unlisted: in the folder, and not known to the database.
-        moved: whether they did not before; a store that is open already, with these photos or this
-            database, then removes none of them until it is opened anew.
     """
 
     listed: int
     there: int
     unlisted: int
-    moved: bool
 
 
-def claim(database: Database, files: PhotoFiles) -> str:
-    """See that the photos are this database's, or let them be where nobody's are; their id.
+def claim(database: Database, files: PhotoFiles) -> None:
+    """See that the photos are this database's, or let them be where nobody's are.
 
     The id is in the database before it is in the folder: a crash in between is mended by the next.
 
@@ -55,12 +52,11 @@ def claim(database: Database, files: PhotoFiles) -> str:
         mine, found = _id(connection), files.owner()
         if found is not None:
             _check(database, files, mine, found)
-            return found
+            return
         _check_fit(connection, database, files)
         if mine is None:
             mine = _give_id(connection)
     files.mark(mine)
-    return mine
 
 
 def check_readable(database: Database, files: PhotoFiles) -> None:
@@ -76,22 +72,26 @@ def check_readable(database: Database, files: PhotoFiles) -> None:
         _check(database, files, mine, found)
 
 
-def check_owned(files: PhotoFiles, mine: str) -> None:
-    """See that the photos belong to this store still, before any is removed.
+def check_owned(database: Database, files: PhotoFiles) -> None:
+    """See that the photos belong to this database still, before any is removed.
 
     Raises:
         StoreUnavailable: where somebody has changed that, or they are not there.
     """
+    with database.read() as connection:
+        mine = _id(connection)
     found = files.owner()
-    if found != mine:
+    if mine is None or found != mine:
         raise StoreUnavailable(
-            f"expected {files.url} to belong to this review store ({mine[:8]}), and it belongs to "
-            f"{'none' if found is None else found[:8]}: nothing is removed from it"
+            f"expected {files.url} to belong to {database.name} ({(mine or 'none')[:8]}), and it "
+            f"belongs to {(found or 'none')[:8]}: nothing is removed from it"
         )
 
 
 def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = False) -> Adopted:
-    """Let the photos belong to this database from now on, and to no other one but copies of it.
+    """Let the photos belong to this database from now on, and to no other one.
+
+    They get another id, also where they belonged to this one: it may be a copy, or have one.
 
     Args:
         remove_unlisted: whether photos that the database does not list are removed; else they stay,
@@ -101,12 +101,9 @@ def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = Fals
         StoreUnavailable: where that cannot be done now.
     """
     with database.write() as connection:
-        mine, found = _id(connection), files.owner()
-        if mine is None or mine != found:
-            connection.execute(_meta.delete().where(_meta.c.name == NAME))
-            mine = _give_id(connection)
-    if moved := mine != found:
-        files.mark(mine)
+        connection.execute(_meta.delete().where(_meta.c.name == NAME))
+        mine = _give_id(connection)
+    files.mark(mine)
     there = strays = 0
     for page in _pages(files):
         with database.write() as connection:  # so that no row comes in between
@@ -116,7 +113,7 @@ def adopt(database: Database, files: PhotoFiles, *, remove_unlisted: bool = Fals
             for name in unlisted if remove_unlisted else ():
                 files.remove(name)
     with database.read() as connection:
-        return Adopted(_rows(connection), there, strays, moved)
+        return Adopted(_rows(connection), there, strays)
 
 
 def _check(database: Database, files: PhotoFiles, mine: str | None, found: str) -> None:

@@ -60,15 +60,13 @@ class Store:
         files: PhotoFiles,
         rules: Rules,
         now: Callable[[], float] = time.time,
-        owner: str = "",
     ) -> None:
-        """Made by `open_store` and `read_store`; `owner` is the id of the photos' database."""
+        """Made by `open_store` and `read_store`."""
         self.rules = rules
         self.database_name, self.photos_url = database.name, files.url
         self._database = database
         self._files = files
         self._now = now
-        self._owner = owner
 
     def close(self) -> None:
         """Let go of the database."""
@@ -255,7 +253,7 @@ class Store:
         Raises:
             StoreUnavailable: where that cannot be done now, or the photos are another's by now.
         """
-        ownership.check_owned(self._files, self._owner)
+        ownership.check_owned(self._database, self._files)
         self._files.sweep_parts()
         return leftovers.sweep(self._database, self._files)
 
@@ -276,8 +274,8 @@ def open_store(
     database = Database(url)
     try:
         files = PhotoFiles(photos_url)
-        owner = ownership.claim(database, files)
-        store = Store(database, files, rules or Rules(), now, owner)
+        ownership.claim(database, files)
+        store = Store(database, files, rules or Rules(), now)
         store.sweep()
     except BaseException:
         database.close()
