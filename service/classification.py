@@ -133,7 +133,7 @@ def sorted_by(settings: Settings, language: str | None) -> Sorted | None:
     if settings.site is None:
         if language is not None:
             raise SiteError(
-                f"expected a site in SUPERBIN_SITE, whose bins have names in {language!r}"
+                f"expected a site (--site, SUPERBIN_SITE), whose bins have names in {language!r}"
             )
         return None
     file = settings.sites_dir / f"{settings.site}{SUFFIX}"

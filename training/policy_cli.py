@@ -33,6 +33,9 @@ def tune(
     ] = None,
     version: Annotated[str | None, typer.Option(help="Of the new rules.")] = None,
     split: Annotated[str, typer.Option(help="Whose photos decide.")] = "val",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Write over a site file that is there.")
+    ] = False,
     report: Annotated[
         list[str] | None, typer.Option(help="Other splits to report on. Repeatable.")
     ] = None,
@@ -42,4 +45,6 @@ def tune(
         from training.policy_tuning import Wish, tune_site
 
         wish = Wish(error_rate, coverage, split, tuple(report or ()))
-        typer.echo(tune_site(site, bundle, data, out, wish, version, typed_command()))
+        command = typed_command()
+        told = tune_site(site, bundle, data, out, wish, version, command, overwrite=overwrite)
+        typer.echo(told)

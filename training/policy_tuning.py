@@ -35,6 +35,8 @@ def tune_site(
     wish: Wish,
     version: str | None,
     command: str,
+    *,
+    overwrite: bool = False,
 ) -> str:
     """Write the tuned site file `out`, and beside it a folder with pictures and figures.
 
@@ -54,6 +56,8 @@ def tune_site(
             f"--out: expected another file than the one that is tuned, got {out} again; name one "
             "such as tuned.yaml, look at it, and put it in the old one's place"
         )
+    if out.exists() and not overwrite:
+        raise ConfigError(f"--out: {out} exists; name another, or give --overwrite")
     rules = read_rules(source)
     photos = read_photos(data, to_learn=False)
     splits = dict.fromkeys((wish.split, *wish.reported))

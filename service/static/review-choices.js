@@ -47,6 +47,13 @@ export function meanings(bin, kind) {
   return named.length ? named : all.filter((one) => !one.note);
 }
 
+// What a bin stands for by a verdict, as it is told: the kind if the bin knows it, or the superclass.
+export function meant(bin, superclass, subclass) {
+  const theirs = (bin?.meanings ?? []).filter((one) => one.superclass === superclass);
+  const found = theirs.find((one) => one.subclass && plain(one.subclass) === plain(subclass ?? ""));
+  return (found ?? theirs.find((one) => !one.subclass))?.label;
+}
+
 export function draw(box, options, chosen) {
   const names = JSON.stringify(options);
   if (box.dataset.names === names) return;

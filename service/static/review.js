@@ -1,7 +1,7 @@
 // A person works through the photos that were kept, one key for each.
 
 import { percent, title } from "./result.js";
-import { draw, meanings, optionsOf, pressed } from "./review-choices.js";
+import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
 import { learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { ask, download, Outbox, person } from "./review-server.js";
@@ -9,6 +9,8 @@ import { Zoom } from "./review-zoom.js";
 
 const AHEAD = 4; // photos fetched before they are looked at
 const TYPED_MS = 300; // without another letter
+const MISSING = "missing.csv"; // the last that is in a ZIP, if it is
+const END_BYTES = 256; // of a ZIP, which name its last file
 const REMEMBERED = 30; // words that can be taken back
 const find = (id) => document.getElementById(id);
 
@@ -89,10 +91,14 @@ async function recall() {
   }
 }
 
+// A verdict as the page says it: the bin, and where that can be several things which one.
 function inWords({ superclass, subclass, bin }, site) {
-  const label = site?.bins.find((one) => one.bin === bin)?.label;
-  const what = superclass === null ? title(choices.find((one) => one.superclass === null)?.label ?? "") : title(subclass ?? superclass);
-  return label ? `${label} (${what})` : what;
+  const one = site?.bins.find((theirs) => theirs.bin === bin);
+  const what = meant(one, superclass, subclass) ?? choices.find((choice) => choice.superclass === superclass)?.label ?? superclass;
+  const label = one?.label ?? title(what);
+  const said = one && (one.meanings.length > 1 || superclass === null) ? `${label} (${title(what)})` : label;
+  const odd = oddSuperclass(subclass, superclass);
+  return odd ? `${said}, though the model knows ${odd}` : said;
 }
 
 function failed(error) {
@@ -300,9 +306,7 @@ function say(task, option) {
     learnKinds(find("kinds"), [kind]);
   }
   task.kind = kind;
-  const odd = oddSuperclass(body.subclass, body.superclass);
-  const said = within ? `${within.label} (${option.label})` : option.label;
-  pass(task, odd ? `${said}, though the model knows ${odd}` : said);
+  pass(task, inWords(body, sites[task.site]));
   outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
 }
 
@@ -470,7 +474,11 @@ for (const kind of ["csv", "zip"]) {
     button.setAttribute("aria-disabled", "true");
     const name = kind === "csv" ? "labels.csv" : "reviewed.zip";
     download(`export.${kind}`, name)
-      .then(() => announce(`${name} is here.`), (error) => trouble(`No export: ${error.message}`))
+      .then(async (blob) => {
+        const gone = kind === "zip" && (await blob.slice(-END_BYTES).text()).includes(MISSING);
+        const lacks = gone ? ` Photos whose files are missing are not in it: its ${MISSING} lists them.` : "";
+        find("exported").textContent = `${name} is here.${lacks}`;
+      }, (error) => trouble(`No export: ${error.message}`))
       .finally(() => button.removeAttribute("aria-disabled"));
   });
 }

@@ -104,7 +104,7 @@ def test_what_was_said_in_another_tab_can_be_taken_back(desk: Desk, held: Review
     page.close()
     again = desk.page()
     shown(again, third)
-    expect(again.get_by_role("button", name="Undo: Tea")).to_be_visible()
+    expect(again.get_by_role("button", name="Undo: Organic")).to_be_visible()
     again.keyboard.press("u")
     shown(again, second)
     expect(again.locator("#kind")).to_have_value("tea")
@@ -141,6 +141,11 @@ def test_a_kind_under_another_superclass_is_told_before_and_after(
     told = "Organic, though the model knows Battery as Hazardous"
     expect(page.get_by_role("status")).to_contain_text(told)
     expect(page.get_by_role("button", name=f"Undo: {told}")).to_be_visible()
+    saved(page, held, {first: "organic"})
+    again = desk.page()
+    shown(again, second)
+    same = told.replace("Battery", "battery")  # as the service spells it
+    expect(again.get_by_role("button", name=f"Undo: {same}")).to_be_visible()
 
 
 def test_on_a_phone_by_touch(desk: Desk, held: Reviewing) -> None:
@@ -376,3 +381,9 @@ def test_what_was_reviewed_can_be_fetched(desk: Desk, held: Reviewing, tmp_path:
     with zipfile.ZipFile(tmp_path / "reviewed.zip") as archive:
         assert archive.read("labels.csv").decode() == labels
         assert len(archive.namelist()) == 3
+    (gone, *_) = held.store.reviewed()
+    next(held.photos.rglob(f"{gone.photo.sha256}.jpg")).unlink()
+    with page.expect_download():
+        page.get_by_role("button", name="photos (ZIP)").click()
+    told = "Photos whose files are missing are not in it: its missing.csv lists them."
+    expect(page.locator("#exported")).to_have_text(f"reviewed.zip is here. {told}")

@@ -127,7 +127,7 @@ def test_a_sites_rules_are_part_of_a_row_and_of_what_a_run_is(folder: Path) -> N
     refused = classify("photos", *site[:-1], "fr", "--restart", status=1)
     assert "expected a language of german-household: de, en, tr, got 'fr'" in refused.stderr
     refused = classify("photos", *site[2:], "--restart", status=1)
-    assert "expected a site in SUPERBIN_SITE" in refused.stderr
+    assert "expected a site (--site, SUPERBIN_SITE)" in refused.stderr
 
 
 def test_batches_of_decoding_threads_say_the_same(

@@ -287,6 +287,10 @@ def test_tuning_needs_photos_of_its_split_and_no_others(labelled: Path, tmp_path
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert read_site(out)[0].version == "1+val-0.01"
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 2
+    assert f"{out} exists; name another, or give --overwrite" in again.stderr
+    arguments.append("--overwrite")
     for where in ("--split", "--report"):
         refused = CliRunner().invoke(app, [*arguments, where, "test"])
         assert refused.exit_code == 2
