@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from service.capture import Capture
-from service.errors import SuperbinError
 from service.intake import identify_person, identify_reviewer
-from service.keys import (
-    MOST_LETTERS,
-    PERSON,
-    ReviewerNameless,
-    ReviewerOff,
-    ReviewerOnly,
-    ReviewerUnlisted,
-)
-from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
-from service.review.records import KeptPhoto, PhotoGone, StoreUnavailable
+from service.keys import MOST_LETTERS, PERSON
+from service.review.records import KeptPhoto
 from service.review_bins import check_bin
 from service.review_schemas import (
     ReviewKind,
@@ -35,10 +26,6 @@ from service.review_schemas import (
 )
 from service.review_words import (
     MAX_BODY_BYTES,
-    BinUnfit,
-    ReviewMalformed,
-    ReviewOff,
-    SuperclassUnknown,
     TakeBody,
     VerdictBody,
     Word,
@@ -56,8 +43,19 @@ from service.reviewing import (
     spelt_kind,
     superclasses_of_kinds,
 )
+from service.routes.review_docs import (
+    GIVES_CSV,
+    GIVES_PHOTO,
+    GIVES_QUEUE,
+    GIVES_ZIP,
+    OF_A_KIND,
+    OF_A_PHOTO,
+    OF_MINE,
+    OF_MY_PHOTO,
+    TAKES_VERDICT,
+)
 from service.serving import Serving, serving
-from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
+from service.uploads import read_json
 
 MOST_SAID = 1000
 PRIVATE = {"Cache-Control": "private, no-store"}
@@ -85,36 +83,6 @@ Reviewer = Annotated[str, Depends(who_looks)]
 KindQuery = Annotated[Word, Query(description="As it was typed.")]
 PhotoId = Annotated[int, Path(ge=1, le=2**53)]
 Newest = Annotated[int, Query(ge=1, le=MOST_SAID, description="How many, at most.")]
-
-_ALWAYS = (*KEY_REFUSALS, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
-_BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
-_NAMED = (ReviewerNameless, ReviewerUnlisted)
-GIVES_QUEUE: Any = {
-    "responses": refusals(*_ALWAYS, *_NAMED, *_BODY),
-    "openapi_extra": json_body(TakeBody) | ADMIN,
-}
-OF_A_PHOTO: Any = {"responses": refusals(*_ALWAYS, PhotoGone), "openapi_extra": ADMIN}
-OF_MY_PHOTO: Any = {
-    "responses": refusals(*_ALWAYS, *_NAMED, PhotoGone),
-    "openapi_extra": ADMIN,
-}
-OF_A_KIND: Any = {"responses": refusals(*_ALWAYS), "openapi_extra": ADMIN}
-OF_MINE: Any = {"responses": refusals(*_ALWAYS, *_NAMED), "openapi_extra": ADMIN}
-TAKES_VERDICT: Any = {
-    "responses": refusals(*_ALWAYS, *_NAMED, *_BODY, PhotoGone, SuperclassUnknown, BinUnfit),
-    "openapi_extra": json_body(VerdictBody) | ADMIN,
-}
-
-
-def _gives(media_type: str, *errors: type[SuperbinError]) -> Any:
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
-    found = {200: {"description": "The bytes", "content": content}}
-    return {"responses": found | refusals(*_ALWAYS, *errors), "openapi_extra": ADMIN}
-
-
-GIVES_PHOTO = _gives("image/jpeg", PhotoGone)
-GIVES_CSV = _gives("text/csv")
-GIVES_ZIP = _gives("application/zip")
 
 MOST_KINDS = 500
 MOST_SIMILAR = 6
