@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from service.kinds import KIND
-from service.review.records import Reason
+from service.review.records import Kind, Reason
 from service.schemas import Part
 
 
@@ -165,6 +165,38 @@ class ReviewVerdicts(Part):
 
     verdicts: list[ReviewSaid]
     sites: dict[str, ReviewSite] = Field(description="As those of the queue.")
+
+
+class ReviewVote(Part):
+    """What somebody said of a photo and has not taken back."""
+
+    reviewer: str = Field(description="`client:NAME` where it was a client's feedback.")
+    kind: Kind
+    superclass: str | None = Field(description="Null: the photo is of no use.")
+    subclass: str | None
+    bin: str | None = Field(description="Of the photo's site, where one was said.")
+    at: datetime
+
+
+class ReviewSettled(Part):
+    """What people have settled that a photo shows."""
+
+    superclass: str | None = Field(description="Null: the photo is of no use, and not exported.")
+    subclass: str | None
+
+
+class ReviewFound(Part):
+    """A photo as an export names it, and who said what of it."""
+
+    task: ReviewTask
+    path: str = Field(description="Of the photo in an export.")
+    request_id: str = Field(
+        description="Of the request by which it first came; with `photo`, what a client's feedback "
+        "names."
+    )
+    photo: int = Field(description="Its place in that request, from 0.")
+    settled: ReviewSettled | None = Field(description="Null where people have not.")
+    votes: list[ReviewVote] = Field(description="Oldest first.")
 
 
 class ReviewProgress(Part):

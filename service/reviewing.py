@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,16 +15,19 @@ from service.kinds import is_kind, near_kinds, plain_kind
 from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
-from service.review.records import KeptPhoto, Rules, StoreError
+from service.review.records import KeptPhoto, Rules, StoreError, Verdict, Vote
 from service.review_bins import key_at, site_bins
 from service.review_schemas import (
     ReviewChoice,
+    ReviewFound,
     ReviewGuess,
     ReviewKind,
     ReviewProgress,
     ReviewReference,
+    ReviewSettled,
     ReviewSite,
     ReviewTask,
+    ReviewVote,
 )
 from service.review_words import ReviewOff
 from service.rulebook import SiteUnknown
@@ -165,6 +168,28 @@ def review_task(photo: KeptPhoto) -> ReviewTask:
             probabilities=photo.probabilities,
             references=references,
         ),
+    )
+
+
+def review_found(photo: KeptPhoto, settled: Verdict | None, votes: Sequence[Vote]) -> ReviewFound:
+    """A photo, for whoever asks who said what of it."""
+    return ReviewFound(
+        task=review_task(photo),
+        path=photo.export_path,
+        request_id=photo.request_id,
+        photo=photo.position,
+        settled=settled and ReviewSettled(superclass=settled.superclass, subclass=settled.subclass),
+        votes=[
+            ReviewVote(
+                reviewer=vote.reviewer,
+                kind=vote.kind,
+                superclass=vote.verdict.superclass,
+                subclass=vote.verdict.subclass,
+                bin=vote.verdict.bin,
+                at=vote.at,
+            )
+            for vote in votes
+        ],
     )
 
 

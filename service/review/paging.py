@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from service.review import rows, schema
 from service.review.database import Database
-from service.review.records import KeptPhoto, ReviewedPhoto, Vote
+from service.review.records import KeptPhoto, PhotoGone, ReviewedPhoto, Verdict, Vote
 from service.review.votes import standing
 
 PAGE = 500
@@ -46,6 +46,25 @@ def said_by(
         which = _photos.c.id.in_([one.photo_id for one in votes])
         photos = {row.id: row for row in connection.execute(sa.select(_photos).where(which))}
     return [(rows.kept_photo(photos[one.photo_id], load), rows.vote(one)) for one in votes]
+
+
+def found(
+    database: Database, load: rows.Load, sha256: str
+) -> tuple[KeptPhoto, Verdict | None, list[Vote]]:
+    """A photo by its hash, what is settled of it, and its votes that stand, oldest first.
+
+    Raises:
+        PhotoGone: where there is none.
+    """
+    with database.read() as connection:
+        row = connection.execute(sa.select(_photos).where(_photos.c.sha256 == sha256)).first()
+        if row is None:
+            raise PhotoGone(
+                f"expected a photo that is kept, got {sha256}, which is none, or is gone"
+            )
+        votes = [rows.vote(one) for one in standing(connection, [row.id])]
+    settled = Verdict(row.label, row.label_subclass, row.label_item) if row.settled else None
+    return rows.kept_photo(row, load), settled, votes
 
 
 def reviewed(database: Database, load: rows.Load, after: int) -> Iterator[ReviewedPhoto]:

@@ -214,6 +214,14 @@ class Store:
         """What a reviewer said and has not taken back, at most `most`, the newest first."""
         return paging.said_by(self._database, self._files.read, reviewer, most)
 
+    def found(self, sha256: str) -> tuple[KeptPhoto, Verdict | None, list[Vote]]:
+        """A photo by its hash, what people have settled of it, and what they said, oldest first.
+
+        Raises:
+            PhotoGone, StoreUnavailable: as `photo`.
+        """
+        return paging.found(self._database, self._files.read, sha256)
+
     def agreement(self) -> Agreement:
         """How far reviewers agree on the photos that several of them were asked about."""
         with self._database.read() as connection:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import PurePosixPath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -13,9 +14,10 @@ from starlette.responses import StreamingResponse
 from service.capture import Capture
 from service.intake import identify_person, identify_reviewer
 from service.keys import MOST_LETTERS, PERSON
-from service.review.records import KeptPhoto
+from service.review.records import EXPORT_FOLDER, KeptPhoto
 from service.review_bins import check_bin
 from service.review_schemas import (
+    ReviewFound,
     ReviewKind,
     ReviewLike,
     ReviewQueue,
@@ -37,6 +39,7 @@ from service.reviewing import (
     known_kinds,
     known_superclasses,
     review_choices,
+    review_found,
     review_progress,
     review_sites,
     review_task,
@@ -81,6 +84,13 @@ async def who_looks(request: Request, named: ReviewerHeader = None) -> str:
 
 Reviewer = Annotated[str, Depends(who_looks)]
 KindQuery = Annotated[Word, Query(description="As it was typed.")]
+PathQuery = Annotated[
+    str,
+    Query(
+        pattern=rf"^{EXPORT_FOLDER}/[0-9a-f]{{64}}\.jpg$",
+        description="Of the photo in an export: the column `path` of its `labels.csv`.",
+    ),
+]
 PhotoId = Annotated[int, Path(ge=1, le=2**53)]
 Newest = Annotated[int, Query(ge=1, le=MOST_SAID, description="How many, at most.")]
 
@@ -110,6 +120,15 @@ async def queue(request: Request, reviewer: Reviewer) -> ReviewQueue:
         )
 
     return await asyncio.to_thread(take)
+
+
+@router.get("/v1/review/photos", **OF_A_PHOTO)
+async def look_up(request: Request, path: PathQuery) -> ReviewFound:
+    """The photo of a line of an export, and who said what of it."""
+    _, capture = _let_in(request)
+    sha256 = PurePosixPath(path).stem
+    photo, settled, votes = await asyncio.to_thread(capture.store.found, sha256)
+    return review_found(photo, settled, votes)
 
 
 @router.get("/v1/review/photos/{photo_id}", response_class=Response, **GIVES_PHOTO)
