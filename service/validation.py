@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-SIZE = re.compile(r"(?=[0-9])0*+([0-9]{0,18})")
+_SIZE = re.compile(r"(?=[0-9])0*+([0-9]{0,18})")
 _SHOWN = 40  # characters of what came
 _EXPECTED = (
     ("Input should be a valid tuple", "expected a list"),
@@ -26,7 +26,7 @@ def read_size(text: str) -> int | None:
 
     A header has room for more digits than Python reads.
     """
-    found = SIZE.fullmatch(text)
+    found = _SIZE.fullmatch(text)
     return int(found[1] or 0) if found else None
 
 

@@ -45,7 +45,8 @@ def said_by(
         votes = connection.execute(newest.limit(most)).all()
         which = _photos.c.id.in_([one.photo_id for one in votes])
         photos = {row.id: row for row in connection.execute(sa.select(_photos).where(which))}
-    return [(rows.kept_photo(photos[one.photo_id], load), rows.vote(one)) for one in votes]
+    kept = (one for one in votes if one.photo_id in photos)  # others were removed in between
+    return [(rows.kept_photo(photos[one.photo_id], load), rows.vote(one)) for one in kept]
 
 
 def found(

@@ -22,9 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 
 BUSY_MS = 10_000  # for which one writer waits for another
 PAUSE_S = 0.01
-SEEN = (
-    "superbin_seen"  # in a connection's `info`: the file that is taken as unchanged, and its look
-)
+SEEN = "superbin_seen"  # in a connection's `info`: a file that is taken as unchanged, its look
 
 
 def set_up(engine: Engine, *, writes: bool) -> None:

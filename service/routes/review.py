@@ -44,6 +44,7 @@ from service.reviewing import (
     review_sites,
     review_task,
     spelt_kind,
+    superclasses_of_kind,
     superclasses_of_kinds,
 )
 from service.routes.review_docs import (
@@ -235,7 +236,7 @@ async def kind(request: Request, kind: KindQuery) -> ReviewKind:
     held, capture = _let_in(request)
     known = known_kinds(held)
     found = await asyncio.to_thread(lambda: spelt_kind(kind, known, capture.store.kinds()))
-    superclasses = superclasses_of_kinds(held).get(found.kind, [])
+    superclasses = sorted(superclasses_of_kind(held, found.kind))
     return found.model_copy(update={"superclasses": superclasses})
 
 

@@ -414,6 +414,7 @@ find("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
   person.set(find("reviewer").value.trim(), find("key").value.trim());
   find("key").value = "";
+  document.activeElement.blur(); // the next key is no letter of the form's
   trouble(null);
   if (tasks.length) show();
   outbox.run();

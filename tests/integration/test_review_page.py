@@ -115,7 +115,7 @@ def test_what_was_said_in_another_tab_can_be_taken_back(desk: Desk, held: Review
     shown(again, second)
     saved(again, held, {first: "recyclable"})
     other = desk.page(reviewer="bert")
-    expect(other.get_by_role("heading", name="Nothing waits for you.")).to_be_visible()
+    expect(other.get_by_role("heading", name="Nothing waits for you.")).to_be_focused()
     other.keyboard.press("u")
     expect(other.get_by_role("status")).to_have_text("There is nothing to undo.")
     expect(other.get_by_role("button", name="Undo")).to_be_hidden()
