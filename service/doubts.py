@@ -13,7 +13,7 @@ from functools import cached_property
 from service.bundle import Bundle, Manifest
 from service.familiarity import Familiarity, Floats, read_familiarity
 from service.preprocess import Pixels
-from service.quality import Quality, QualityLimits, measure, surely_keep
+from service.quality import MEASURES, QualityLimits, unproven
 from service.schemas import Doubt, DoubtReason
 
 Limits = Mapping[DoubtReason, float]
@@ -58,12 +58,12 @@ class Doubts:
         """About each of N photos, uint8 [H, W, 3], as the model sees them."""
         if not photos or self._quality_limits is None:
             return [()] * len(photos)
-        kept: list[bool] = []
+        left: list[tuple[str, ...]] = []
         for first in range(0, len(photos), TOGETHER):
-            kept += surely_keep(photos[first : first + TOGETHER], self._quality_limits)
+            left += unproven(photos[first : first + TOGETHER], self._quality_limits)
         return [
-            () if sure else self.of_quality(measure(pixels))
-            for pixels, sure in zip(photos, kept, strict=True)
+            self.of_quality({name: MEASURES[name](pixels) for name in names})
+            for pixels, names in zip(photos, left, strict=True)
         ]
 
     @cached_property
@@ -76,10 +76,14 @@ class Doubts:
         }
         return QualityLimits(**found) if found else None
 
-    def of_quality(self, quality: Quality) -> tuple[Doubt, ...]:
-        """About what was measured."""
+    def of_quality(self, measured: Mapping[str, float]) -> tuple[Doubt, ...]:
+        """About what was measured, by names of `service.quality.MEASURES`."""
+        if not measured:
+            return ()
         found = [
-            self._doubt(reason, getattr(quality, name)) for reason, name in MEASURED_AS.items()
+            self._doubt(reason, measured[name])
+            for reason, name in MEASURED_AS.items()
+            if name in measured
         ]
         return tuple(doubt for doubt in found if doubt)
 

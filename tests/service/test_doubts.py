@@ -88,8 +88,8 @@ def test_each_limit_is_told_where_it_is_not_kept(
     limited: Path, measured: Quality, reason: str
 ) -> None:
     doubts = open_doubts(read_bundle(limited), ALL)
-    assert doubts.of_quality(GOOD) == ()
-    (doubt,) = doubts.of_quality(measured)
+    assert doubts.of_quality(vars(GOOD)) == ()
+    (doubt,) = doubts.of_quality(vars(measured))
     assert doubt.reason == reason
     assert doubt.detail.startswith("expected ")
     assert doubt.measure != doubt.limit
@@ -97,7 +97,7 @@ def test_each_limit_is_told_where_it_is_not_kept(
 
 def test_a_photo_on_the_limit_is_good(limited: Path) -> None:
     doubts = open_doubts(read_bundle(limited), ALL)
-    assert doubts.of_quality(Quality(60.0, 0.9, 5.0, 10.0)) == ()
+    assert doubts.of_quality(vars(Quality(60.0, 0.9, 5.0, 10.0))) == ()
 
 
 def test_what_lies_far_from_the_bank_is_unfamiliar_and_what_lies_in_it_is_not() -> None:
