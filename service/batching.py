@@ -88,14 +88,22 @@ class Scheduler:
         *,
         client: str,
         bulk: bool = False,
+        watched: Callable[[], bool] | None = None,
         timeout_s: float,
     ) -> Iterator[list[asyncio.Future[Outcome]]]:
         """Work on the photos of one request; what is not answered at the end is dropped.
 
         A photo's future has its outcome, or one of PhotoError, DeadlineExceeded, InferenceError.
+
+        Args:
+            watched: is asked of each photo whether drift is to see it.
         """
         deadline = time.monotonic() + timeout_s
-        photos = [Photo(load, client, bulk, deadline, self._loop.create_future()) for load in loads]
+        new = self._loop.create_future
+        photos = [
+            Photo(load, client, bulk, watched is not None and watched(), deadline, new())
+            for load in loads
+        ]
         timer = self._loop.call_later(timeout_s, self._expire, photos, timeout_s)
         try:
             self.backlog.enter(len(photos))
@@ -135,7 +143,8 @@ class Scheduler:
             found = self._doubts.of_pixels(pixels)
             if self._watch_appearance:
                 for photo, seen in zip(decoded, pixels, strict=True):
-                    photo.appearance = measure_appearance(seen)
+                    if photo.watched:
+                        photo.appearance = measure_appearance(seen)
         except Exception as error:
             log.exception("checking failed", photos=len(decoded))
             self._hand_over([(photo, _failure(error)) for photo in decoded])
@@ -239,6 +248,7 @@ class Scheduler:
                     started - photo.since - photo.decode_s,
                     infer_s,
                     (*photo.doubts, *doubts[row]),
+                    photo.watched,
                     photo.appearance,
                 ),
             )

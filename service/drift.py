@@ -11,6 +11,7 @@ chi-square. Directions in which the mix of kinds moves the averages count less. 
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -93,8 +94,20 @@ class Window:
         self._embedding, self._confidence, self._likeness, self._seen, self._confident = parts[:5]
         self._appearance = parts[5]
         self._watches_appearance = reference.watches_appearance
+        self._next_at = -math.inf  # seconds, when the next photo is due
         self._mass = 0.0  # of all weights, which are 1 for the photo that came last
         self._squares = 0.0  # of them squared
+
+    def takes(self, now: float, per_s: float) -> bool:
+        """Whether to watch one more photo, of which more than `per_s` a second say nothing new.
+
+        As many as the window is long are taken at once, so that a new one is soon full.
+        """
+        next_at = max(self._next_at, now - float(self._reference.window) / per_s)
+        if next_at > now:
+            return False
+        self._next_at = next_at + 1.0 / per_s
+        return True
 
     def add(self, answers: Answers, appearance: Appearance | None = None) -> None:
         """Take one photo's row (N = 1), and its appearance [A] where that is watched."""
@@ -215,7 +228,12 @@ class DriftMonitor:
     superclasses: tuple[str, ...]
     reference: DriftReference
     max_tags: int
+    most_per_s: float = math.inf
     _windows: dict[Tags, Window] = field(default_factory=dict)
+
+    def watches(self, tags: Tags) -> bool:
+        """Whether to observe the next photo with these tags: not more of them than are needed."""
+        return self._window(tags).takes(time.monotonic(), self.most_per_s)
 
     def observe(self, tags: Tags, answers: Answers, appearance: Appearance | None = None) -> None:
         """Take one photo's row (N = 1), whose numbers are finite.
@@ -223,7 +241,7 @@ class DriftMonitor:
         Args:
             appearance: [A], as `service.appearance` measures it, where the reference watches it.
         """
-        window = self._windows.get(tags) or self._open(tags)
+        window = self._window(tags)
         window.add(answers, appearance)
         if window.photos % CHECK_EVERY == 0:
             self._check(window)
@@ -232,6 +250,9 @@ class DriftMonitor:
         """How each combination of tags stands, those with the highest score first."""
         read = [self._read(window) for window in self._windows.values()]
         return iter(sorted(read, key=lambda one: -one.score))
+
+    def _window(self, tags: Tags) -> Window:
+        return self._windows.get(tags) or self._open(tags)
 
     def _open(self, tags: Tags) -> Window:
         """The window of new tags; beyond the limit all share one."""

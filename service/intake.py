@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.admission import Place
+from service.connection import on_leaving
 from service.errors import SuperbinError
 from service.photos import Outcome, result_of
 from service.preprocess import Pixels, decode
@@ -20,9 +21,8 @@ from service.serving import Serving, serving
 from service.settings import Settings
 from service.sorting import Rules
 from service.tags import UNTOLD, Tags, read_tags
-from service.uploads import Announced, Upload, announce, receive
+from service.uploads import Announced, Upload, receive
 
-UNWATCHED_S = 0.02
 Futures = list[asyncio.Future[Outcome]]
 
 
@@ -57,12 +57,20 @@ class Admitted:
         self.held.quota.charge(self.client, photos)
         self.held.admission.settle(self.place, photos, nbytes)
 
-    def submitted(self, loads: Sequence[Callable[[], Pixels]]) -> AbstractContextManager[Futures]:
-        """Hand photos to the scheduler; at the end what is not answered is dropped."""
+    def submitted(
+        self, loads: Sequence[Callable[[], Pixels]], *, watched: bool = False
+    ) -> AbstractContextManager[Futures]:
+        """Hand photos to the scheduler; at the end what is not answered is dropped.
+
+        Args:
+            watched: whether drift is to see them, as far as it needs them.
+        """
+        drift = self.model.drift if watched else None
         return self.model.scheduler.submitted(
             loads,
             client=self.client,
             bulk=len(loads) > self.held.settings.interactive_photos,
+            watched=partial(drift.watches, self.tags) if drift else None,
             timeout_s=self.announced.timeout_s,
         )
 
@@ -123,8 +131,12 @@ class Intake:
         return self.admitted.model
 
     @contextmanager
-    def submitted(self) -> Iterator[Futures]:
-        """Hand them to the scheduler, and to the shadow; what is not answered is dropped."""
+    def submitted(self, *, watched: bool = False) -> Iterator[Futures]:
+        """Hand them to the scheduler, and to the shadow; what is not answered is dropped.
+
+        Args:
+            watched: as `Admitted.submitted`.
+        """
         limits = self.admitted.held.settings.photo_limits
         spec = self.model.manifest.preprocessing
 
@@ -132,7 +144,7 @@ class Intake:
             return decode(upload.read(limits.max_bytes), spec, limits)
 
         with self.admitted.submitted(
-            [partial(load, upload) for upload in self.uploads]
+            [partial(load, upload) for upload in self.uploads], watched=watched
         ) as outcomes:
             shadow = self.admitted.held.shadow
             if shadow and shadow.wants(self.model):
@@ -140,19 +152,17 @@ class Intake:
             yield outcomes
 
 
-@asynccontextmanager
-async def intake(request: Request, model: str | None) -> AsyncIterator[Intake]:
-    """Admit a request by its headers, then read its photos.
+async def take_in(let_in: Admitted) -> Intake:
+    """Read an admitted request's photos, before anything is decoded.
 
     Raises:
-        SuperbinError: as `admitted`, and of `service.uploads`; before anything is decoded.
+        SuperbinError: of `service.uploads`, or as `Admitted.settle`.
     """
-    with admitted(request, model, announce) as let_in:
-        started = time.perf_counter()
-        uploads = await receive(request, let_in.announced, let_in.held.settings)
-        read_s = time.perf_counter() - started
-        let_in.settle(len(uploads), sum(upload.size for upload in uploads))
-        yield Intake(let_in, uploads, read_s)
+    started = time.perf_counter()
+    uploads = await receive(let_in.request, let_in.announced, let_in.held.settings)
+    read_s = time.perf_counter() - started
+    let_in.settle(len(uploads), sum(upload.size for upload in uploads))
+    return Intake(let_in, uploads, read_s)
 
 
 def identify(request: Request) -> str:
@@ -206,48 +216,23 @@ async def results_unless_gone(request: Request, outcomes: Futures) -> list[Outco
     Raises:
         ClientDisconnect: where the client left first.
     """
-    # Most are answered before it is worth a task to watch for the client.
-    watch = _Watch(request)
-    timer = asyncio.get_running_loop().call_later(UNWATCHED_S, watch.begin)
-    try:
-        for outcome in outcomes:
-            if not outcome.done():
-                with suppress(SuperbinError):  # which it keeps
-                    await outcome
-    except asyncio.CancelledError:
-        if watch.gone and (task := asyncio.current_task()):
-            task.uncancel()
-            raise ClientDisconnect from None
-        raise
-    finally:
-        timer.cancel()
-        await watch.end()
+    waiting = asyncio.current_task()
+    gone = False
+
+    def leave() -> None:
+        nonlocal gone
+        if waiting:
+            gone = waiting.cancel()
+
+    with on_leaving(request.scope, leave):
+        try:
+            for outcome in outcomes:
+                if not outcome.done():
+                    with suppress(SuperbinError):  # which it keeps
+                        await outcome
+        except asyncio.CancelledError:
+            if gone and waiting:
+                waiting.uncancel()
+                raise ClientDisconnect from None
+            raise
     return [result_of(outcome) for outcome in outcomes]
-
-
-class _Watch:
-    """Cancels the task that waits for answers when its client leaves."""
-
-    def __init__(self, request: Request) -> None:
-        self.gone = False
-        self._request = request
-        self._waiting = asyncio.current_task()
-        self._watching: asyncio.Task[None] | None = None
-
-    def begin(self) -> None:
-        """Watch from now on."""
-        self._watching = asyncio.create_task(self._watch())
-
-    async def end(self) -> None:
-        """Watch no more."""
-        if self._watching:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        # The body was read, so nothing else can come.
-        while (await self._request.receive())["type"] != "http.disconnect":
-            pass
-        if self._waiting:
-            self.gone = True
-            self._waiting.cancel()

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from service.batching import Scheduler
 from service.bundle import Bundle, Manifest
 from service.drift import DriftMonitor
+from service.schemas import ModelId
 from service.sessions import Sessions
 
 
@@ -32,6 +34,11 @@ class LoadedModel:
     def manifest(self) -> Manifest:
         """Of the bundle."""
         return self.bundle.manifest
+
+    @cached_property
+    def id(self) -> ModelId:
+        """Its name and version, as answers tell them."""
+        return ModelId(name=self.manifest.name, version=self.manifest.version)
 
     @contextmanager
     def lease(self) -> Iterator[LoadedModel]:

@@ -25,7 +25,8 @@ class Outcome:
     """What came of one photo: its row of answers (N = 1), and where the time went.
 
     Attributes:
-        appearance: [A], where the scheduler was told to measure it.
+        watched: whether drift is to see it.
+        appearance: [A], where it is watched, and the scheduler was told to measure it.
     """
 
     answers: Answers
@@ -33,6 +34,7 @@ class Outcome:
     queue_s: float
     infer_s: float
     doubts: tuple[Doubt, ...] = ()
+    watched: bool = False
     appearance: Appearance | None = None
 
 
@@ -44,11 +46,13 @@ class Photo:
         load: gives its pixels, [H, W, 3]; called on a decoding thread.
         client: who sent it; clients take turns.
         bulk: whether it may wait for the photos that people wait for.
+        watched: whether drift is to see it.
     """
 
     load: Callable[[], Pixels]
     client: str
     bulk: bool
+    watched: bool
     deadline: float
     outcome: asyncio.Future[Outcome]
     since: float = field(default_factory=time.monotonic)

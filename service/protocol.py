@@ -14,6 +14,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.connection import LEAVING, Joining, Leave
+
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
 
@@ -42,10 +44,11 @@ class Protocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._overhead = 0  # bytes since there was a body, or an end of headers
         self._linger_bytes: int | None = None  # left to a body that nobody reads
+        self._leaving: dict[str, Leave | None] = {}  # of the request that is answered
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in; where there are too many, in the place of the one that idles longest."""
-        super().connection_made(transport)
+        super().connection_made(Joining(transport, self.loop))
         guard = self._guard
         if len(self.connections) > guard.max_connections:
             guard.refused("too_many_connections")
@@ -56,9 +59,11 @@ class Protocol(HttpToolsProtocol):
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
+        """Forget it, and tell who works for it."""
         self._expect_no_more()
         super().connection_lost(exc)
+        if leave := self._leaving.get("call"):
+            leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and end what has become too much."""
@@ -81,6 +86,7 @@ class Protocol(HttpToolsProtocol):
                 return
         self._overhead = 0
         self._expect_no_more()
+        self.scope["extensions"] = {LEAVING: self._leaving}  # type: ignore[dict-item]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -100,6 +106,8 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         super().on_message_complete()
+        if not self.pipeline:
+            self.flow.resume_reading()  # paused by a long body; that the client leaves is read, too
         if self._linger_bytes is not None:
             self._linger_bytes = None
             self._expect_no_more()

@@ -1,8 +1,29 @@
-"""What is kept of answers: photos for review, and counts for reports."""
+"""What is kept of answers: drift's windows, photos for review, and counts for reports."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, Field
+
+
+class DriftSettings(BaseModel):
+    """What is watched for drift."""
+
+    drift: bool = Field(
+        True, description="Watch for drift by site, line and camera, where the bundle can tell."
+    )
+    max_tags: int = Field(
+        64,
+        ge=1,
+        le=10_000,
+        description="Combinations of site, line and camera that are watched each by itself, in one "
+        "process and model; what comes on top is counted as other.",
+    )
+    drift_photos_s: float = Field(
+        50.0,
+        gt=0.0,
+        description="Photos a second of such a combination that are watched, once its window was "
+        "full; more say nothing new.",
+    )
 
 
 class ReviewSettings(BaseModel):

@@ -269,9 +269,11 @@ class Registry:
             told = "a drift reference in the bundle; superbin reference makes it"
             log.warning("drift is not watched", model=bundle.id, expected=told)
             return None
-        manifest = bundle.manifest
+        manifest, limits = bundle.manifest, self._settings
         return DriftMonitor(
-            manifest.name, manifest.superclasses, reference, self._settings.max_tags
+            *(manifest.name, manifest.superclasses, reference),
+            limits.max_tags,
+            limits.drift_photos_s,
         )
 
     async def _list(self) -> None:

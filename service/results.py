@@ -68,7 +68,7 @@ def classification(
         sorting = _sorting(by, manifest, probabilities, answers, doubted=bool(doubts))
     if sorting:
         decision = "manual" if sorting.bin == MANUAL else "sort"
-    return Classification.model_construct(  # not validated again: all of it is ours
+    return Classification.made(
         filename=filename,
         superclass=superclass,
         confidence=confidence,
@@ -78,6 +78,7 @@ def classification(
         sorting=sorting,
         references=references,
         self_weight=_round(answers.self_weight[0]),
+        review=None,
     )
 
 
@@ -106,7 +107,7 @@ def _sorting(
         list(probabilities.values()), _cited(answers), doubted=doubted
     )
     place = site.place(made.choice)
-    return Sorting.model_construct(  # not validated again: all of it is ours
+    return Sorting.made(
         site=site.site,
         version=site.version,
         digest=by.rules.digest,
@@ -141,7 +142,7 @@ def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
     for index, weight in _cited(answers):
         item = items[index]
         references.append(
-            Reference.model_construct(
+            Reference.made(
                 id=item.id,
                 superclass=item.superclass,
                 subclass=item.subclass,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,20 @@ class Part(BaseModel):
     """Of an answer: nothing that is not described, and nothing that changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    @classmethod
+    def made(cls, **fields: Any) -> Self:
+        """One of fields that are ours and right, and all there: nothing is looked at.
+
+        `model_construct` does the same field by field, and takes three times as long.
+        """
+        one = cls.__new__(cls)
+        put = object.__setattr__
+        put(one, "__dict__", fields)
+        put(one, "__pydantic_fields_set__", set(fields))
+        put(one, "__pydantic_extra__", None)
+        put(one, "__pydantic_private__", None)
+        return one
 
 
 class Problem(Part):

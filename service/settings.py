@@ -17,7 +17,7 @@ from service.devices import CPU, DEVICES, EXPECTED, session_devices
 from service.errors import SuperbinError
 from service.limit_settings import LimitSettings
 from service.preprocess import PhotoLimits
-from service.record_settings import ReportSettings, ReviewSettings
+from service.record_settings import DriftSettings, ReportSettings, ReviewSettings
 from service.schemas import DoubtReason
 from service.sites import SHIPPED as SHIPPED_SITES
 
@@ -69,7 +69,7 @@ def read_doubts(text: str) -> dict[DoubtReason, float | None]:
     return limits
 
 
-class Settings(LimitSettings, ReviewSettings, ReportSettings, BaseSettings):
+class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, BaseSettings):
     """Everything that can be set, each as `SUPERBIN_<NAME>`."""
 
     model_config = SettingsConfigDict(
@@ -152,16 +152,6 @@ class Settings(LimitSettings, ReviewSettings, ReportSettings, BaseSettings):
         None,
         pattern=r"^https?://\S+$",
         description="Where traces go by OTLP over HTTP, such as http://host:4318; off without.",
-    )
-    drift: bool = Field(
-        True, description="Watch for drift by site, line and camera, where the bundle can tell."
-    )
-    max_tags: int = Field(
-        64,
-        ge=1,
-        le=10_000,
-        description="Combinations of site, line and camera that are watched each by itself, in one "
-        "process and model; what comes on top is counted as other.",
     )
     drain_delay_s: float = Field(
         0.0,

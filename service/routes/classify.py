@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.errors import SuperbinError
-from service.intake import Admitted, Intake, intake, results_unless_gone
+from service.intake import Admitted, Intake, admitted, results_unless_gone, take_in
 from service.languages import pick_language
 from service.photos import Outcome, result_of
 from service.problems import problem_of
@@ -37,11 +38,10 @@ from service.schemas import (
     EmbedAnswer,
     Embedding,
     Line,
-    ModelId,
     Refusal,
 )
 from service.sorting import SiteUnfit
-from service.uploads import Upload
+from service.uploads import Upload, announce
 
 NOT_STORED = {"Cache-Control": "no-store"}
 
@@ -60,7 +60,7 @@ router = APIRouter(tags=["classify"])
 )
 async def classify(request: Request) -> Response:
     """Classify every photo of the request."""
-    return await _answer(request, _classification, ClassifyAnswer)
+    return await _answer(request, _classification, watched=True)
 
 
 @router.post(
@@ -72,7 +72,7 @@ async def classify(request: Request) -> Response:
 )
 async def embed(request: Request) -> Response:
     """The embedding of every photo of the request."""
-    return await _answer(request, _embedding, EmbedAnswer)
+    return await _answer(request, _embedding, watched=False)
 
 
 def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classification:
@@ -87,7 +87,7 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
     held.metrics.prediction(answer)
     if held.recorder:
         held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
-    if photos.model.drift:
+    if outcome.watched and photos.model.drift:
         photos.model.drift.observe(photos.admitted.tags, outcome.answers, outcome.appearance)
     return keep_for_review(photos, upload, outcome, answer)
 
@@ -109,47 +109,46 @@ def _embedding(photos: Intake, upload: Upload, outcome: Outcome) -> Embedding:
     return embedding(outcome.answers, upload.filename)
 
 
-async def _answer(
-    request: Request, tell: Tell[Answer], whole: type[ClassifyAnswer] | type[EmbedAnswer]
-) -> Response:
+async def _answer(request: Request, tell: Tell[Answer], *, watched: bool) -> Response:
     model = request.query_params.get("model") if request.scope["query_string"] else None
     if NDJSON in request.headers.get("accept", ""):
-        async with AsyncExitStack() as stack:
-            photos = await stack.enter_async_context(intake(request, model))
-            outcomes = stack.enter_context(photos.submitted())
+        with ExitStack() as stack:
+            photos = await take_in(stack.enter_context(admitted(request, model, announce)))
+            outcomes = stack.enter_context(photos.submitted(watched=watched))
             return _Lines(_lines(photos, outcomes, tell), stack.pop_all())
-    async with intake(request, model) as photos:
-        with photos.submitted() as outcomes:
+    with admitted(request, model, announce) as let_in:
+        photos = await take_in(let_in)
+        with photos.submitted(watched=watched) as outcomes:
             found = await results_unless_gone(request, outcomes)
-    results = _results(photos, found, tell)
-    fields: dict[str, Any] = {
+    answer = {  # a ClassifyAnswer, or an EmbedAnswer
         "request_id": request.state.request_id,
-        "model": _model(photos),
-        "results": results,
+        "model": photos.model.id,
+        "results": _results(photos, found, tell),
     }
-    answer = whole.model_construct(**fields)  # not validated again: all of it is ours
     timing = {"Server-Timing": _server_timing(photos.read_s, found)}
     return Response(
-        answer.model_dump_json(), media_type="application/json", headers=NOT_STORED | timing
+        to_json(answer, inf_nan_mode="null"),
+        media_type="application/json",
+        headers=NOT_STORED | timing,
     )
 
 
 class _Lines(StreamingResponse):
     """A line for each photo in the order in which they are answered; then `stack` ends."""
 
-    def __init__(self, lines: AsyncIterator[str], stack: AsyncExitStack) -> None:
+    def __init__(self, lines: AsyncIterator[str], stack: ExitStack) -> None:
         super().__init__(self._closing(lines), media_type=NDJSON, headers=NOT_STORED)
         self._stack = stack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._stack:  # not in the generator: one that never begins never ends either
+        with self._stack:  # not in the generator: one that never begins never ends either
             await super().__call__(scope, receive, send)
 
     async def _closing(self, lines: AsyncIterator[str]) -> AsyncIterator[str]:
         """The lines; what they held is free before the client learns that there are no more."""
         async for line in lines:
             yield line
-        await self._stack.aclose()
+        self._stack.close()
 
 
 async def _lines(
@@ -162,7 +161,7 @@ async def _lines(
             index, upload = waiting.pop(outcome)
             found = _result(photos, upload, result_of(outcome), tell)
             result = _refusal(photos, upload, found) if isinstance(found, SuperbinError) else found
-            yield Line(index=index, model=_model(photos), result=result).model_dump_json() + "\n"
+            yield Line(index=index, model=photos.model.id, result=result).model_dump_json() + "\n"
 
 
 def _results(
@@ -198,18 +197,15 @@ def _refusal(photos: Intake, upload: Upload, error: SuperbinError) -> Refusal:
     return Refusal(filename=upload.filename, error=problem)
 
 
-def _model(photos: Intake) -> ModelId:
-    manifest = photos.model.manifest
-    return ModelId(name=manifest.name, version=manifest.version)
-
-
 def _server_timing(read_s: float, found: list[Outcome | SuperbinError]) -> str:
     """Where the time went, in milliseconds; of several photos the slowest counts."""
-    outcomes = [one for one in found if isinstance(one, Outcome)]
-    times = {
-        "read": read_s,
-        "decode": max((one.decode_s for one in outcomes), default=0.0),
-        "queue": max((one.queue_s for one in outcomes), default=0.0),
-        "infer": max((one.infer_s for one in outcomes), default=0.0),
-    }
-    return ", ".join(f"{name};dur={1000 * seconds:.2f}" for name, seconds in times.items())
+    decode_s = queue_s = infer_s = 0.0
+    for one in found:
+        if isinstance(one, Outcome):
+            decode_s = max(decode_s, one.decode_s)
+            queue_s = max(queue_s, one.queue_s)
+            infer_s = max(infer_s, one.infer_s)
+    return (
+        f"read;dur={1000 * read_s:.2f}, decode;dur={1000 * decode_s:.2f}, "
+        f"queue;dur={1000 * queue_s:.2f}, infer;dur={1000 * infer_s:.2f}"
+    )

@@ -25,8 +25,9 @@ UNWATCHED = "drift is not watched"
 
 @contextmanager
 def served(folder: Path, **settings: object) -> Iterator[tuple[Server, httpx.Client]]:
+    told = {"watch_s": 0, "drift_photos_s": 1e6} | settings
     with (
-        running(folder, watch_s=0, **settings) as server,
+        running(folder, **told) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
     ):
         yield server, client
@@ -60,6 +61,14 @@ def series(client: httpx.Client, name: str) -> dict[tuple[str, ...], float]:
         for sample in family.samples
         if sample.name == name
     }
+
+
+def test_of_more_photos_than_are_needed_some_are_watched(folder: Path) -> None:
+    with served(folder, drift_photos_s=0.001) as (_, client):
+        send(client, 60, **TAGS)
+        (place,) = places(client)
+        assert place["alarm"]
+        assert 10 <= place["photos"] < 60
 
 
 def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -> None:

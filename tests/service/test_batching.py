@@ -284,11 +284,14 @@ def test_photos_that_cannot_be_checked_fail_and_the_next_are_answered() -> None:
 @pytest.mark.parametrize("decode_workers", [0, 1])
 def test_each_photo_brings_its_appearance_where_that_is_watched(decode_workers: int) -> None:
     async def test() -> None:
-        for watched in (True, False):
-            engine = scheduler(Gate(), decode_workers=decode_workers, watch_appearance=watched)
-            for value, outcome in zip((3, 70, 200), await ask(engine, 3, 70, 200), strict=True):
+        for measured in (True, False):
+            engine = scheduler(Gate(), decode_workers=decode_workers, watch_appearance=measured)
+            watched = iter((True, False, True)).__next__
+            found = await ask(engine, 3, 70, 200, watched=watched)
+            for value, seen, outcome in zip((3, 70, 200), (1, 0, 1), found, strict=True):
                 assert isinstance(outcome, Outcome)
-                expected = measure_appearance(load(value)) if watched else None
+                assert outcome.watched == seen
+                expected = measure_appearance(load(value)) if measured and seen else None
                 np.testing.assert_array_equal(outcome.appearance, expected)
             await engine.close()
 

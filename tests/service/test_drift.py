@@ -227,6 +227,27 @@ def test_a_drifting_camera_is_seen_beside_one_that_is_not() -> None:
     assert bad.parts[0].part == "embedding"
 
 
+def test_a_window_fills_at_once_and_then_takes_so_many_photos_a_second() -> None:
+    reference = tiny_reference()
+    window = Window(reference, UNTOLD)
+    length = int(reference.window)
+    at_once = [window.takes(100.0, 50.0) for _ in range(3 * length)]
+    assert sum(at_once) in (length, length + 1)
+    assert at_once == sorted(at_once, reverse=True)
+    each_10_ms = [window.takes(100.0 + ms / 1000, 50.0) for ms in range(10, 2010, 10)]
+    assert sum(each_10_ms) == pytest.approx(100, abs=2)
+    assert window.takes(1000.0, 50.0)
+
+
+def test_each_camera_is_watched_as_often_as_if_it_were_alone() -> None:
+    watched = DriftMonitor("tiny", SUPERCLASSES, tiny_reference(), 8, most_per_s=1e-6)
+    length = int(tiny_reference().window)
+    for camera in ("left", "right"):
+        seen = sum(watched.watches(Tags(camera=camera)) for _ in range(5 * length))
+        assert seen in (length, length + 1)
+    assert all(monitor().watches(UNTOLD) for _ in range(5 * length))  # without a limit
+
+
 def test_tags_beyond_the_limit_share_one_window_and_known_ones_keep_theirs() -> None:
     watched = monitor(max_tags=3)
     photo = answer(np.zeros(WIDTH))

@@ -1,0 +1,106 @@
+"""What is written in one turn of the loop leaves together, and clients that leave are told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
+import uvloop
+
+from service.connection import LEAVING, Joining, on_leaving
+
+LOOPS = [uvloop.new_event_loop, asyncio.new_event_loop]
+Act = Callable[[Joining, socket.socket], Awaitable[None]]
+
+
+@pytest.fixture(params=LOOPS)
+def connected(request: pytest.FixtureRequest) -> Callable[[Act], bytes]:
+    """Does something with one end of a connection, and gives what the other end got in the end."""
+
+    def run(act: Act) -> bytes:
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+
+        async def connect() -> bytes:
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            await act(Joining(transport, loop), theirs)
+            got = b""
+            while some := await loop.sock_recv(theirs, 1000):
+                got += some
+            return got
+
+        with asyncio.Runner(loop_factory=request.param) as runner, theirs:
+            return runner.run(connect())
+
+    return run
+
+
+def nothing_came(theirs: socket.socket) -> bool:
+    try:
+        return not theirs.recv(1000)
+    except BlockingIOError:
+        return True
+
+
+def test_writes_of_one_turn_leave_together_at_its_end(
+    connected: Callable[[Act], bytes],
+) -> None:
+    seen: list[bytes] = []
+
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        ours.write(b"headers, ")
+        assert nothing_came(theirs)
+        ours.write(b"body")
+        assert nothing_came(theirs)
+        seen.append(await asyncio.get_running_loop().sock_recv(theirs, 1000))
+        ours.write(b", more")
+        await asyncio.sleep(0)
+        ours.close()
+
+    assert connected(act) == b", more"
+    assert seen == [b"headers, body"]
+
+
+def test_what_was_written_before_the_end_is_sent(connected: Callable[[Act], bytes]) -> None:
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        ours.write(b"the end")
+        ours.close()
+        assert ours.is_closing()
+
+    assert connected(act) == b"the end"
+
+
+def test_what_is_aborted_sends_nothing_more(connected: Callable[[Act], bytes]) -> None:
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        ours.write(b"never")
+        ours.abort()
+
+    assert connected(act) == b""
+
+
+def test_a_large_answer_to_a_slow_client_arrives_whole(connected: Callable[[Act], bytes]) -> None:
+    pieces = [bytes([i]) * 100_000 for i in range(30)]
+
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        for piece in pieces:
+            ours.write(piece)
+        ours.close()
+
+    assert connected(act) == b"".join(pieces)
+
+
+def test_whoever_listens_for_leaving_does_so_for_as_long_as_it_likes() -> None:
+    connection: dict[str, object] = {}
+    scope = {"extensions": {LEAVING: connection}}
+
+    def leave() -> None:
+        pass
+
+    with on_leaving(scope, leave):
+        assert connection["call"] is leave
+    assert connection["call"] is None
+    with on_leaving({}, leave):  # a server that does not tell
+        pass
