@@ -20,7 +20,7 @@ from service.review.records import (
 )
 from service.review.votes import cast_vote
 
-TRIES = 5  # to write a file that others sweep away
+TRIES = 20  # to write a file that others sweep away, each time before it gets its row
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
