@@ -201,12 +201,19 @@ def bank_curve(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, seeds of one record or more.")],
     split: Annotated[str, typer.Option(help="The split that they were evaluated on.")] = "test",
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="PNG to write: the subclasses of a superclass, a panel for each run."),
+    ] = None,
 ) -> None:
     """Print mean and spread over seeds of evaluated runs, as a Markdown table."""
     with explained():
-        from training.compare import compare_runs
+        from training.compare import compare_runs, picture_runs
 
         typer.echo(compare_runs(runs, split))
+        if picture is not None:
+            picture_runs(runs, split, picture)
+            typer.echo(f"\npicture: {picture}")
 
 
 def unseen(

@@ -1,4 +1,4 @@
-"""Mean and spread over seeds of runs that were evaluated, method beside method, as Markdown."""
+"""Runs that were evaluated, method beside method: mean and spread over seeds, and a picture."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from training.checkpoint import read_config
-from training.errors import RunError
+from training.errors import ConfigError, RunError
+from training.figures import save_picture
 from training.outcome import BANK, CONTEXT_NAMES
+from training.projection import LEAST
+from training.side_by_side import Panel, draw_side_by_side, read_panel
 
 FIGURES = ("accuracy", "balanced_accuracy")
 
@@ -44,6 +47,37 @@ def compare_runs(runs: list[Path], split: str) -> str:
                 ]
                 rows.append(_row(name, context or served, figure, values))
     return "\n".join(rows)
+
+
+def picture_runs(runs: list[Path], split: str, picture: Path) -> None:
+    """The subclasses of the richest superclass as PNG, the same photos in a panel for each run.
+
+    Raises:
+        ConfigError: where `picture` cannot be written.
+        RunError: for a run whose evaluation drew no subclasses, or those of other photos.
+    """
+    if picture.suffix != ".png" or not picture.parent.is_dir():
+        raise ConfigError(f"expected a name that ends in .png, in a folder, got {picture}")
+    panels = [_panel(run, split) for run in runs]
+    for run, panel in zip(runs, panels, strict=True):
+        if panel.points.photos != panels[0].points.photos:
+            raise RunError(
+                f"expected runs that were evaluated on the same photos, got other ones of "
+                f"{panel.points.superclass} in {run} than of {panels[0].points.superclass} in "
+                f"{runs[0]}"
+            )
+    save_picture(draw_side_by_side(panels), picture)
+
+
+def _panel(run: Path, split: str) -> Panel:
+    config = read_config(run)
+    panel = read_panel(f"{config.name}, seed {config.seed}", run / f"evaluation-{split}")
+    if panel is None:
+        raise RunError(
+            f"{run} has no points of subclasses on {split}: superbin evaluate {run} --split "
+            f"{split} keeps them, where a superclass has {LEAST} photos of two subclasses or more"
+        )
+    return panel
 
 
 def _row(name: str, context: str, figure: str, values: list[float]) -> str:

@@ -59,7 +59,8 @@ def evaluate_target(
     folder.mkdir(parents=True, exist_ok=True)
     report = {**summarise(outcome), "dataset": dataset, "hardware": hardware(chosen)}
     write_json(folder / REPORT, report)
-    draw_report(outcome, folder)
+    if (points := draw_report(outcome, folder)) is not None:
+        points.write(folder)
     print_report(report)
     print(f"report and pictures: {folder}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,26 +11,45 @@ import numpy as np
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
-from sklearn.manifold import TSNE
 
+from training.embedding_figures import draw_embedding, draw_subclasses
 from training.metrics import confidences, reliability
 from training.outcome import Array, Outcome
+from training.projection import BY_TSNE, BY_UMAP, LEAST, choose, project
+from training.subclass_points import SubclassPoints, lay_out
 
 DPI = 120
-MARKERS = "o^sxDv"  # another one after every ten colours
-LEAST_FOR_TSNE, MOST_FOR_TSNE = 10, 2000  # of more photos, some: it compares all pairs
+SUFFIXES = {BY_TSNE: "", BY_UMAP: "-umap"}  # of the pictures' names
 
 
-def draw_report(outcome: Outcome, folder: Path) -> None:
-    """Write the confusion matrix, reliability and risk curves, bars and two t-SNE to `folder`."""
+def draw_report(outcome: Outcome, folder: Path) -> SubclassPoints | None:
+    """Write the confusion matrix, reliability and risk curves, bars and embeddings to `folder`.
+
+    Returns the points of the picture of subclasses, where there is one.
+    """
     save_picture(draw_confusion(outcome), folder / "confusion.png")
     save_picture(draw_reliability(outcome), folder / "reliability.png")
     save_picture(draw_risk(outcome), folder / "risk-coverage.png")
     save_picture(draw_superclasses(outcome), folder / "superclasses.png")
-    if len(outcome.labels) >= LEAST_FOR_TSNE:
-        save_picture(draw_embedding(outcome), folder / "embedding.png")
-        if (richest := richest_superclass(outcome)) is not None:
-            save_picture(draw_subclasses(outcome, richest), folder / "subclasses.png")
+    if len(outcome.labels) < LEAST:
+        return None
+    some = choose(np.arange(len(outcome.labels)))
+    planes = project(outcome.embedding[some])
+    _save_planes(
+        planes, folder / "embedding", lambda by: draw_embedding(outcome, some, planes[by], by)
+    )
+    if (points := lay_out(outcome)) is not None:
+        _save_planes(points.planes, folder / "subclasses", lambda by: draw_subclasses(points, by))
+    return points
+
+
+def _save_planes(planes: dict[str, Array], path: Path, draw: Callable[[str], Any]) -> None:
+    for method, suffix in SUFFIXES.items():
+        picture = path.with_name(f"{path.name}{suffix}.png")
+        if method in planes:
+            save_picture(draw(method), picture)
+        else:
+            picture.unlink(missing_ok=True)  # of an earlier evaluation
 
 
 def save_picture(figure: Any, path: Path) -> None:
@@ -115,54 +135,3 @@ def draw_superclasses(outcome: Outcome) -> Any:
     axes.set(ylim=(0, 1.1), title=f"Per superclass on {outcome.split} (photos)")
     axes.legend(loc="lower right")
     return figure
-
-
-def draw_embedding(outcome: Outcome) -> Any:
-    """t-SNE of the embeddings, coloured by superclass; crosses were answered wrongly."""
-    some = np.random.default_rng(0).permutation(len(outcome.labels))[:MOST_FOR_TSNE]
-    flat = _flatten(outcome.embedding[some])
-    labels, wrong = outcome.labels[some], (outcome.predicted != outcome.labels)[some]
-    figure, axes = plt.subplots(figsize=(7, 6))
-    for k, name in enumerate(outcome.superclasses):
-        for bad, marker in ((False, "."), (True, "x")):
-            rows = (labels == k) & (wrong == bad)
-            x, y = flat[rows].T
-            size, label = (60, None) if bad else (18, name)
-            axes.scatter(x, y, s=size, marker=marker, color=f"C{k}", label=label)
-    axes.set(xticks=[], yticks=[], title=f"t-SNE of the embeddings on {outcome.split} (x: wrong)")
-    axes.legend()
-    return figure
-
-
-def richest_superclass(outcome: Outcome) -> int | None:
-    """The superclass with the most subclasses; None where none has two and photos enough."""
-    counts = []
-    for k in range(len(outcome.superclasses)):
-        mine = [outcome.photos[i].subclass for i in np.flatnonzero(outcome.labels == k)]
-        counts.append(len(set(mine) - {None}) if len(mine) >= LEAST_FOR_TSNE else 0)
-    best = int(np.argmax(counts))
-    return best if counts[best] > 1 else None
-
-
-def draw_subclasses(outcome: Outcome, superclass: int) -> Any:
-    """t-SNE of one superclass: does the method keep its subclasses apart, or melt them into one?"""
-    mine = np.flatnonzero(outcome.labels == superclass)
-    some = np.random.default_rng(0).permutation(mine)[:MOST_FOR_TSNE]
-    flat = _flatten(outcome.embedding[some])
-    names = np.array([outcome.photos[i].subclass or "unnamed" for i in some])
-    figure, axes = plt.subplots(figsize=(8, 6))
-    for place, name in enumerate(sorted(set(names))):
-        x, y = flat[names == name].T
-        marker = MARKERS[place // 10 % len(MARKERS)]
-        axes.scatter(x, y, s=16, marker=marker, color=f"C{place % 10}", label=name)
-    title = f"t-SNE of {outcome.superclasses[superclass]} on {outcome.split}, by subclass"
-    axes.set(xticks=[], yticks=[], title=title)
-    axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
-
-
-def _flatten(embedding: Array) -> Array:
-    """float [n, 2]."""
-    perplexity = min(30.0, (len(embedding) - 1) / 3)
-    flat: Array = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(embedding)
-    return flat

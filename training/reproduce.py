@@ -17,6 +17,7 @@ from training.data.folds import read_photos_as
 from training.errors import ConfigError, DataError, RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
+from training.table_pictures import draw_pictures
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
 from training.tables import Budget, Run, plan, read_table
 
@@ -61,6 +62,7 @@ def reproduce(
     out.mkdir(parents=True, exist_ok=True)
     for run in chosen:
         print(f"{_state(out / RUNS / run.folder):>8}  {run.config.name}, seed {run.seed}")
+    draw_pictures(table, runs, out)
     text = write_table(table, runs, out, budget)
     for place, run in enumerate(() if dry else chosen, 1):
         folder = out / RUNS / run.folder
@@ -70,6 +72,7 @@ def reproduce(
             print(f"run {place} of {len(chosen)}: {run.config.name}, seed {run.seed}", flush=True)
             with locked(folder):
                 _do(run, data, folder, device, command)
+            draw_pictures(table, runs, out)
         if table.figure == "bank-curve" and not (folder / BANK_CURVE).is_file():
             measure_bank_curve(folder, data, SPLIT, folder, Path(run.superclasses), device)
         text = write_table(table, runs, out, budget)

@@ -31,6 +31,14 @@ def is_done(folder: Path) -> bool:
     return report_of(folder).is_file()
 
 
+def picture_names(table: Table, runs: list[Run]) -> dict[str, list[Run]]:
+    """The files beside the table, each with the runs of one map: the same photos and labels."""
+    names: dict[str, list[Run]] = {}
+    for run in runs:
+        names.setdefault(f"{table.name}-{Path(run.superclasses).stem}.png", []).append(run)
+    return names
+
+
 def write_table(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
     """Write `<table>.md` and `<table>.json` to `out`; returns the Markdown.
 
@@ -48,7 +56,9 @@ def write_table(table: Table, runs: list[Run], out: Path, budget: Budget) -> str
             how = {"seeds": len(done), "epochs": mine[0].config.train.epochs}
             lines.append({**common, **line, **how, "runs": [run.folder for run in done]})
     note = _note(table, runs, out, budget)
-    text = f"# {table.title}\n\n{_markdown(lines)}\n\n{note}\n"
+    pictures = [name for name in picture_names(table, runs) if (out / name).is_file()]
+    shown = "".join(f"\n![the test photos of one superclass]({name})\n" for name in pictures)
+    text = f"# {table.title}\n\n{_markdown(lines)}\n\n{note}\n{shown}"
     (out / f"{table.name}.md").write_text(text, encoding="utf-8")
     record = {"title": table.title, "note": note, "budget": budget.share, "lines": lines}
     checkpoint.write_json(out / f"{table.name}.json", record)

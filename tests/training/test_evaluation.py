@@ -146,8 +146,8 @@ def test_decisions_count_what_passes_the_threshold() -> None:
 def test_every_picture_is_drawn(tmp_path: Path) -> None:
     draw_report(made_up(40), tmp_path)
     drawn = sorted(file.stem for file in tmp_path.glob("*.png"))
-    expected = ["confusion", "embedding", "reliability", "risk-coverage", "subclasses"]
-    expected.append("superclasses")
+    expected = ["confusion", "embedding", "embedding-umap", "reliability", "risk-coverage"]
+    expected += ["subclasses", "subclasses-umap", "superclasses"]
     assert drawn == expected
     for name in drawn:
         with Image.open(tmp_path / f"{name}.png") as picture:

@@ -156,6 +156,9 @@ def test_a_table_is_filled_and_what_is_done_is_not_done_again(
     assert "| cross-entropy | Real | 94.0 |" in text
     assert "0.25 of its epochs; resnet18 (imagenet stem) at 16 px" in text
     assert "8 of 8 runs are done" in text
+    pictures = sorted(file.name for file in out.glob("*.png"))
+    assert pictures == ["tiny-table-isotropy-fake.png", "tiny-table-isotropy.png"]
+    assert all(f"]({name})" in text for name in pictures)
     found = {(line["method"], line["problem"]): line for line in lines(out)}
     assert found["cross-entropy", "Fake"]["paper"] == 43.5
     for (method, _), line in found.items():
