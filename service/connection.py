@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 LEAVING = "superbin.leaving"  # among the scope's extensions, what calls on leaving
 Leave = Callable[[], None]
+MOST_HELD = 65_536  # bytes; a longer answer goes on its way, so that a slow client slows it down
 
 
 class Joining(asyncio.Transport):
@@ -26,6 +27,7 @@ class Joining(asyncio.Transport):
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
+        self._nbytes = 0
         # As they are: they are asked for several times for each answer.
         self.is_closing = transport.is_closing  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
@@ -36,6 +38,9 @@ class Joining(asyncio.Transport):
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held.append(data)
+        self._nbytes += len(data)
+        if self._nbytes > MOST_HELD:
+            self._flush()
 
     def close(self) -> None:
         """End once everything is sent."""
@@ -44,7 +49,6 @@ class Joining(asyncio.Transport):
 
     def abort(self) -> None:
         """End at once."""
-        self._held.clear()
         self._transport.abort()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
@@ -56,9 +60,9 @@ class Joining(asyncio.Transport):
         self._transport.set_protocol(protocol)
 
     def _flush(self) -> None:
-        if self._held and not self._transport.is_closing():
-            self._transport.write(b"".join(self._held))
-        self._held.clear()
+        held, self._held, self._nbytes = self._held, [], 0
+        if held and not self._transport.is_closing():
+            self._transport.write(b"".join(held))
 
 
 @contextmanager

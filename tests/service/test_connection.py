@@ -92,6 +92,25 @@ def test_a_large_answer_to_a_slow_client_arrives_whole(connected: Callable[[Act]
     assert connected(act) == b"".join(pieces)
 
 
+def test_an_answer_without_end_waits_for_its_client(connected: Callable[[Act], bytes]) -> None:
+    paused = asyncio.Event()
+
+    class Told(asyncio.Protocol):
+        def pause_writing(self) -> None:
+            paused.set()
+
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        ours.set_protocol(Told())
+        for _ in range(1000):  # within one turn of the loop
+            ours.write(bytes(10_000))
+            if paused.is_set():
+                break
+        assert paused.is_set()
+        ours.abort()
+
+    assert len(connected(act)) < 5_000_000
+
+
 def test_whoever_listens_for_leaving_does_so_for_as_long_as_it_likes() -> None:
     connection: dict[str, object] = {}
     scope = {"extensions": {LEAVING: connection}}
