@@ -39,7 +39,7 @@ class DriftReference:
             `run_photos` out of 1 / `false_alarms`, when nothing is wrong.
         means: [K, E], of the embedding.
         whitening: [E, E], from a mean's deviation to numbers of unit variance.
-        edges: [2, B - 1], of the surprise of `confidence` and of `likeness`, see `service.drift`.
+        edges: [2, B - 1], of `service.drift_window.surprise` of `confidence` and of `likeness`.
         shares: [2, K, B], of the photos in each bin.
         bin_whitening: [2, B, B], as `whitening`.
         confidences: [K], mean confidence.

@@ -21,8 +21,9 @@ from scipy.signal import lfilter
 from service.appearance import NAMES
 from service.bundle import Bundle, Manifest, read_bundle, record_of, sha256_of, write_manifest
 from service.classifier import Classifier
-from service.drift import CHECK_EVERY, LEAST_SHARE
+from service.drift import CHECK_EVERY
 from service.drift_reference import DRIFT, PARTS, DriftReference, write_reference
+from service.drift_window import LEAST_SHARE
 from training.camera_changes import CHANGES, Random, encoded, jittered
 from training.data.photos import Photo, PhotoSet
 from training.data.store import open_store

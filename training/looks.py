@@ -14,7 +14,7 @@ from PIL import Image
 
 from service.appearance import Appearance, measure_appearance
 from service.classifier import Answers, Classifier
-from service.drift import surprise
+from service.drift_window import surprise
 from service.preprocess import decode
 from training.camera_changes import Random
 from training.data.photos import Photo, photo_bytes

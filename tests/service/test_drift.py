@@ -14,8 +14,9 @@ from scipy.stats import chisquare
 from service.appearance import NAMES, Appearance
 from service.bundle import Bundle, read_manifest
 from service.classifier import Answers
-from service.drift import OTHER, DriftMonitor, Window, surprise
+from service.drift import OTHER, DriftMonitor
 from service.drift_reference import DRIFT, DriftReference, read_reference, write_reference
+from service.drift_window import Window, surprise
 from service.errors import BundleError
 from service.tags import UNTOLD, Tags
 from tests.tiny_bundle import (
@@ -242,10 +243,22 @@ def test_a_window_fills_at_once_and_then_takes_so_many_photos_a_second() -> None
 def test_each_camera_is_watched_as_often_as_if_it_were_alone() -> None:
     watched = DriftMonitor("tiny", SUPERCLASSES, tiny_reference(), 8, most_per_s=1e-6)
     length = int(tiny_reference().window)
-    for camera in ("left", "right"):
-        seen = sum(watched.watches(Tags(camera=camera)) for _ in range(5 * length))
-        assert seen in (length, length + 1)
+    for tags in (Tags(camera="left"), Tags(camera="right")):
+        watched.observe(tags, answer(np.zeros(WIDTH)))
+        assert sum(watched.watches(tags) for _ in range(5 * length)) in (length, length + 1)
     assert all(monitor().watches(UNTOLD) for _ in range(5 * length))  # without a limit
+
+
+def test_who_asks_whether_a_photo_is_watched_opens_no_window() -> None:
+    watched = DriftMonitor("tiny", SUPERCLASSES, tiny_reference(), 1, most_per_s=1e-6)
+    assert all(watched.watches(Tags(camera=str(i))) for i in range(5))
+    assert list(watched.readings()) == []
+    photo = answer(np.zeros(WIDTH))
+    for camera in ("left", "right"):  # the second is one too many, and counted as other
+        watched.observe(Tags(camera=camera), photo)
+    at_once = [sum(watched.watches(tags) for _ in range(500)) for tags in (Tags(site="a"), OTHER)]
+    assert 0 < at_once[0] < 500
+    assert at_once[1] == 0  # of the same window
 
 
 def test_tags_beyond_the_limit_share_one_window_and_known_ones_keep_theirs() -> None:

@@ -15,8 +15,9 @@ from scipy.stats import gumbel_r
 from service.appearance import NAMES, Appearance, measure_appearance
 from service.bundle import MODEL, read_bundle, sha256_of
 from service.classifier import Answers, Classifier
-from service.drift import CHECK_EVERY, DriftMonitor, Reading, Window
+from service.drift import CHECK_EVERY, DriftMonitor, Reading
 from service.drift_reference import read_reference
+from service.drift_window import Window
 from service.preprocess import Preprocessing, decode
 from service.tags import UNTOLD, Tags
 from tests import tiny_matching
