@@ -142,7 +142,7 @@ def test_tables_share_runs_of_the_same_record_and_no_others(tmp_path: Path) -> N
     third, fourth, ablation = folders("table-3"), folders("table-4"), folders("ablation")
     assert third["SCLRE", "CIFAR100-4"] == fourth["SCLRE", "CIFAR100-4"]
     assert third["SCLRE", "CIFAR100-4"] == ablation["SCLRE", "CIFAR100-4"]
-    assert len({*third.values(), *ablation.values()}) == 9 + 6 - 2
+    assert len({*third.values(), *ablation.values()}) == 9 + 7 - 2
     assert not {*third.values()} & {*folders("table-3", share=0.5).values()}
     assert folders("table-3", out=tmp_path / "moved") == third
 
