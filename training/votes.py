@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,10 +18,12 @@ from training.words import Guide, blended, with_words
 NEIGHBOURS = 50
 PIECE = 1024  # photos that are compared with all others at once
 KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
+WORDED_KERNEL_T = 0.06  # of 0.03 to 0.08 on refuse-tune, beside words
 
 WORDS = "words"
 AND_WORDS = f" and {WORDS}"
-WORDED_VOTES = (WORDS, f"matching{AND_WORDS}")
+KERNEL_AND_WORDS = f"kernel{AND_WORDS}"
+WORDED_VOTES = (WORDS, f"matching{AND_WORDS}", KERNEL_AND_WORDS)
 
 Predict = Callable[[Tensor], Array]
 """Features [n, D] to probabilities [n, K]."""
@@ -67,16 +68,24 @@ def _kernel(known: Tensor, labels: Array, superclasses: int) -> Predict:
 
     It is the mean of a superclass that counts, so that none counts for its size.
     """
+    log_weights = _log_weights(known, labels, superclasses, KERNEL_T)
+    sizes = torch.from_numpy(np.bincount(labels, minlength=superclasses)).double()
+    return lambda x: np.asarray((log_weights(x) - sizes.log()).softmax(dim=1).numpy())
+
+
+def _log_weights(
+    known: Tensor, labels: Array, superclasses: int, temperature: float
+) -> Callable[[Tensor], Tensor]:
+    """As `Matching.log_weights`, with all features: float64 [n, K]."""
     known = F.normalize(known, dim=1)
     members = [torch.from_numpy(np.flatnonzero(labels == k)) for k in range(superclasses)]
 
     def some(x: Tensor) -> Tensor:
-        likeness = ((F.normalize(x, dim=1) @ known.T).double() - 1.0) / KERNEL_T
-        means = [likeness[:, m].logsumexp(dim=1) - math.log(len(m)) for m in members]
-        return torch.stack(means, dim=1).softmax(dim=1)
+        scores = ((F.normalize(x, dim=1) @ known.T).double() - 1.0) / temperature
+        return torch.stack([scores[:, m].logsumexp(dim=1) for m in members], dim=1)
 
     # In pieces: the likeness of all to all would fill the memory.
-    return lambda x: np.asarray(torch.cat([some(piece) for piece in x.split(PIECE)]).numpy())
+    return lambda x: torch.cat([some(piece) for piece in x.split(PIECE)])
 
 
 VOTES: dict[str, Callable[[Tensor, Array, int], Predict]] = {
@@ -91,16 +100,23 @@ def vote(name: str, asked: Asked, superclasses: int, guide: Guide | None) -> Pre
         return VOTES[name](*asked.train, superclasses)
     if name == WORDS:
         return lambda x: np.asarray(guide(asked.as_they_are(x)).double().numpy())
-    head = Matching(asked.train[0].shape[1], superclasses, MatchingConfig())
-    head.fill_bank(asked.train[0], torch.from_numpy(asked.train[1]))
-    temperature = float(head.log_temperature.detach().exp())
+    log_weights, temperature = _worded(name, asked, superclasses)
 
     def predict(x: Tensor) -> Array:
-        weights = head.log_weights(x).double()
         said = guide(asked.as_they_are(x)).double()
-        return np.asarray(with_words(weights, temperature, said).numpy())
+        return np.asarray(with_words(log_weights(x).double(), temperature, said).numpy())
 
     return predict
+
+
+def _worded(name: str, asked: Asked, superclasses: int) -> tuple[Callable[[Tensor], Tensor], float]:
+    """What falls back on words: the log of its weights [n, K], and its temperature."""
+    if name == KERNEL_AND_WORDS:
+        weights = _log_weights(*asked.train, superclasses, WORDED_KERNEL_T)
+        return weights, WORDED_KERNEL_T
+    head = Matching(asked.train[0].shape[1], superclasses, MatchingConfig())
+    head.fill_bank(asked.train[0], torch.from_numpy(asked.train[1]))
+    return head.log_weights, float(head.log_temperature.detach().exp())
 
 
 def add_words(predict: Predict, asked: Asked, guide: Guide) -> Predict:
