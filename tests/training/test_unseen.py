@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from tests.training_runs import run
-from training.backbones.efficientnet_lite import pretrained_classifier
 from training.config import Config, parse_config
 from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
 from training.data.photos import MAPS, PhotoSet, read_photos
@@ -22,8 +20,7 @@ from training.errors import ConfigError, DataError
 from training.outcome import measure
 from training.unseen import VOTES, measure_unseen, over_seeds
 from training.unseen_report import write_unseen_report
-from training.votes import WORDED_VOTES, Asked, vote
-from training.words import Guide, read_words
+from training.votes import WORDED_VOTES
 
 FOLD_FILE = """
 [kinds]
@@ -304,29 +301,3 @@ def test_words_are_measured_alone_with_matching_and_with_cross_entropy(
     assert len(names) == 6
     for row in rows:
         assert ("words" in row["settings"]) == row["record"].endswith("words")
-
-
-@pytest.mark.parametrize("name", [name for name in WORDED_VOTES if name != "words"])
-def test_words_decide_only_where_nothing_trained_on_is_like_the_photo(
-    name: str, tmp_path: Path
-) -> None:
-    """Twenty photos of lemons are moss in training; nothing is like the banana."""
-    file = tmp_path / "guide.toml"
-    file.write_text(
-        '[superclasses]\namber = ["954 banana", "951 lemon"]\nmoss = ["440 beer bottle"]\n'
-    )
-    weight, _ = pretrained_classifier("efficientnet_lite0")
-    lemon, banana = (F.normalize(weight[number], dim=0)[None] for number in (951, 954))
-    torch.manual_seed(0)
-    others = torch.randn(60, weight.shape[1])
-    known = torch.cat([60 * lemon + 0.5 * torch.randn(20, weight.shape[1]), others])
-    labels = np.array([1] * 20 + [0, 1] * 30)
-    mean, deviation = known.mean(dim=0), known.std(dim=0)
-    train = ((known - mean) / deviation, labels)
-    asked = Asked(train, train, train, mean, deviation)
-    guide = Guide(read_words(str(file), ("amber", "moss")), "efficientnet_lite0", known)
-    photos = torch.cat([60 * lemon, 60 * banana])
-    assert guide(photos).argmax(dim=1).tolist() == [0, 0]
-    said = vote(name, asked, 2, guide)((photos - mean) / deviation)
-    assert said.argmax(axis=1).tolist() == [1, 0]
-    np.testing.assert_allclose(said.sum(axis=1), 1.0)
