@@ -1,8 +1,8 @@
 """What uvicorn and the routes need of a connection, beyond ASGI: less work for each answer.
 
 A write wakes the client, and where cores are busy the client then takes the event loop's core.
-So what is written in one turn of the loop leaves together at its end, headers and body, and of
-several answers too. And a route is called where its client leaves, rather than waiting for that.
+So an answer's headers wait for its body. And a route is called where its client leaves, rather than
+waiting for that.
 """
 
 from __future__ import annotations
@@ -10,17 +10,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
-LEAVING = "superbin.leaving"  # among the scope's extensions, what calls on leaving
+LEAVING = "superbin.leaving"  # among the scope's extensions, a `Leaving`
 Leave = Callable[[], None]
 MOST_HELD = 65_536  # bytes; a longer answer goes on its way, so that a slow client slows it down
 
 
+@dataclass
+class Leaving:
+    """Whether a connection's client has left, and whom to call then."""
+
+    left: bool = False
+    call: Leave | None = None
+
+    def leave(self) -> None:
+        """It has."""
+        self.left = True
+        if self.call:
+            self.call()
+
+
 class Joining(asyncio.Transport):
-    """A transport whose writes of one turn of the loop leave together."""
+    """A transport that holds writes until `flush`, or the loop's next turn, and joins them."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -34,17 +50,17 @@ class Joining(asyncio.Transport):
         self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
 
     def write(self, data: bytes) -> None:  # type: ignore[override]
-        """Send it, at the latest once the loop has nothing else to do in this turn."""
+        """Send it with what comes next."""
         if not self._held:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._held.append(data)
         self._nbytes += len(data)
         if self._nbytes > MOST_HELD:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """End once everything is sent."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def abort(self) -> None:
@@ -59,7 +75,8 @@ class Joining(asyncio.Transport):
         """Of the transport beneath."""
         self._transport.set_protocol(protocol)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is held."""
         held, self._held, self._nbytes = self._held, [], 0
         if held and not self._transport.is_closing():
             self._transport.write(b"".join(held))
@@ -67,10 +84,16 @@ class Joining(asyncio.Transport):
 
 @contextmanager
 def on_leaving(scope: Scope, call: Leave) -> Iterator[None]:
-    """Have this called where the client leaves meanwhile; only our own server tells."""
-    connection: dict[str, Leave | None] = scope.get("extensions", {}).get(LEAVING, {})
-    connection["call"] = call
+    """Have this called where the client leaves meanwhile; only our own server tells.
+
+    Raises:
+        ClientDisconnect: where it has left before.
+    """
+    leaving: Leaving = scope.get("extensions", {}).get(LEAVING) or Leaving()
+    if leaving.left:
+        raise ClientDisconnect
+    leaving.call = call
     try:
         yield
     finally:
-        connection["call"] = None
+        leaving.call = None

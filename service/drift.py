@@ -42,7 +42,7 @@ class Reading:
 
     Attributes:
         score: the largest of its parts; 0 before there are enough photos.
-        photos: that came since the window began.
+        photos: that were watched since the window began.
         shifts: mean confidence less the usual one, by predicted superclass; only those that came.
     """
 

@@ -29,7 +29,7 @@ class DriftGauges:
         )
         self._photos = Gauge(
             "superbin_drift_photos",
-            "Photos since the score's window began.",
+            "Photos watched since the score's window began.",
             LABELS,
             registry=registry,
             multiprocess_mode="livesum",

@@ -231,8 +231,7 @@ async def results_unless_gone(request: Request, outcomes: Futures) -> list[Outco
                     with suppress(SuperbinError):  # which it keeps
                         await outcome
         except asyncio.CancelledError:
-            if gone and waiting:
-                waiting.uncancel()
+            if gone and waiting and not waiting.uncancel():
                 raise ClientDisconnect from None
             raise
     return [result_of(outcome) for outcome in outcomes]

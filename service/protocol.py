@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from service.connection import LEAVING, Joining, Leave
+from service.connection import LEAVING, Joining, Leaving
 
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
@@ -44,11 +44,12 @@ class Protocol(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._overhead = 0  # bytes since there was a body, or an end of headers
         self._linger_bytes: int | None = None  # left to a body that nobody reads
-        self._leaving: dict[str, Leave | None] = {}  # of the request that is answered
+        self._leaving = Leaving()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in; where there are too many, in the place of the one that idles longest."""
-        super().connection_made(Joining(transport, self.loop))
+        self._joining = Joining(transport, self.loop)
+        super().connection_made(self._joining)
         guard = self._guard
         if len(self.connections) > guard.max_connections:
             guard.refused("too_many_connections")
@@ -62,8 +63,7 @@ class Protocol(HttpToolsProtocol):
         """Forget it, and tell who works for it."""
         self._expect_no_more()
         super().connection_lost(exc)
-        if leave := self._leaving.get("call"):
-            leave()
+        self._leaving.leave()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and end what has become too much."""
@@ -115,6 +115,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Wait for the next request, or a while for the rest of this one."""
+        self._joining.flush()
         unread = self.cycle.more_body
         super().on_response_complete()
         if self.transport.is_closing() or self.pipeline or not self.cycle.response_complete:

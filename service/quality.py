@@ -174,7 +174,7 @@ def _block(pixels: Pixels) -> int:
 
 def _variances(blocks: Pixels) -> list[float]:
     """Of N photos' blocks [N, P, 3], over the three channels together."""
-    means = blocks.astype(np.float32)
+    means = blocks.astype(np.float64)  # einsum adds up one by one, where float32 soon rounds
     total = np.add.reduce(means, axis=1) / means.shape[1]  # `mean` takes longer than all the rest
     squares = np.einsum("npc,npc->n", means, means) / means.shape[1]
     found: list[float] = (squares - np.einsum("nc,nc->n", total, total)).tolist()

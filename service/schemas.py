@@ -226,7 +226,7 @@ class DriftPlace(Part):
     camera: str | None
     score: float = Field(description="The highest of its parts; 1 is the alarm's threshold.")
     alarm: bool
-    photos: int = Field(description="That came since then.")
+    photos: int = Field(description="That were watched since then.")
     enough: bool = Field(description="Whether there are photos enough for a score, else it is 0.")
     since: datetime
     moved: list[DriftPart] = Field(description="What moved most comes first.")

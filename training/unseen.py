@@ -63,8 +63,8 @@ def measure_unseen(
         records: of which the backbone (untrained), the method and the head's schedule are used.
         seeds: how many; the votes have none.
         shots: photos of each held-out kind that are trained on after all.
-        words: a words file, or the name of a shipped one, to be measured alone, with matching, and
-            with each cross-entropy.
+        words: a words file, or the name of a shipped one, to be measured alone, with matching,
+            with the kernel, and with each cross-entropy.
 
     Returns:
         One row for each record, fold and seed.

@@ -69,7 +69,7 @@ def _kernel(known: Tensor, labels: Array, superclasses: int) -> Predict:
     It is the mean of a superclass that counts, so that none counts for its size.
     """
     log_weights = _log_weights(known, labels, superclasses, KERNEL_T)
-    sizes = torch.from_numpy(np.bincount(labels, minlength=superclasses)).double()
+    sizes = torch.from_numpy(np.bincount(labels, minlength=superclasses)).clamp(min=1).double()
     return lambda x: np.asarray((log_weights(x) - sizes.log()).softmax(dim=1).numpy())
 
 

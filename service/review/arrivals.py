@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -21,6 +23,7 @@ from service.review.records import (
 from service.review.votes import cast_vote
 
 TRIES = 20  # to write a file that others sweep away, each time before it gets its row
+PAUSE_S = 0.002  # longer each time
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
@@ -38,7 +41,8 @@ def keep(
         StoreFull: where reviewed photos fill the store.
         StoreUnavailable: where it cannot be kept now.
     """
-    for _ in range(TRIES):
+    for tried in range(TRIES):
+        time.sleep(tried * PAUSE_S)
         with database.write() as connection:
             leftovers.announce(connection, copy.sha256, now)
         files.write(copy.sha256, copy.data)

@@ -231,3 +231,11 @@ def test_where_all_are_busy_one_more_is_told_so(client: httpx.Client, server: Se
         ),
         "the places to be free again",
     )
+
+
+def test_a_client_that_closes_its_half_at_once_gets_its_answer(client: httpx.Client) -> None:
+    for _ in range(20):
+        with connect(client) as connection:
+            connection.sendall(GET + b"\r\n")
+            connection.shutdown(socket.SHUT_WR)
+            assert everything(connection).startswith(b"HTTP/1.1 200 ")

@@ -1,4 +1,4 @@
-"""What is written in one turn of the loop leaves together, and clients that leave are told."""
+"""What is written for one answer leaves together, and routes are told of clients that leave."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 import uvloop
+from starlette.requests import ClientDisconnect
 
-from service.connection import LEAVING, Joining, on_leaving
+from service.connection import LEAVING, Joining, Leaving, on_leaving
 
 LOOPS = [uvloop.new_event_loop, asyncio.new_event_loop]
 Act = Callable[[Joining, socket.socket], Awaitable[None]]
@@ -57,11 +58,12 @@ def test_writes_of_one_turn_leave_together_at_its_end(
         assert nothing_came(theirs)
         seen.append(await asyncio.get_running_loop().sock_recv(theirs, 1000))
         ours.write(b", more")
-        await asyncio.sleep(0)
+        ours.flush()
+        seen.append(theirs.recv(1000))  # at once
         ours.close()
 
-    assert connected(act) == b", more"
-    assert seen == [b"headers, body"]
+    assert connected(act) == b""
+    assert seen == [b"headers, body", b", more"]
 
 
 def test_what_was_written_before_the_end_is_sent(connected: Callable[[Act], bytes]) -> None:
@@ -112,14 +114,21 @@ def test_an_answer_without_end_waits_for_its_client(connected: Callable[[Act], b
 
 
 def test_whoever_listens_for_leaving_does_so_for_as_long_as_it_likes() -> None:
-    connection: dict[str, object] = {}
-    scope = {"extensions": {LEAVING: connection}}
-
-    def leave() -> None:
+    leaving, told = Leaving(), []
+    scope = {"extensions": {LEAVING: leaving}}
+    with on_leaving(scope, lambda: told.append("left")):
+        assert leaving.call is not None
+    assert leaving.call is None
+    with on_leaving({}, lambda: None):  # a server that does not tell
         pass
+    with on_leaving(scope, lambda: told.append("left")):
+        leaving.leave()
+    assert told == ["left"]
 
-    with on_leaving(scope, leave):
-        assert connection["call"] is leave
-    assert connection["call"] is None
-    with on_leaving({}, leave):  # a server that does not tell
-        pass
+
+def test_a_client_that_left_before_anybody_listened_is_noticed() -> None:
+    leaving = Leaving()
+    leaving.leave()
+    scope = {"extensions": {LEAVING: leaving}}
+    with pytest.raises(ClientDisconnect), on_leaving(scope, lambda: None):
+        raise AssertionError("expected not to get here")

@@ -10,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from service.bundle import read_manifest
 from service.preprocess import Pixels
-from service.quality import LIGHT_STRIDE, ROW_STRIDE, QualityLimits, measure, unproven
+from service.quality import LIGHT_STRIDE, ROW_STRIDE, SOME, QualityLimits, measure, unproven
 from tests.integration.server import ROOT
 
 
@@ -116,6 +116,21 @@ def test_no_photo_is_said_to_keep_a_limit_that_it_does_not_keep(
             "contrast": found.contrast < limits.contrast,
         }
         assert {name for name in broken if broken[name]} <= set(unproven([image], limits)[0])
+
+
+@pytest.mark.parametrize("swing", [5, 10, 15, 20])
+def test_contrast_that_lies_in_the_rows_that_are_looked_at_is_no_proof_of_more(swing: int) -> None:
+    """Bright photos, whose squares are large numbers."""
+    for base in range(200, 236, 5):
+        image = np.full((256, 256, 3), base, np.uint8)
+        bands = image.reshape(32, 8, 32, 8, 3)
+        bands[::SOME, :, ::2] = base - swing
+        bands[::SOME, :, 1::2] = base + swing
+        blocks = bands.mean(axis=(1, 3))
+        exact = float(np.sqrt(blocks.reshape(-1, 3).var(axis=0).sum()))
+        assert measure(image).contrast == pytest.approx(exact, abs=1e-6)
+        limits = QualityLimits(contrast=exact * 1.00001)
+        assert "contrast" in unproven([image], limits)[0]
 
 
 @given(st.integers(8, 140), st.integers(8, 140), st.integers(0, 2**32 - 1), st.floats(0.5, 1.2))

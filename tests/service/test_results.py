@@ -11,7 +11,7 @@ import pytest
 from service.bundle import read_manifest
 from service.classifier import Answers, Classifier
 from service.results import InferenceError, Sorted, classification
-from service.schemas import Doubt
+from service.schemas import Classification, Doubt
 from service.sites import MANUAL, SHIPPED
 from service.sorting import read_rules
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
@@ -36,6 +36,23 @@ def test_the_most_probable_superclass_wins_and_references_have_words(
     assert first.id in {item.id for item in manifest.bank.items}
     assert first.source == "generated"
     assert 0 < result.self_weight < 1
+
+
+def test_an_answer_has_every_field_and_is_what_validation_would_make_of_it(
+    classifier: Classifier,
+) -> None:
+    manifest = classifier.bundle.manifest
+    rules = Sorted(read_rules(SHIPPED / "german-household.yaml"), "de")
+    doubt = Doubt(reason="blurred", detail="x", measure=1.0, limit=2.0)
+    answers = answers_of(classifier, [0.1, 0.2, 0.6, 0.1])
+    for by in (None, rules):
+        made = classification(manifest, answers, "x.jpg", by, [doubt])
+        validated = Classification.model_validate(made.model_dump())
+        assert made == validated
+        assert made.model_fields_set == set(Classification.model_fields)
+        assert made.model_dump_json() == validated.model_dump_json()
+        for part in filter(None, (made.sorting, *made.references)):
+            assert part.model_fields_set == set(type(part).model_fields)
 
 
 @pytest.mark.parametrize(
