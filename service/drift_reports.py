@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from service.drift import Reading
 from service.registry import LoadedModel, Registry
-from service.schemas import DriftModel, DriftPart, DriftPlace, ModelId
+from service.schemas import DriftModel, DriftPart, DriftPlace
 
 DIGITS = 4
 FILE = "drift_{pid}.json"
@@ -70,7 +70,7 @@ def _of_all(places: list[DriftPlace]) -> DriftPlace:
 def _model(model: LoadedModel) -> DriftModel:
     monitor = model.drift
     return DriftModel(
-        model=ModelId(name=model.manifest.name, version=model.manifest.version),
+        model=model.id,
         watched=monitor is not None,
         window=int(monitor.reference.window) if monitor else None,
         places=[_place(reading) for reading in monitor.readings()] if monitor else [],

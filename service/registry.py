@@ -269,11 +269,12 @@ class Registry:
             told = "a drift reference in the bundle; superbin reference makes it"
             log.warning("drift is not watched", model=bundle.id, expected=told)
             return None
-        manifest, limits = bundle.manifest, self._settings
         return DriftMonitor(
-            *(manifest.name, manifest.superclasses, reference),
-            limits.max_tags,
-            limits.drift_photos_s,
+            model=bundle.manifest.name,
+            superclasses=bundle.manifest.superclasses,
+            reference=reference,
+            max_tags=self._settings.max_tags,
+            most_per_s=self._settings.drift_photos_s,
         )
 
     async def _list(self) -> None:

@@ -25,10 +25,10 @@ def draw_embedding(outcome: Outcome, some: Array, plane: Array, method: str) -> 
     figure, axes = _open(f"{method} of the embeddings on {outcome.split} (x: wrong)")
     for k, name in enumerate(outcome.superclasses):
         right = (labels == k) & ~wrong
-        axes.scatter(*plane[right].T, s=18, **_look(k), linewidths=0, label=name)
+        axes.scatter(*plane[right].T, s=18, **look_of(k), linewidths=0, label=name)
     for k in range(len(outcome.superclasses)):  # above all others
         bad = (labels == k) & wrong
-        axes.scatter(*plane[bad].T, s=50, marker="x", color=_look(k)["color"], linewidths=1.8)
+        axes.scatter(*plane[bad].T, s=50, marker="x", color=look_of(k)["color"], linewidths=1.8)
     _add_legend(axes, len(outcome.superclasses))
     return figure
 
@@ -46,11 +46,12 @@ def scatter_subclasses(axes: Any, points: SubclassPoints, method: str, *, size: 
     plane, names = points.planes[method], np.array(points.subclasses)
     for place, name in enumerate(sorted(set(points.subclasses))):
         axes.scatter(
-            *plane[names == name].T, s=size, **_look(place), alpha=0.8, linewidths=0, label=name
+            *plane[names == name].T, s=size, **look_of(place), alpha=0.8, linewidths=0, label=name
         )
 
 
-def _look(place: int) -> dict[str, str]:
+def look_of(place: int) -> dict[str, str]:
+    """Colour and marker of the class in this place, unlike those of the 62 before it."""
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 

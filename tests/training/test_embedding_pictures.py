@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from tests.training_runs import run
 from training.cli import register
 from training.data.photos import read_photos
-from training.embedding_figures import COLOURS, MARKERS
+from training.embedding_figures import look_of
 from training.evaluate import evaluate_target
 from training.projection import BY_TSNE, BY_UMAP, project
 from training.side_by_side import Panel, draw_side_by_side
@@ -263,5 +263,4 @@ def test_a_table_shows_the_first_seed_of_each_cell_and_the_same_photos(tmp_path:
 
 
 def test_many_subclasses_look_different() -> None:
-    looks = {(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i in range(63)}
-    assert len(looks) == 63
+    assert len({tuple(look_of(place).values()) for place in range(63)}) == 63
