@@ -107,13 +107,17 @@ def create_app(settings: Settings) -> DirectRoutes:
 async def _start(settings: Settings, measures: Metrics) -> Serving:
     """Load the models and put the parts together around them."""
     keys = read_keys(settings.keys_file)
-    registry = Registry(settings, measures)
-    await registry.start()
-    measures.drift(registry.drift_readings)
+    registry = Registry(settings, measures, lambda model: rulebook.vet(model, in_use))
     rulebook = Rulebook(
-        settings.sites_dir, settings.site, lambda: registry.default.manifest, measures
+        settings.sites_dir,
+        settings.site,
+        lambda: registry.default.manifest if registry.served else None,
+        measures,
     )
-    _check_sites(rulebook, keys, registry)
+    in_use = _sites_in_use(rulebook, keys)
+    await registry.start()
+    rulebook.meet(registry.default.manifest, in_use.values())
+    measures.drift(registry.drift_readings)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
         max_photos=settings.max_queue,
@@ -135,11 +139,11 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     )
 
 
-def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
-    """What the settings and the keys name has to be there and to fit, before anybody asks.
+def _sites_in_use(rulebook: Rulebook, keys: Keys) -> dict[str, str | None]:
+    """Sites that the settings and the keys name, by who names them; None is the default one.
 
     Raises:
-        SettingsError: where it does not.
+        SettingsError: where one of them has no rules.
     """
     if not rulebook.folder.is_dir():
         raise SettingsError(
@@ -148,11 +152,10 @@ def _check_sites(rulebook: Rulebook, keys: Keys, registry: Registry) -> None:
     named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
     for source, name in named.items():
         try:
-            if rules := rulebook.find(name):
-                rules.sorter(registry.default.manifest)
-                rulebook.mention_unknown(rules.site)
+            rulebook.find(name)
         except SuperbinError as error:
             raise SettingsError(f"{source}: {error}") from error
+    return named
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ refused and the old one serves on. What was begun with the old one is finished b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 
 from service.batching import Scheduler
-from service.bundle import Bundle
+from service.bundle import Bundle, Manifest
 from service.catalogue import list_models, next_start
 from service.cost import CostModel
 from service.drift import DriftMonitor, Reading
@@ -27,6 +27,7 @@ from service.models_folder import find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel, ModelInfo
 from service.sessions import open_sessions
 from service.settings import Settings
+from service.sorting import SiteUnfit
 
 log = structlog.get_logger()
 
@@ -55,9 +56,17 @@ class Slot:
 class Registry:
     """Every slot, the first of which answers where no model is named. For one event loop."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, metrics: Metrics, vet: Callable[[Manifest], None]
+    ) -> None:
+        """Nothing is loaded before `start`.
+
+        Args:
+            vet: raises SiteUnfit for a model that must not answer where no model is named.
+        """
         self._settings = settings
         self._metrics = metrics
+        self._vet = vet
         self._slots: list[Slot] = []
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
@@ -103,33 +112,33 @@ class Registry:
         """Load what the settings name.
 
         Raises:
-            BundleError, ProviderError: where one cannot run as asked.
+            BundleError, ProviderError, SiteUnfit: where one cannot run as asked.
         """
         self._look()
         for reference in self._settings.models:
-            model = await self._open_best(reference)
+            model = await self._open_best(reference, by_default=not self._slots)
             self._slots.append(Slot(model, follows="/" not in reference))
             self._metrics.model(model.sessions)
         await self._list()
 
-    async def _open_best(self, reference: str) -> LoadedModel:
+    async def _open_best(self, reference: str, *, by_default: bool) -> LoadedModel:
         """The version that was named, or else the newest that is sound.
 
         A bad version that is put beside a good one is then no outage at the next start either.
 
         Raises:
-            BundleError, ProviderError: where there is none, of the newest.
+            BundleError, ProviderError, SiteUnfit: where there is none, of the newest.
         """
         newest = resolve_bundle(self._settings.models_dir, reference)
         paths = [newest]
         if "/" not in reference:
             others = find_bundles(self._settings.models_dir)
             paths = sorted((p for p in others if p.parent == newest.parent), key=_version)
-        refused: BundleError | None = None
+        refused: BundleError | SiteUnfit | None = None
         for path in reversed(paths):
             try:
-                return await self._open(path)
-            except BundleError as error:
+                return await self._open(path, by_default=by_default)
+            except (BundleError, SiteUnfit) as error:
                 refused = refused or error
                 self._refuse(f"{path.parent.name}/{path.name}", error)
         assert refused is not None
@@ -156,7 +165,7 @@ class Registry:
                 if slot.model.bundle.path == path:
                     await self._list()
                     return slot.model
-            model = await self._open(path)
+            model = await self._open(path, by_default=self._slot(name) is self._slots[0])
         except SuperbinError as error:
             self._refuse(reference, error)
             raise ModelRefused(f"{reference} is refused: {error}") from error
@@ -242,9 +251,11 @@ class Registry:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _open(self, path: Path) -> LoadedModel:
+    async def _open(self, path: Path, *, by_default: bool = False) -> LoadedModel:
         settings = self._settings
         sessions = await asyncio.to_thread(open_sessions, settings, path)
+        if by_default:
+            self._vet(sessions.first.bundle.manifest)
         drift = self._monitor(sessions.first.bundle)
         scheduler = Scheduler(
             [worker.run for worker in sessions.workers],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -27,13 +28,18 @@ class Rulebook:
     """Every site's rules, by name; and those that hold where a request names no site."""
 
     def __init__(
-        self, folder: Path, default: str | None, model: Callable[[], Manifest], metrics: Metrics
+        self,
+        folder: Path,
+        default: str | None,
+        model: Callable[[], Manifest | None],
+        metrics: Metrics,
     ) -> None:
         """Read all site files; one that cannot be used is refused and hurts no other.
 
         Args:
             default: the site of a request that names none.
-            model: what answers where a request names none; rules are looked at with it.
+            model: what answers where a request names none, once there is one; rules are looked at
+                with it.
         """
         self.folder = folder
         self._model = model
@@ -68,6 +74,41 @@ class Rulebook:
             told = f", whose file is refused: {why}" if why else ""
             raise SiteUnknown(f"expected a site of {self.names()}, got {name!r}{told}")
         return self._rules[name]
+
+    def meet(self, model: Manifest, named: Iterable[str | None]) -> None:
+        """Log what the first model makes of rules that were read before it was loaded.
+
+        Args:
+            named: the sites in use, None for the default one.
+        """
+        for rules in self.all:
+            try:
+                rules.sorter(model)
+            except SiteUnfit as error:
+                _mention_unfit(model, error)
+        for name in named:
+            if rules_in_use := self.find(name):
+                self.mention_unknown(rules_in_use.site)
+
+    def vet(self, model: Manifest, named: Mapping[str, str | None]) -> None:
+        """Whether the sites in use can sort what a model says; all their photos would be refused.
+
+        Args:
+            named: names of those sites by who wants them, None for the default one. One that has
+                no rules any more is no model's fault.
+
+        Raises:
+            SiteUnfit: naming who wants it, and what the site lacks.
+        """
+        for source, name in named.items():
+            rules = None
+            with suppress(SiteUnknown):
+                rules = self.find(name)
+            try:
+                if rules:
+                    rules.sorter(model)
+            except SiteUnfit as error:
+                raise SiteUnfit(f"{source}: {error}") from error
 
     async def watch(self, every_s: float) -> None:
         """Read what has changed in the folder; runs until it is cancelled."""
@@ -106,7 +147,8 @@ class Rulebook:
 
     def mention_unknown(self, site: Site) -> None:
         """Log the items of a site that the model does not know: no error, but odd."""
-        kinds = {item.subclass for item in self._model().bank.items if item.subclass}
+        model = self._model()
+        kinds = {item.subclass for item in model.bank.items if item.subclass} if model else set()
         unknown = unknown_items(site, kinds) if kinds else []
         if unknown:
             log.warning("items that the model does not know", site=site.site, items=unknown)
@@ -131,13 +173,17 @@ class Rulebook:
             SiteError, SiteUnfit: where the rules of before stay, if there are any.
         """
         rules, before = read_rules(file), self._rules.get(file.stem)
-        model = self._model()
-        try:
-            rules.sorter(model)
-        except SiteUnfit as error:
-            if before and not missing_superclasses(before.site, model.superclasses):
-                raise
-            told = f"{model.name}/{model.version}"
-            log.warning("site does not fit the model", model=told, error=str(error))
+        if model := self._model():
+            try:
+                rules.sorter(model)
+            except SiteUnfit as error:
+                if before and not missing_superclasses(before.site, model.superclasses):
+                    raise
+                _mention_unfit(model, error)
         self._rules[file.stem] = rules
         self._metrics.site(file.stem)
+
+
+def _mention_unfit(model: Manifest, error: SiteUnfit) -> None:
+    told = f"{model.name}/{model.version}"
+    log.warning("site does not fit the model", model=told, error=str(error))

@@ -70,7 +70,7 @@ def write_bundle(
                 split="none",
                 photos=1,
             ),
-            bank=Bank(selection="random", items=tuple(_items())),
+            bank=Bank(selection="random", items=tuple(_items(superclasses))),
             default_variant="fp32",
             variants={"fp32": contract.MODEL},
             files=files,
@@ -154,12 +154,12 @@ def tiny_reference(
     )
 
 
-def _items() -> list[BankItem]:
-    kinds = len(SUPERCLASSES)
+def _items(superclasses: tuple[str, ...]) -> list[BankItem]:
+    kinds = len(superclasses)
     return [
         BankItem(
             id=f"item{i}",
-            superclass=SUPERCLASSES[i % kinds],
+            superclass=superclasses[i % kinds],
             subclass=SUBCLASSES[i % kinds],
             source="generated",
         )

@@ -17,6 +17,7 @@ from service.bundle import MANIFEST, MODEL, SelfTest, read_manifest, record_of, 
 from service.keys import digest_of
 from tests.integration.server import Server, running, until
 from tests.tiny_bundle import write_bundle
+from tests.tiny_site import TINY, write_site
 
 PHOTOS = Path(__file__).parent.parent / "photos"
 PHOTO = (PHOTOS / "glass.jpg").read_bytes()
@@ -123,6 +124,30 @@ def test_a_model_is_swapped_and_rolled_back_under_load_without_one_failure(folde
         assert all(len(answers) == 1 for answers in kept.values())  # each version its own
         assert len(set.union(*kept.values())) == 7
         assert client.get("/metrics").text.count("superbin_model_info{") == 1
+
+
+def test_a_version_that_a_site_in_use_cannot_sort_is_refused(folder: Path) -> None:
+    sites = folder.parent / "sites"
+    sites.mkdir()
+    write_site(sites)
+    others = ("recyclable", "residual", "organic", "electronic")
+    settings = {"model": "tiny", "site": "tiny", "sites_dir": sites}
+    with served(folder, **settings) as (_, client):
+        write_bundle(folder, version="2", superclasses=others)
+        refused = load(client, "tiny", "2")
+        assert refused.status_code == 409
+        told = "SUPERBIN_SITE: tiny: expected under superclasses: where ['electronic'] of the model"
+        assert told in refused.json()["detail"]
+        assert version(client) == "tiny/1"
+        assert ask(client).json()["results"][0]["sorting"]["site"] == "tiny"
+    with served(folder, **settings) as (server, client):  # no outage at the next start either
+        assert version(client) == "tiny/1"
+        (line,) = [one for one in server.log_lines() if one["event"] == "model refused"]
+        assert told in line["error"]
+    write_site(sites, {"superclasses": TINY["superclasses"] | {"electronic": "manual"}})
+    with served(folder, **settings) as (_, client):
+        assert version(client) == "tiny/2"
+        assert ask(client).json()["results"][0]["sorting"]["site"] == "tiny"
 
 
 def test_rolling_back_goes_back_one_by_one_and_then_says_that_there_is_no_more(
