@@ -29,6 +29,7 @@ from training.metrics import (
     expected_calibration_error,
 )
 from training.outcome import BANK, CONTEXT_NAMES, Array, Outcome, measure_on, photos_for
+from training.subclass_points import POINTS
 
 REPORT = "report.json"
 
@@ -59,6 +60,7 @@ def evaluate_target(
     folder.mkdir(parents=True, exist_ok=True)
     report = {**summarise(outcome), "dataset": dataset, "hardware": hardware(chosen)}
     write_json(folder / REPORT, report)
+    (folder / POINTS).unlink(missing_ok=True)  # of an earlier evaluation
     if (points := draw_report(outcome, folder)) is not None:
         points.write(folder)
     print_report(report)

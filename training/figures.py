@@ -19,7 +19,8 @@ from training.projection import BY_TSNE, BY_UMAP, LEAST, choose, project
 from training.subclass_points import SubclassPoints, lay_out
 
 DPI = 120
-SUFFIXES = {BY_TSNE: "", BY_UMAP: "-umap"}  # of the pictures' names
+EMBEDDING, SUBCLASSES = "embedding", "subclasses"  # names of pictures
+SUFFIXES = {BY_TSNE: "", BY_UMAP: "-umap"}  # of those names
 
 
 def draw_report(outcome: Outcome, folder: Path) -> SubclassPoints | None:
@@ -31,25 +32,24 @@ def draw_report(outcome: Outcome, folder: Path) -> SubclassPoints | None:
     save_picture(draw_reliability(outcome), folder / "reliability.png")
     save_picture(draw_risk(outcome), folder / "risk-coverage.png")
     save_picture(draw_superclasses(outcome), folder / "superclasses.png")
+    for name in (EMBEDDING, SUBCLASSES):  # of an earlier evaluation
+        for suffix in SUFFIXES.values():
+            (folder / f"{name}{suffix}.png").unlink(missing_ok=True)
     if len(outcome.labels) < LEAST:
         return None
     some = choose(np.arange(len(outcome.labels)))
     planes = project(outcome.embedding[some])
     _save_planes(
-        planes, folder / "embedding", lambda by: draw_embedding(outcome, some, planes[by], by)
+        planes, folder / EMBEDDING, lambda by: draw_embedding(outcome, some, planes[by], by)
     )
     if (points := lay_out(outcome)) is not None:
-        _save_planes(points.planes, folder / "subclasses", lambda by: draw_subclasses(points, by))
+        _save_planes(points.planes, folder / SUBCLASSES, lambda by: draw_subclasses(points, by))
     return points
 
 
 def _save_planes(planes: dict[str, Array], path: Path, draw: Callable[[str], Any]) -> None:
-    for method, suffix in SUFFIXES.items():
-        picture = path.with_name(f"{path.name}{suffix}.png")
-        if method in planes:
-            save_picture(draw(method), picture)
-        else:
-            picture.unlink(missing_ok=True)  # of an earlier evaluation
+    for method in planes:
+        save_picture(draw(method), path.with_name(f"{path.name}{SUFFIXES[method]}.png"))
 
 
 def save_picture(figure: Any, path: Path) -> None:

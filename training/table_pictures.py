@@ -34,6 +34,6 @@ def panels_of(table: Table, runs: list[Run], out: Path) -> list[Panel]:
 
 def _title(table: Table, run: Run) -> str:
     """What tells a cell from the others of its picture."""
-    if table.columns[run.column].superclasses is not None:
-        return run.row
-    return f"{run.row}, {run.column}"
+    asked = table.columns[run.column].superclasses
+    alike = [column for column in table.columns.values() if column.superclasses == asked]
+    return run.row if asked is not None and len(alike) == 1 else f"{run.row}, {run.column}"

@@ -29,7 +29,7 @@ from training.side_by_side import Panel, draw_side_by_side
 from training.subclass_points import POINTS, SubclassPoints, read_points
 from training.table_pictures import draw_pictures, panels_of
 from training.table_report import picture_names, report_of
-from training.tables import Budget, plan, read_table
+from training.tables import Budget, Run, plan, read_table
 
 BOTH = [BY_TSNE, BY_UMAP]
 PICTURES = ["embedding.png", "subclasses.png"]
@@ -242,6 +242,15 @@ def test_a_run_that_was_evaluated_without_umap_says_so_in_its_panel() -> None:
     assert len(alone.axes) == 1
 
 
+def finish(cell: Run, out: Path, spread: float, *, photos: int) -> None:
+    """What a run of a table that is done leaves for its picture."""
+    folder = report_of(out / "runs" / cell.folder).parent
+    folder.mkdir(parents=True)
+    report = {"superclasses": {"animals": {"subclass_spread": spread}}}
+    (folder / "report.json").write_text(json.dumps(report))
+    panel("", BOTH, photos=photos).points.write(folder)
+
+
 def test_a_table_shows_the_first_seed_of_each_cell_and_the_same_photos(tmp_path: Path) -> None:
     table = read_table("table-6")
     runs = plan(table, tmp_path, [], Budget(seeds=2))
@@ -249,17 +258,34 @@ def test_a_table_shows_the_first_seed_of_each_cell_and_the_same_photos(tmp_path:
     mine = [run for run in runs if run.superclasses == "cifar100-4"]
     done = {0: 0.1, 1: 0.2, 3: 0.3, 4: 0.4}  # the second cell has only its second seed; the third
     for place, spread in done.items():  # was evaluated on other photos
-        folder = report_of(tmp_path / "runs" / mine[place].folder).parent
-        folder.mkdir(parents=True)
-        report = {"superclasses": {"animals": {"subclass_spread": spread}}}
-        (folder / "report.json").write_text(json.dumps(report))
-        panel("", BOTH, photos=59 if place == 4 else 60).points.write(folder)
+        finish(mine[place], tmp_path, spread, photos=59 if place == 4 else 60)
     assert [(one.title, one.spread) for one in panels_of(table, mine, tmp_path)] == [
         ("CIFAR100-4, cross-entropy, ResNet-18", 0.1),
         ("CIFAR100-4, cross-entropy, ResNet-34", 0.3),
     ]
     draw_pictures(table, runs, tmp_path)
     assert [file.name for file in tmp_path.glob("*.png")] == ["table-6-cifar100-4.png"]
+
+
+def test_columns_of_one_map_are_told_apart(tmp_path: Path) -> None:
+    file = tmp_path / "sizes.toml"
+    file.write_text("""
+title = "Two sizes"
+record = "cifar"
+[columns]
+small = { superclasses = "cifar100-4", set = ["data.px=16"] }
+large = { superclasses = "cifar100-4", set = ["data.px=32"] }
+[rows]
+cross-entropy = { set = ["method=cross_entropy"] }
+""")
+    table = read_table(str(file))
+    runs = plan(table, tmp_path, [], Budget(seeds=1))
+    for run_of, spread in zip(runs, (0.1, 0.2), strict=True):
+        finish(run_of, tmp_path, spread, photos=60)
+    assert [(one.title, one.spread) for one in panels_of(table, runs, tmp_path)] == [
+        ("cross-entropy, small", 0.1),
+        ("cross-entropy, large", 0.2),
+    ]
 
 
 def test_many_subclasses_look_different() -> None:

@@ -152,6 +152,10 @@ def test_every_picture_is_drawn(tmp_path: Path) -> None:
     for name in drawn:
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert np.asarray(picture.convert("L")).std() > 5  # not blank
+    draw_report(made_up(2), tmp_path)  # too few to be laid out: no picture of others stays
+    assert {file.stem for file in tmp_path.glob("*.png")} == {
+        n for n in drawn if not n.startswith(("embedding", "subclasses"))
+    }
 
 
 def test_a_superclass_is_as_rich_as_its_subclasses_are_many_and_far_apart() -> None:
