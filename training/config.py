@@ -173,6 +173,9 @@ class TrainConfig(_Record):
         default=0.99, ge=0, lt=1, description="decay of the weights' average; 0 is off"
     )
     precision: Literal["bf16", "fp32"] = "bf16"
+    compile: bool = Field(
+        default=False, description="the backbone by torch.compile; on CPUs it does not pay"
+    )
     checkpoint_minutes: float = Field(default=5.0, ge=0)
 
 

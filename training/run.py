@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from service.preprocess import Pixels
 from training import checkpoint, distributed
@@ -18,7 +19,7 @@ from training.config import Config
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler, Indices
 from training.data.store import PixelStore, open_store
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.model import SuperclassModel
 from training.optimise import build_optimiser
 from training.subclasses import first_stage_subclasses
@@ -63,6 +64,8 @@ class Run:
             self.targets = distributed.from_first(self._subclasses)
         self.parallel_model = distributed.parallel(self.model, device)
         self.average = copy.deepcopy(self.model) if config.train.ema else None
+        if config.train.compile:
+            _compile(self.model.backbone)
         self.optimiser = build_optimiser(self.model, config)
         self.sampler = BalancedSampler(self.labels, config.train.batch, config.seed)
         self.steps_an_epoch = max(1, len(self.labels) // config.train.batch)
@@ -137,6 +140,20 @@ def resident(pixels: Pixels, device: str, limit: int = RESIDENT_BYTES) -> Tensor
     if device == "cpu" or pixels.nbytes > limit:
         return None
     return torch.from_numpy(np.array(pixels)).to(device)
+
+
+def _compile(backbone: nn.Module) -> None:
+    """In place, and by its first call; weights keep their names, and copies are not compiled.
+
+    Raises:
+        ConfigError: where there is no C++ compiler, without which nothing is.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"train.compile: expected a C++ compiler ({compiler}, or what CXX names), got none"
+        )
+    backbone.compile()
 
 
 def _report_bad(bad: dict[str, str], file: Path) -> None:

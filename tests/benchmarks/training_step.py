@@ -2,7 +2,8 @@
 
 The same network and batch, in turns within one run. `repeated`: one batch again and again, forward,
 losses, backward, update. `fed`: the whole step of `superbin train`, with sampling, fetching and
-augmentation. The photos are noise.
+augmentation. `compiled`: cross-entropy's with `train.compile`, where that is asked for. The photos
+are noise.
 """
 
 from __future__ import annotations
@@ -33,7 +34,13 @@ def main() -> None:
     device = pick_device(options.device)
     with tempfile.TemporaryDirectory() as folder:
         photos = _photos(Path(folder), options.cache_px)
-        runs = {name: _run(name, options, photos, Path(folder), device) for name in METHODS}
+        asked = {name: [f"method={name}"] for name in METHODS}
+        if options.compile:
+            asked["compiled"] = [f"method={METHODS[0]}", "train.compile=true"]
+        runs = {
+            name: Run(_config(settings, options), photos, _folder(folder, name), device)
+            for name, settings in asked.items()
+        }
         ways: dict[str, Callable[[], object]] = {}
         for name, run in runs.items():
             batch = draw_batch(run)
@@ -73,21 +80,19 @@ def _in_turns(
     return times
 
 
-def _run(
-    method: str, options: argparse.Namespace, photos: PhotoSet, folder: Path, device: str
-) -> Run:
-    out = folder / method
-    out.mkdir()
-    return Run(_config(method, options), photos, out, device)
+def _folder(parent: str, name: str) -> Path:
+    folder = Path(parent) / name
+    folder.mkdir()
+    return folder
 
 
-def _config(method: str, options: argparse.Namespace) -> Config:
+def _config(asked: list[str], options: argparse.Namespace) -> Config:
     settings = [
-        *(f"method={method}", f"backbone.name={options.backbone}"),
-        *(f"backbone.stem={options.stem}", f"data.px={options.px}"),
-        *(f"data.cache_px={options.cache_px}", f"train.batch={options.batch}"),
+        *(f"backbone.name={options.backbone}", f"backbone.stem={options.stem}"),
+        *(f"data.px={options.px}", f"data.cache_px={options.cache_px}"),
+        f"train.batch={options.batch}",
     ]
-    return load_config("cifar", settings)
+    return load_config("cifar", [*asked, *settings])
 
 
 def _photos(folder: Path, side: int) -> PhotoSet:
@@ -113,6 +118,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true", help="cross-entropy's step compiled, too")
     return parser.parse_args()
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.training_runs import (
     ConfigMaker,
@@ -20,7 +22,7 @@ from tests.training_runs import (
 from training import checkpoint
 from training.data.photos import read_photos
 from training.data.store import open_store
-from training.errors import DataError, RunError
+from training.errors import ConfigError, DataError, RunError
 
 RESNET = {"name": "resnet18", "stem": "cifar"}
 
@@ -87,6 +89,44 @@ def test_a_seed_gives_the_same_run_and_another_seed_another(
     assert_identical(one, same)
     other = run(config.model_copy(update={"seed": 1}), photos, tmp_path / "other")
     assert other["history"] != one["history"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's own, by inductor
+def test_a_compiled_backbone_learns_the_same_and_its_run_is_like_any_other(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    photos = read_photos(make_dataset())
+    backbone = {"name": "resnet18", "stem": "imagenet"}
+    train = {"epochs": 1, "optimiser": "sgd", "lr": 0.05, "ema": 0.5}
+    graphs_before = counters["stats"]["unique_graphs"]
+    plain, compiled = (
+        run(
+            tiny_config(backbone=backbone, train={**train, "compile": compile}),
+            photos,
+            tmp_path / f"compile-{compile}",
+        )
+        for compile in (False, True)
+    )
+    assert counters["stats"]["unique_graphs"] > graphs_before
+    for name in ("loss", "gradient_norm"):
+        told = [line[name] for line in compiled["history"]]
+        assert told == pytest.approx([line[name] for line in plain["history"]], rel=1e-3)
+    mine, its = plain["model"]["weights"], compiled["model"]["weights"]
+    assert list(its) == list(mine)
+    for name in its:
+        torch.testing.assert_close(its[name], mine[name], atol=2e-3, rtol=2e-2, msg=name)
+
+
+def test_without_a_compiler_compiling_is_refused(
+    make_dataset: DatasetMaker,
+    tiny_config: ConfigMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    photos = read_photos(make_dataset())
+    with pytest.raises(ConfigError, match=re.escape("expected a C++ compiler (no-such-compiler")):
+        run(tiny_config(train={"compile": True}), photos, tmp_path / "run")
 
 
 def test_bad_and_missing_photos_do_not_stop_it_and_are_listed(
