@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -28,24 +29,19 @@ Futures = list[asyncio.Future[Outcome]]
 
 @dataclass(frozen=True)
 class Admitted:
-    """A request whose places are held: who sent it, and what answers it."""
+    """A request whose places are held, whichever way it came: who sent it, what answers it.
+
+    Attributes:
+        noted: what its line in the log will say.
+    """
 
     held: Serving
-    request: Request
+    noted: MutableMapping[str, Any]
     client: str
     model: LoadedModel
     place: Place
     announced: Announced
     tags: Tags
-
-    @property
-    def rules(self) -> Rules | None:
-        """Of the photos' site.
-
-        Raises:
-            SiteUnknown: where they are gone in the meantime.
-        """
-        return self.held.rulebook.find(self.tags.site)
 
     def settle(self, photos: int, nbytes: int) -> None:
         """Say what really came.
@@ -53,7 +49,7 @@ class Admitted:
         Raises:
             QueueFull, Stopping: where it does not fit.
         """
-        self.request.state.photos = photos
+        self.noted["photos"] = photos
         self.held.quota.charge(self.client, photos)
         self.held.admission.settle(self.place, photos, nbytes)
 
@@ -75,10 +71,26 @@ class Admitted:
         )
 
 
+@dataclass(frozen=True)
+class AdmittedRequest(Admitted):
+    """One that came over HTTP."""
+
+    request: Request
+
+    @property
+    def rules(self) -> Rules | None:
+        """Of the photos' site.
+
+        Raises:
+            SiteUnknown: where they are gone in the meantime.
+        """
+        return self.held.rulebook.find(self.tags.site)
+
+
 @contextmanager
 def admitted(
     request: Request, model: str | None, announce: Callable[[Request, Settings], Announced]
-) -> Iterator[Admitted]:
+) -> Iterator[AdmittedRequest]:
     """Let a request in, or not, before its body is read.
 
     Args:
@@ -100,7 +112,8 @@ def admitted(
             chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
         ) as place,
     ):
-        yield Admitted(held, request, client, chosen, place, announced, tags)
+        noted = request.scope["state"]
+        yield AdmittedRequest(held, noted, client, chosen, place, announced, tags, request)
 
 
 def _tags(request: Request, held: Serving, client: str) -> Tags:
@@ -121,7 +134,7 @@ def _tags(request: Request, held: Serving, client: str) -> Tags:
 class Intake:
     """The photos of an admitted request."""
 
-    admitted: Admitted
+    admitted: AdmittedRequest
     uploads: list[Upload]
     read_s: float
 
@@ -152,7 +165,7 @@ class Intake:
             yield outcomes
 
 
-async def take_in(let_in: Admitted) -> Intake:
+async def take_in(let_in: AdmittedRequest) -> Intake:
     """Read an admitted request's photos, before anything is decoded.
 
     Raises:
@@ -171,7 +184,7 @@ def identify(request: Request) -> str:
     Raises:
         KeyRefused: where keys are set and none of them came.
     """
-    holder = serving(request).keys.client(key_of(request))
+    holder = serving(request).keys.client(key_of(request.headers))
     return holder or (request.client.host if request.client else "")
 
 
@@ -181,7 +194,7 @@ def identify_admin(request: Request) -> str:
     Raises:
         AdminOff, KeyRefused: where none is set or none of them came.
     """
-    return serving(request).keys.admin(key_of(request))
+    return serving(request).keys.admin(key_of(request.headers))
 
 
 def identify_reviewer(request: Request) -> str:
@@ -190,7 +203,7 @@ def identify_reviewer(request: Request) -> str:
     Raises:
         ReviewerOff, ReviewerOnly, KeyRefused: where none is set or none of them came.
     """
-    return serving(request).keys.reviewer(key_of(request))
+    return serving(request).keys.reviewer(key_of(request.headers))
 
 
 def identify_person(request: Request, named: str | None) -> str:
@@ -204,10 +217,10 @@ def identify_person(request: Request, named: str | None) -> str:
     return keys.person(identify_reviewer(request), named)
 
 
-def key_of(request: Request) -> str | None:
+def key_of(headers: Mapping[str, str]) -> str | None:
     """From `Authorization: Bearer` or `X-API-Key`."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key")
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key")
 
 
 async def results_unless_gone(request: Request, outcomes: Futures) -> list[Outcome | SuperbinError]:

@@ -16,7 +16,7 @@ from service.problems import MEANINGS, PROBLEM_CONTENT, V2, V2_CONTENT
 from service.quota import RateLimited
 from service.review_words import FeedbackBody, TakeBody, VerdictBody
 from service.schemas import Line, Problem, ProtocolProblem
-from service.tensors import InferRequest
+from service.tensor_json import InferRequest
 
 KEYED: dict[str, Any] = {"security": [{}, {"key": []}, {"bearer": []}]}  # where keys are set
 ADMIN: dict[str, Any] = {"security": [{"key": []}, {"bearer": []}]}

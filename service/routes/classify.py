@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from service.errors import SuperbinError
-from service.intake import Admitted, Intake, admitted, results_unless_gone, take_in
+from service.intake import AdmittedRequest, Intake, admitted, results_unless_gone, take_in
 from service.languages import pick_language
 from service.photos import Outcome, result_of
 from service.problems import problem_of
@@ -92,7 +92,7 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
     return keep_for_review(photos, upload, outcome, answer)
 
 
-def _sorted(admitted: Admitted) -> Sorted | None:
+def _sorted(admitted: AdmittedRequest) -> Sorted | None:
     """By which rules, and in which of their languages.
 
     Raises:

@@ -6,12 +6,11 @@ import asyncio
 from functools import partial
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from service import __version__
 from service.admission import QueueFull, Stopping, TooSlow
-from service.bundle import OUTPUTS, Manifest
+from service.bundle import Manifest
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -19,22 +18,15 @@ from service.errors import (
     PhotoUnsupported,
     SuperbinError,
 )
+from service.inference import INLINE_BYTES, inferring
 from service.intake import admitted, identify, results_unless_gone
 from service.keys import KeyRefused
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.photos import DeadlineExceeded, Outcome
-from service.preprocess import PhotoLimits, Pixels, decode
 from service.registry import LoadedModel, ModelUnknown
 from service.serving import Serving, serving
-from service.tensors import (
-    DOUBTS,
-    Inference,
-    InferRequest,
-    TensorMalformed,
-    metadata,
-    read_inference,
-    write_answer,
-)
+from service.tensor_json import InferRequest, read_inference, write_answer
+from service.tensors import EXTENSIONS, Inference, TensorMalformed, answers_of, metadata
 from service.uploads import (
     RequestSlow,
     RequestTooLarge,
@@ -46,7 +38,6 @@ from service.uploads import (
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-INLINE_BYTES = 65_536  # a longer body is parsed on a thread, so that others need not wait for it
 MODEL = "/v2/models/{name}"
 VERSION = MODEL + "/versions/{version}"
 
@@ -92,8 +83,7 @@ router = APIRouter(tags=["Open Inference Protocol v2"])
 @router.get("/v2")
 async def server() -> dict[str, Any]:
     """The server and the extensions that it has."""
-    extensions = ["binary_tensor_data", "classification"]
-    return {"name": "superbin", "version": __version__, "extensions": extensions}
+    return {"name": "superbin", "version": __version__, "extensions": EXTENSIONS}
 
 
 @router.get("/v2/health/live")
@@ -135,13 +125,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
         manifest = let_in.model.manifest
         body = await read_body(request, settings)
         asked = await _read(request, body, manifest)
-        if len(asked.photos) > settings.max_photos:
-            raise TooManyPhotos(
-                f"expected at most {settings.max_photos} photos a request, got {len(asked.photos)}"
-            )
-        let_in.settle(len(asked.photos), len(body))
-        loads = [partial(_load, photo, manifest, settings.photo_limits) for photo in asked.photos]
-        with let_in.submitted(loads) as outcomes:
+        with inferring(let_in, asked, len(body)) as outcomes:
             found = await results_unless_gone(request, outcomes)
     return _answer(manifest, asked, found)
 
@@ -151,21 +135,8 @@ async def _read(request: Request, body: bytes, manifest: Manifest) -> Inference:
     return await asyncio.to_thread(read) if len(body) > INLINE_BYTES else read()
 
 
-def _load(photo: Pixels | bytes, manifest: Manifest, limits: PhotoLimits) -> Pixels:
-    return decode(photo, manifest.preprocessing, limits) if isinstance(photo, bytes) else photo
-
-
 def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
-    """All photos' rows; or the first error, since the protocol has none for one of several."""
-    rows, doubts = [], []
-    for one in found:
-        if isinstance(one, SuperbinError):
-            raise one
-        rows.append(one.answers)
-        doubts.append(",".join(doubt.reason for doubt in one.doubts).encode())
-    answers = {name: np.concatenate([getattr(row, name) for row in rows]) for name in OUTPUTS}
-    answers[DOUBTS] = np.array(doubts, dtype=object)
-    body, header_length = write_answer(manifest, asked, answers)
+    body, header_length = write_answer(manifest, asked, answers_of(found))
     if header_length is None:
         return Response(body, media_type="application/json")
     return Response(

@@ -6,7 +6,6 @@ import base64
 import json
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,17 +16,12 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from service.bundle import OUTPUTS
-from service.preprocess import Preprocessing, decode
+from tests.integration.inference import PHOTOS, answers_of_v1, check, encoded, pixels
 from tests.integration.server import Server
 from tests.photo_factory import encode, quarters
 from tests.tiny_bundle import SUPERCLASSES
 from tests.tiny_graph import SIZE
 
-PHOTOS = [
-    (Path(__file__).parent.parent / "photos" / f"{name}.jpg").read_bytes()
-    for name in ("glass", "metal", "paper")
-]
-SPEC = Preprocessing(height=SIZE, width=SIZE)
 INFER = "/v2/models/tiny/infer"
 
 
@@ -39,23 +33,7 @@ def speaker(server: Server) -> Iterator[triton.InferenceServerClient]:
 
 @pytest.fixture(scope="module")
 def expected(server: Server) -> list[dict[str, Any]]:
-    """What `/v1/classify` says of each photo alone."""
-    headers = {"content-type": "image/jpeg"}
-    answers = [
-        httpx.post(f"{server.url}/v1/classify", content=photo, headers=headers).json()
-        for photo in PHOTOS
-    ]
-    return [answer["results"][0] for answer in answers]
-
-
-def pixels() -> npt.NDArray[np.uint8]:
-    return np.stack([decode(photo, SPEC) for photo in PHOTOS])
-
-
-def encoded(shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    photos = np.empty(len(PHOTOS), dtype=object)
-    photos[:] = PHOTOS
-    return photos.reshape(shape)
+    return answers_of_v1(server)
 
 
 def as_input(array: npt.NDArray[Any], *, binary: bool) -> triton.InferInput:
@@ -63,13 +41,6 @@ def as_input(array: npt.NDArray[Any], *, binary: bool) -> triton.InferInput:
     tensor = triton.InferInput("images", list(array.shape), kind)
     tensor.set_data_from_numpy(array, binary_data=binary)
     return tensor
-
-
-def check(probabilities: npt.NDArray[Any], expected: list[dict[str, Any]]) -> None:
-    assert probabilities.shape == (len(PHOTOS), len(SUPERCLASSES))
-    for row, answer in zip(probabilities, expected, strict=True):
-        known = [answer["probabilities"][name] for name in SUPERCLASSES]
-        np.testing.assert_allclose(row, known, atol=1e-6)
 
 
 def test_health_and_metadata(speaker: triton.InferenceServerClient) -> None:
@@ -209,6 +180,7 @@ BYTES = tensor(datatype="BYTES", shape=[1])
         (request(BYTES | {"data": []}), None, "expected the shape [N], got [1] and 0 photos"),
         (request(BYTES | {"data": ["", ""]}), None, "got [1] and 2 photos"),
         (request(GOOD, outputs=[{"name": "logits"}]), None, "expected outputs of probabilities"),
+        (request(GOOD, outputs=[{"name": "doubts"}] * 2), None, "once, got doubts twice"),
         (
             request(GOOD, outputs=[{"name": "embedding", "parameters": {"classification": 1}}]),
             None,

@@ -1,0 +1,41 @@
+"""What is asked for in the Open Inference Protocol, on its way to the scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from service.bundle import Manifest
+from service.intake import Admitted, Futures
+from service.preprocess import PhotoLimits, Pixels, decode
+from service.tensors import Inference
+from service.uploads import TooManyPhotos
+
+INLINE_BYTES = 65_536  # a longer body is parsed on a thread, so that others need not wait for it
+
+
+@contextmanager
+def inferring(let_in: Admitted, asked: Inference, nbytes: int) -> Iterator[Futures]:
+    """Hand over an admitted request's photos; at the end what is not answered is dropped.
+
+    Args:
+        nbytes: of the request.
+
+    Raises:
+        TooManyPhotos, QueueFull, Stopping: where so many do not fit.
+    """
+    settings, photos = let_in.held.settings, asked.photos
+    if len(photos) > settings.max_photos:
+        raise TooManyPhotos(
+            f"expected at most {settings.max_photos} photos a request, got {len(photos)}"
+        )
+    let_in.settle(len(photos), nbytes)
+    manifest = let_in.model.manifest
+    loads = [partial(_load, photo, manifest, settings.photo_limits) for photo in photos]
+    with let_in.submitted(loads) as outcomes:
+        yield outcomes
+
+
+def _load(photo: Pixels | bytes, manifest: Manifest, limits: PhotoLimits) -> Pixels:
+    return decode(photo, manifest.preprocessing, limits) if isinstance(photo, bytes) else photo

@@ -1,0 +1,157 @@
+"""The Open Inference Protocol v2 as JSON, with its binary data extension: tensors behind the JSON.
+
+In JSON encoded photos are strings in base64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import numpy.typing as npt
+from pydantic import BaseModel, Field, ValidationError
+
+from service.bundle import Manifest
+from service.tensors import (
+    DATATYPES,
+    INPUT,
+    Inference,
+    Tensor,
+    TensorMalformed,
+    blob_of,
+    check_inputs,
+    photos_of,
+    wanted_of,
+    wanted_tensors,
+)
+from service.validation import read_size
+
+
+class RequestInput(BaseModel):
+    """A tensor, in `data` or behind the JSON."""
+
+    name: str
+    shape: list[int] = Field(max_length=8)
+    datatype: str
+    parameters: dict[str, Any] = {}
+    data: list[Any] | None = None
+
+
+class RequestOutput(BaseModel):
+    """An output that is wanted, and how."""
+
+    name: str
+    parameters: dict[str, Any] = {}
+
+
+class InferRequest(BaseModel):
+    """The JSON of a request; members that the protocol may gain are ignored."""
+
+    id: str = ""
+    parameters: dict[str, Any] = {}
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] | None = None
+
+
+def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -> Inference:
+    """Parse a request.
+
+    Args:
+        body: JSON, then binary tensors one after another.
+        header_length: the header `Inference-Header-Content-Length`, bytes of the JSON.
+
+    Raises:
+        TensorMalformed: with what was expected and what came.
+    """
+    length = _header_length(header_length, len(body))
+    try:
+        request = InferRequest.model_validate_json(body[:length])
+    except ValidationError as error:
+        told = [
+            f"{place}: {p['msg']}" if (place := ".".join(map(str, p["loc"]))) else str(p["msg"])
+            for p in error.errors()[:3]
+        ]
+        where = "; ".join(told)
+        raise TensorMalformed(f"expected an inference request as JSON, got {where}") from error
+    check_inputs([one.name for one in request.inputs])
+    binary = request.parameters.get("binary_data_output") is True
+    wanted = wanted_of([(one.name, one.parameters) for one in request.outputs or ()], binary)
+    tensor = _tensor(request.inputs[0], body[length:])
+    return Inference(request.id, photos_of(tensor, manifest), wanted)
+
+
+def _header_length(given: str | None, total: int) -> int:
+    if given is None:
+        return total
+    length = read_size(given)
+    if length is None or length > total:
+        raise TensorMalformed(
+            "expected Inference-Header-Content-Length to be the JSON's bytes, at most "
+            f"{total}, got {given[:40]!r}"
+        )
+    return length
+
+
+def _tensor(given: RequestInput, blob: bytes) -> Tensor:
+    raw = _binary(given, blob)
+    elements = given.data or []
+    if raw is None and given.datatype == "BYTES":
+        elements = _from_base64(elements)
+    return Tensor(given.datatype, given.shape, raw, elements)
+
+
+def _binary(tensor: RequestInput, blob: bytes) -> bytes | None:
+    """The bytes behind the JSON where the tensor says that it is there, else None."""
+    size = tensor.parameters.get("binary_data_size")
+    if size is None:
+        if blob or tensor.data is None:
+            raise TensorMalformed(
+                f"expected {INPUT} in `data`, or behind the JSON with `binary_data_size`, got "
+                f"{'none' if tensor.data is None else f'{len(blob)} bytes that nothing names'}"
+            )
+        return None
+    if size != len(blob) or tensor.data is not None:
+        raise TensorMalformed(
+            f"expected {repr(size)[:40]} bytes behind the JSON and no `data`, got {len(blob)} bytes"
+        )
+    return blob
+
+
+def _from_base64(data: list[Any]) -> list[bytes]:
+    flat = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in data]
+    try:
+        return [base64.b64decode(one, validate=True) for one in flat]
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise TensorMalformed(f"expected photos in base64: {error}") from error
+
+
+def write_answer(
+    manifest: Manifest, asked: Inference, answers: dict[str, npt.NDArray[Any]]
+) -> tuple[bytes, int | None]:
+    """The body, and the bytes of its JSON where binary tensors follow.
+
+    Args:
+        answers: of `answers_of`.
+    """
+    outputs, blobs = [], []
+    for one, tensor in wanted_tensors(manifest, asked, answers):
+        record: dict[str, Any] = {
+            "name": one.name,
+            "datatype": DATATYPES[tensor.dtype.kind],
+            "shape": list(tensor.shape),
+        }
+        if one.binary:
+            blobs.append(blob_of(tensor))
+            record["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            record["data"] = [
+                v.decode() if isinstance(v, bytes) else v for v in tensor.ravel().tolist()
+            ]
+        outputs.append(record)
+    answer = {"model_name": manifest.name, "model_version": manifest.version, "outputs": outputs}
+    if asked.id:
+        answer["id"] = asked.id
+    head = json.dumps(answer).encode()
+    return head + b"".join(blobs), len(head) if blobs else None
