@@ -12,7 +12,7 @@ FROM ${BASE_IMAGE} AS dependencies
 ARG EXECUTION=cpu
 WORKDIR /build
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py "${EXECUTION}" trace review report > requirements.txt \
+RUN python requirements.py "${EXECUTION}" trace review report grpc > requirements.txt \
     && python -m venv --without-pip /opt/superbin \
     && python -m pip --python /opt/superbin/bin/python install --no-cache-dir \
         -c constraints.txt -r requirements.txt \

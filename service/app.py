@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 
 import structlog
@@ -44,6 +44,7 @@ from service.routes import (
     review,
     sites,
 )
+from service.rpc.start import check_packages, grpc_served
 from service.rulebook import Rulebook
 from service.serving import Serving
 from service.settings import Settings, SettingsError
@@ -64,15 +65,18 @@ def create_app(settings: Settings) -> DirectRoutes:
     """An application of its own for each call: nothing is shared between two of them."""
     measures = Metrics()
     provider = open_provider(settings.otlp_endpoint)
+    check_packages(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            app.state.serving = await _start(settings, measures)
-        except SuperbinError as error:
-            app.state.start_error = error  # the server tells it without a traceback
-            raise
-        async with _serving(app.state.serving):
+        async with AsyncExitStack() as running:
+            try:
+                app.state.serving = serving = await _start(settings, measures)
+                await running.enter_async_context(_serving(serving))
+                app.state.grpc = await running.enter_async_context(grpc_served(serving, provider))
+            except SuperbinError as error:
+                app.state.start_error = error  # the server tells it without a traceback
+                raise
             yield
         if provider:
             await asyncio.to_thread(provider.shutdown)

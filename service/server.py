@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 import uvicorn
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 
 TICK_S = 0.1  # between looks at what a signal asked for
 ACCEPTS = 8  # connections that are let in at a turn of the loop
+BY_OPTION = "--host and --port (make serve HOST=... PORT=...)"
+BY_SETTING = "SUPERBIN_GRPC_PORT"
 GC_THRESHOLDS = 20_000, 20, 20  # a request makes a few hundred objects and no cycles
 
 
@@ -59,6 +61,21 @@ class Server(uvicorn.Server):
         await starting
         if self.started:
             self._announce()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what runs finish, over gRPC at the same time: the application waits for both."""
+        calls = getattr(self._state, "grpc", None)
+        finishing = asyncio.create_task(self._finish(calls)) if calls else None
+        await super().shutdown(sockets)
+        if finishing and not self.force_exit:
+            await finishing
+
+    async def _finish(self, calls: Any) -> None:
+        """Take no more calls, and end those that there are when their time is over, or at once."""
+        stopping = asyncio.create_task(calls.stop(self._settings.grace_period_s))
+        while not (await asyncio.wait({stopping}, timeout=TICK_S))[0]:
+            if self.force_exit:
+                await calls.stop(None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; uvicorn's own would end the process by the signal, with status 143."""
@@ -97,7 +114,26 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
-def take_port(host: str, port: int) -> socket.socket:
+def hold_port(host: str, port: int) -> socket.socket:
+    """A port that gRPC of each worker will listen on, until then and meanwhile kept from others.
+
+    Raises:
+        ServeError: as `take_port`.
+    """
+    taken = take_port(host, port, BY_SETTING)  # which shares with nobody, so that it is free
+    with taken:
+        address = taken.getsockname()
+    held = socket.socket(taken.family, taken.type, taken.proto)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        held.bind(address)
+    except OSError as error:
+        held.close()
+        raise _no_port(host, port, error, BY_SETTING) from error
+    return held
+
+
+def take_port(host: str, port: int, hint: str = BY_OPTION) -> socket.socket:
     """A socket bound to an address, not yet listening: clients are refused until it is.
 
     Raises:
@@ -111,7 +147,7 @@ def take_port(host: str, port: int) -> socket.socket:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(address)
     except OSError as error:
-        raise _no_port(host, port, error) from error
+        raise _no_port(host, port, error, hint) from error
     return taken
 
 
@@ -126,11 +162,10 @@ def several_of(listener: socket.socket) -> list[socket.socket]:
     return [listener, *(listener.dup() for _ in range(ACCEPTS - 1))]
 
 
-def _no_port(host: str, port: int, error: OSError) -> ServeError:
+def _no_port(host: str, port: int, error: OSError, hint: str = BY_OPTION) -> ServeError:
     return ServeError(
         f"cannot listen on {host}, port {port}: {error.strerror or error}; "
-        "name another with --host and --port (make serve HOST=... PORT=...); port 0 takes a free "
-        "one"
+        f"name another with {hint}; port 0 takes a free one"
     )
 
 

@@ -78,6 +78,13 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    grpc_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC; 0 takes a free one; without "
+        "one there is none.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe lines to log; probes and scrapes are logged at debug."
     )

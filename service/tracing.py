@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from service import __version__
 from service.extras import how_to_install
@@ -50,6 +53,29 @@ def telemetry(provider: TracerProvider | None) -> TelemetryConfig:
         "operation_spans": False,
         "auto_configure": False,
     }
+
+
+@contextmanager
+def call_span(
+    provider: TracerProvider | None, method: str, headers: Mapping[str, str]
+) -> Iterator[None]:
+    """A span for a call over gRPC, in its caller's trace; none where there is no provider.
+
+    Args:
+        method: its full name, `/package.Service/Method`.
+        headers: its metadata.
+    """
+    if provider is None:
+        yield
+        return
+    caller = TraceContextTextMapPropagator().extract(headers)
+    with provider.get_tracer("superbin", __version__).start_as_current_span(
+        method.removeprefix("/"),
+        caller,
+        trace.SpanKind.SERVER,
+        {"rpc.system": "grpc", "rpc.method": method},
+    ):
+        yield
 
 
 def current_trace() -> str | None:

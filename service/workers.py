@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -32,7 +32,7 @@ import structlog
 from service import logs
 from service.drift_reports import forget_report
 from service.errors import SuperbinError
-from service.server import ServeError, run, take_port, url_of
+from service.server import ServeError, hold_port, run, take_port, url_of
 from service.settings import Settings
 from service.worker_metrics import FOLDER, forget_worker
 
@@ -55,12 +55,16 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level)
     listener = take_port(settings.host, settings.port)  # before the model is loaded in vain
-    _allow_files(settings.max_connections + FILES)
-    if settings.workers == 1 and FOLDER not in os.environ:  # it may hold files of others
-        run(settings, listener, lambda: _announce(listener))
-        return
-    with _metrics_folder() as folder:
-        Workers(settings, listener, folder).run()
+    with ExitStack() as held:
+        if settings.grpc_port is not None:
+            port = held.enter_context(hold_port(settings.host, settings.grpc_port)).getsockname()[1]
+            settings = settings.model_copy(update={"grpc_port": port})
+        connections = settings.max_connections * (1 if settings.grpc_port is None else 2)
+        _allow_files(connections + FILES)
+        if settings.workers == 1 and FOLDER not in os.environ:  # it may hold files of others
+            run(settings, listener, lambda: _announce(listener, settings))
+            return
+        Workers(settings, listener, held.enter_context(_metrics_folder())).run()
 
 
 def _allow_files(wanted: int) -> None:
@@ -74,8 +78,9 @@ def _allow_files(wanted: int) -> None:
         log.warning("too few open files are allowed", expected=wanted, allowed=allowed)
 
 
-def _announce(listener: socket.socket) -> None:
-    print(f"Superbin is ready at {url_of(listener)}", file=sys.stderr, flush=True)
+def _announce(listener: socket.socket, settings: Settings) -> None:
+    also = "" if settings.grpc_port is None else f" and for gRPC at port {settings.grpc_port}"
+    print(f"Superbin is ready at {url_of(listener)}{also}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -180,7 +185,7 @@ class Workers:
         if not self._announced and len(self._workers) == self._settings.workers:
             self._announced = all(worker.ready for worker in self._workers)
             if self._announced:
-                _announce(self._listener)
+                _announce(self._listener, self._settings)
 
     def _news(self, worker: Worker) -> str | None:
         """Hear whether it is ready; why it cannot be, where it says so."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +67,15 @@ def environment(models_dir: Path, **settings: object) -> dict[str, str]:
     return clean | {f"SUPERBIN_{name.upper()}": str(value) for name, value in own.items()}
 
 
-def spawn(variables: dict[str, str], *, own_group: bool = False) -> Server:
+COMMAND = (sys.executable, "-m", "service")
+
+
+def spawn(
+    variables: dict[str, str], *, own_group: bool = False, command: Sequence[str] = COMMAND
+) -> Server:
     """Start a server without waiting for it; Ctrl-C is for a whole group of processes."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        command,
         cwd=ROOT,
         env=variables,
         stdout=subprocess.PIPE,

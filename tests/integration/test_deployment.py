@@ -21,6 +21,7 @@ COMPOSE_TEXT = (ROOT / "docker-compose.yml").read_text()
 GPU_TEXT = (DOCKER / "compose.gpu.yml").read_text()
 COMPOSE = yaml.safe_load(COMPOSE_TEXT)
 GPU = yaml.safe_load(GPU_TEXT)
+GRPC_TEXT = (DOCKER / "compose.grpc.yml").read_text()
 
 
 def variables_in(text: str) -> set[str]:
@@ -131,6 +132,14 @@ def test_the_gpu_is_reserved_and_asked_for() -> None:
     assert GPU["services"]["service"]["environment"]["SUPERBIN_DEVICE"].endswith(":-cuda}")
 
 
+def test_grpc_is_asked_for_where_its_port_leads() -> None:
+    service = yaml.safe_load(GRPC_TEXT)["services"]["service"]
+    (port,) = service["ports"]
+    assert port.startswith("${SERVICE_ADDRESS:-127.0.0.1}:${SUPERBIN_GRPC_PORT:-")
+    assert port.endswith(f":{service['environment']['SUPERBIN_GRPC_PORT']}")
+    assert " grpc " in (DOCKER / "service.Dockerfile").read_text()
+
+
 def test_every_setting_of_compose_is_one_of_the_service() -> None:
     known = {f"SUPERBIN_{name.upper()}" for name in Settings.model_fields}
     assert set(COMPOSE["services"]["service"]["environment"]) <= known
@@ -141,7 +150,7 @@ def test_every_setting_of_compose_is_one_of_the_service() -> None:
 def test_the_example_names_every_variable_with_its_default() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    assert set(example) == variables_in(COMPOSE_TEXT) | variables_in(GPU_TEXT)
+    assert set(example) == variables_in(COMPOSE_TEXT + GPU_TEXT + GRPC_TEXT)
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]+)\}", COMPOSE_TEXT))
     for name, value in example.items():
         if value and name in defaults:

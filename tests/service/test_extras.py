@@ -30,5 +30,5 @@ def test_every_hint_comes_from_one_place_and_names_extras_that_there_are() -> No
     assert own.name == "extras.py"
     calls = [call for file, text in found.items() if file != own for call in CALL.findall(text)]
     named = {name for call in calls for name in re.findall(r"['\"](\w+)['\"]", call)}
-    assert named >= {"report", "review", "postgres", "s3", "bulk", "ray", "trace", "train"}
+    assert named >= {"report", "review", "postgres", "s3", "bulk", "ray", "trace", "train", "grpc"}
     assert named <= set(known)
