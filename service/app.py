@@ -21,8 +21,9 @@ from service.access import Access
 from service.admission import Admission
 from service.direct import DirectRoutes
 from service.drift_reports import share_report
-from service.errors import ComeBackLater, SuperbinError
+from service.errors import ComeBackLater, SuperbinError, forget_frames
 from service.keys import KeyRefused, Keys, read_keys
+from service.memory import give_back_freed
 from service.metrics import Metrics
 from service.openapi import refusals
 from service.parameters import refuse_unknown
@@ -167,8 +168,9 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     """Welcome requests; at the end answer what waits and let go."""
     registry = serving.registry
     watch_s = serving.settings.watch_s
-    background = [asyncio.create_task(registry.watch())] if watch_s else []
+    background = [asyncio.create_task(give_back_freed())]
     if watch_s:
+        background.append(asyncio.create_task(registry.watch()))
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
         background.append(asyncio.create_task(_keep_fresh(serving)))
@@ -220,6 +222,7 @@ def _methods(request: Request) -> list[str]:
 def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     @app.exception_handler(SuperbinError)
     async def ours(request: Request, error: SuperbinError) -> Response:
+        forget_frames(error)  # and the photos in them
         problem = problem_of(error, request.state.request_id)
         measures.rejection(problem.reason)
         headers = None

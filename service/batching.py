@@ -22,7 +22,7 @@ from service.appearance import measure_appearance
 from service.classifier import Answers
 from service.cost import Backlog, CostModel
 from service.doubts import NONE, Doubts
-from service.errors import SuperbinError
+from service.errors import SuperbinError, forget_frames
 from service.fairness import FairQueue
 from service.metrics import Metrics
 from service.photos import DeadlineExceeded, Outcome, Photo, let_go
@@ -256,6 +256,9 @@ class Scheduler:
         ]
 
     def _hand_over(self, results: list[Result], turn_s: float = 0.0) -> None:
+        for _, result in results:
+            if isinstance(result, SuperbinError):
+                forget_frames(result)
         self._loop.call_soon_threadsafe(self._settle, results, turn_s)
 
     def _settle(self, results: list[Result], turn_s: float) -> None:

@@ -5,6 +5,18 @@ class SuperbinError(Exception):
     """Base of every error whose message is meant to be read by a user."""
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the calls that an error and its causes came through, and of what those hold.
+
+    An error that somebody keeps, and that was raised by a call which holds the keeper, would keep
+    all of it, such as a photo, until the collector comes by.
+    """
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+
+
 class ComeBackLater(SuperbinError):
     """Not now; `retry_after_s`, in whole seconds, says when it may work."""
 

@@ -7,9 +7,13 @@ size is kept.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 
 class MultipartBroken(Exception):
@@ -51,31 +55,10 @@ class Parts:
         boundary = options.get(b"boundary")
         if not boundary:
             raise MultipartBroken("no boundary in the Content-Type")
-        self.parts: list[Part] = []
-        self._left = {True: max_files, False: max_fields}  # by whether the part is a file
-        self._max_size = max_size
-        self._header = self._value = b""
-        self._disposition = b""
-        self._field = ""
-        self._filename: str | None = None
-        self._is_file = False
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._ended = False
+        # What is called back does not know the parser: in a circle bodies would outlive requests.
+        self._found = _Found(max_files, max_fields, max_size)
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin,
-                    "on_header_field": self._header_field,
-                    "on_header_value": self._header_value,
-                    "on_header_end": self._header_end,
-                    "on_headers_finished": self._headers_finished,
-                    "on_part_data": self._part_data,
-                    "on_part_end": self._part_end,
-                    "on_end": self._end,
-                },
-            )
+            self._parser = MultipartParser(boundary, self._found.callbacks())
         except FormParserError as error:
             raise MultipartBroken(str(error)) from error
 
@@ -96,9 +79,38 @@ class Parts:
         Raises:
             MultipartBroken: where the body ended before its last boundary.
         """
-        if not self._ended:
+        if not self._found.ended:
             raise MultipartBroken("it ends before its last boundary")
-        return self.parts
+        return self._found.parts
+
+
+class _Found:
+    """What the parser has found so far."""
+
+    def __init__(self, max_files: int, max_fields: int, max_size: int) -> None:
+        self.parts: list[Part] = []
+        self.ended = False
+        self._left = {True: max_files, False: max_fields}  # by whether the part is a file
+        self._max_size = max_size
+        self._header = self._value = b""
+        self._disposition = b""
+        self._field = ""
+        self._filename: str | None = None
+        self._is_file = False
+        self._chunks: list[bytes] = []
+        self._size = 0
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
 
     def _begin(self) -> None:
         self._disposition = b""
@@ -140,7 +152,7 @@ class Parts:
         self._chunks = []
 
     def _end(self) -> None:
-        self._ended = True
+        self.ended = True
 
 
 def _text(value: bytes) -> str:

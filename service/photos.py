@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from service.appearance import Appearance
 from service.classifier import Answers
-from service.errors import SuperbinError
+from service.errors import SuperbinError, forget_frames
 from service.preprocess import Pixels
 from service.schemas import Doubt
 
@@ -74,14 +74,18 @@ def let_go(outcome: asyncio.Future[Outcome]) -> bool:
     """
     if outcome.cancel() or outcome.cancelled():
         return True
-    outcome.exception()
+    if error := outcome.exception():
+        forget_frames(error)  # of those that waited for it
     return False
 
 
 def result_of(outcome: asyncio.Future[Outcome]) -> Outcome | SuperbinError:
     """What a photo's future has; a bad photo's error is an answer too."""
     error = outcome.exception()
-    return error if isinstance(error, SuperbinError) else outcome.result()
+    if not isinstance(error, SuperbinError):
+        return outcome.result()
+    forget_frames(error)  # of those that waited for it
+    return error
 
 
 async def results_of(outcomes: Sequence[asyncio.Future[Outcome]]) -> list[Outcome | SuperbinError]:

@@ -16,7 +16,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from service.access import REQUEST_ID, request_id_of
-from service.errors import ComeBackLater, SuperbinError
+from service.errors import ComeBackLater, SuperbinError, forget_frames
 from service.inference import INLINE_BYTES
 from service.metrics import Metrics
 from service.problems import problem_of
@@ -155,6 +155,7 @@ async def answered(
         raise
     except Exception as error:
         ending = _ending_of(error, call, metrics, route)
+        forget_frames(error)  # and the photos in them
     finally:
         _record(call, metrics, route, ending, time.perf_counter() - started)
     # Not where the error is handled: gRPC keeps what `abort` raises, and with it the message.

@@ -92,9 +92,11 @@ def _collect(stream: IO[str], lines: list[str]) -> None:
 
 
 @contextmanager
-def running(models_dir: Path, **settings: object) -> Iterator[Server]:
+def running(
+    models_dir: Path, *, command: Sequence[str] = COMMAND, **settings: object
+) -> Iterator[Server]:
     """A server that is ready, and stopped in the end."""
-    server = spawn(environment(models_dir, **settings))
+    server = spawn(environment(models_dir, **settings), command=command)
     try:
         until(lambda: _is_ready(server), "the server to be ready")
         yield server
