@@ -238,7 +238,7 @@ def unseen(
     ] = 0,
     words: Annotated[
         str | None,
-        typer.Option(help="ImageNet's classes by bin: a words file, or a shipped one (refuse)."),
+        typer.Option(help="Names of things by bin: a words file, or a shipped one (refuse)."),
     ] = None,
     superclasses: MapOption = None,
     device: DeviceOption = "auto",

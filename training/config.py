@@ -60,6 +60,7 @@ class BackboneConfig(_Record):
         "efficientnet_lite0",
         "efficientnet_lite1",
         "efficientnet_lite2",
+        "efficientnet_lite012",
     ] = "efficientnet_lite0"
     stem: Literal["imagenet", "cifar"] = "imagenet"
     pretrained: bool = True

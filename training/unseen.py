@@ -63,8 +63,8 @@ def measure_unseen(
         records: of which the backbone (untrained), the method and the head's schedule are used.
         seeds: how many; the votes have none.
         shots: photos of each held-out kind that are trained on after all.
-        words: a words file, or the name of a shipped one, to be measured alone, with matching,
-            with the kernel, and with each cross-entropy.
+        words: a words file, or the name of a shipped one, to be measured alone, with the kernel,
+            and with each cross-entropy.
 
     Returns:
         One row for each record, fold and seed.
@@ -109,7 +109,7 @@ def measure_unseen(
             guide: Guide | None = None
             if told is not None:
                 known = asked.as_they_are(asked.train[0])
-                guide = Guide(told, configs[0].backbone.name, known)
+                guide = Guide(told, configs[0].backbone.name, known, asked.train[1])
             for name, config, seed in jobs:
                 settings = config.model_dump(mode="json") if config else dict(basis)
                 settings["shots"] = shots

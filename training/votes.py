@@ -10,20 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import MatchingConfig
-from training.methods.matching import Matching
 from training.outcome import Array
-from training.words import Guide, blended, with_words
+from training.words import Guide, blended, doubted, with_words
 
 NEIGHBOURS = 50
 PIECE = 1024  # photos that are compared with all others at once
 KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
-WORDED_KERNEL_T = 0.06  # of 0.03 to 0.08 on refuse-tune, beside words
+WORDED_KERNEL_T = 0.05  # of 0.03 to 0.08 on refuse-tune, beside words
 
 WORDS = "words"
 AND_WORDS = f" and {WORDS}"
 KERNEL_AND_WORDS = f"kernel{AND_WORDS}"
-WORDED_VOTES = (WORDS, f"matching{AND_WORDS}", KERNEL_AND_WORDS)
+WORDED_VOTES = (WORDS, KERNEL_AND_WORDS)
 
 Predict = Callable[[Tensor], Array]
 """Features [n, D] to probabilities [n, K]."""
@@ -100,23 +98,21 @@ def vote(name: str, asked: Asked, superclasses: int, guide: Guide | None) -> Pre
         return VOTES[name](*asked.train, superclasses)
     if name == WORDS:
         return lambda x: np.asarray(guide(asked.as_they_are(x)).double().numpy())
-    log_weights, temperature = _worded(name, asked, superclasses)
+    return _kernel_and_words(asked, superclasses, guide)
+
+
+def _kernel_and_words(asked: Asked, superclasses: int, guide: Guide) -> Predict:
+    """A softer kernel that falls back on words, and doubts what no train photo is like."""
+    log_weights = _log_weights(*asked.train, superclasses, WORDED_KERNEL_T)
+    known = F.normalize(asked.train[0], dim=1)
 
     def predict(x: Tensor) -> Array:
         said = guide(asked.as_they_are(x)).double()
-        return np.asarray(with_words(log_weights(x).double(), temperature, said).numpy())
+        answer = with_words(log_weights(x), WORDED_KERNEL_T, said)
+        nearest = [(F.normalize(piece, dim=1) @ known.T).amax(dim=1) for piece in x.split(PIECE)]
+        return np.asarray(doubted(answer, torch.cat(nearest).double()).numpy())
 
     return predict
-
-
-def _worded(name: str, asked: Asked, superclasses: int) -> tuple[Callable[[Tensor], Tensor], float]:
-    """What falls back on words: the log of its weights [n, K], and its temperature."""
-    if name == KERNEL_AND_WORDS:
-        weights = _log_weights(*asked.train, superclasses, WORDED_KERNEL_T)
-        return weights, WORDED_KERNEL_T
-    head = Matching(asked.train[0].shape[1], superclasses, MatchingConfig())
-    head.fill_bank(asked.train[0], torch.from_numpy(asked.train[1]))
-    return head.log_weights, float(head.log_temperature.detach().exp())
 
 
 def add_words(predict: Predict, asked: Asked, guide: Guide) -> Predict:

@@ -1,40 +1,49 @@
 """What a sorting guide says in words, by way of ImageNet's classes.
 
-A network that was trained on ImageNet still knows its thousand classes. Where a file says which of
-them belong into which bin, a photo of a kind that no training photo resembles has a bin after all
-(after ConSE: Norouzi et al., ICLR 2014). The file is TOML; each class is its number and its name.
+A network that was trained on ImageNet still knows what its thousand classes look like. What a class
+is called predicts its classifier, and so does the name of anything else, such as "orange peel",
+though no class is called that. A guide that names the things of each bin then has a bin for a photo
+that no training photo resembles (zero-shot learning from text: Elhoseiny et al., ICCV 2013). It is
+TOML:
 
     [superclasses]
-    hazardous = ["720 pill bottle", "845 syringe"]
-    organic = ["954 banana"]
+    hazardous = ["rechargeable battery", "paint can"]
+    organic = ["orange peel"]
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training import shipped
 from training.backbones.efficientnet_lite import pretrained_classifier
-from training.errors import ConfigError, DataError
+from training.backbones.joined import JOINED
+from training.bank import Indices
+from training.errors import DataError
+from training.text import embed
 
 WORDS = Path(__file__).parent / "data" / "words"
-CLASSES = 1000
-EVEN = 0.3  # share of a superclass's mean, added: no bin is ruled out by words alone
+RIDGE = 0.01  # of 0.003 to 0.1 on refuse-tune, where it hardly matters
+LOOKS_T = 0.03  # of 0.01 to 0.06 on refuse-tune, by two guides
+EVEN = 0.1  # share of a superclass's mean, added: no bin is ruled out by words alone
 # A bank item of this cosine weighs as much as the words: of 0.55 to 0.75 on refuse-tune.
 LIKE_WORDS = 0.65
 
 
 @dataclass(frozen=True)
 class Words:
-    """A words file for K superclasses: float32 [1000, K], each row a class's share of the bins."""
+    """A guide's things, and int64 [n] which superclass each belongs to."""
 
     text: str
-    shares: Tensor
+    things: tuple[str, ...]
+    superclass: Tensor
 
 
 def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
@@ -47,38 +56,46 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
     table = shipped.read(file, DataError).get("superclasses")
     if not isinstance(table, dict):
         raise DataError(f"{file}: expected a table [superclasses], got {table!r}")
-    try:
-        numbers = {name: [int(one.split()[0]) for one in words] for name, words in table.items()}
-    except (AttributeError, ValueError, IndexError, TypeError) as error:
-        raise DataError(f'{file}: expected classes such as "720 pill bottle": {error}') from error
-    if set(numbers) != set(superclasses):
+    if set(table) != set(superclasses):
         raise DataError(
-            f"{file}: expected the superclasses {', '.join(superclasses)}, got {', '.join(numbers)}"
+            f"{file}: expected the superclasses {', '.join(superclasses)}, got {', '.join(table)}"
         )
-    shares = torch.zeros(CLASSES, len(superclasses))
-    for k, name in enumerate(superclasses):
-        for number in numbers[name]:
-            if not 0 <= number < CLASSES:
-                raise DataError(f"{file}: expected numbers below {CLASSES}, got {number} in {name}")
-            shares[number, k] = 1.0
-    each = shares / shares.sum(dim=1, keepdim=True).clamp(min=1.0)
-    return Words(file.read_text(encoding="utf-8"), each)
+    for name, things in table.items():
+        if not (isinstance(things, list) and things and all(map(_is_name, things))):
+            raise DataError(
+                f'{file}: expected names such as "paint can" for {name}, got {things!r}'
+            )
+    things = [(thing, k) for k, name in enumerate(superclasses) for thing in table[name]]
+    return Words(
+        file.read_text(encoding="utf-8"),
+        tuple(thing for thing, _ in things),
+        torch.tensor([k for _, k in things]),
+    )
+
+
+def _is_name(thing: object) -> bool:
+    return isinstance(thing, str) and bool(thing.strip())
 
 
 class Guide:
-    """A backbone's ImageNet classes read by a words file, relative to the train photos."""
+    """What a backbone's features look like in a guide's words, beside the train photos."""
 
-    def __init__(self, words: Words, backbone: str, known: Tensor) -> None:
+    def __init__(self, words: Words, backbone: str, known: Tensor, labels: Indices) -> None:
         """known: float32 [n, D], the backbone's features of the train photos, as they are.
+
+        Each superclass of `labels`, int64 [n], counts alike in what photos usually look like.
 
         Raises:
             ConfigError: for a backbone whose ImageNet classifier is not at hand.
         """
-        self._shares = words.shares
-        self._weight, self._bias = pretrained_classifier(backbone)
-        self._usual = self._said(known).mean(dim=0)
-        if (self._usual == 0).any():
-            raise ConfigError("expected words for every superclass, got none for some")
+        self._members = [words.superclass == k for k in range(int(words.superclass.max()) + 1)]
+        classifiers = [pretrained_classifier(part)[0] for part in JOINED.get(backbone, (backbone,))]
+        by_names = _by_names(words.things)
+        self._looks = [
+            F.normalize(by_names @ (weight - weight.mean(dim=0)), dim=1) for weight in classifiers
+        ]
+        self._usual_likeness = _mean_of_each(self._likeness(known), labels)
+        self._usual = _mean_of_each(self._said(known), labels)
 
     def __call__(self, features: Tensor) -> Tensor:
         """float32 [n, D] to probabilities [n, K]; a superclass often named counts for less."""
@@ -86,14 +103,23 @@ class Guide:
         return said / said.sum(dim=1, keepdim=True)
 
     def _said(self, features: Tensor) -> Tensor:
-        return (features @ self._weight.T + self._bias).softmax(dim=1) @ self._shares
+        more = (self._likeness(features) - self._usual_likeness) / LOOKS_T
+        each = [more[:, m].logsumexp(dim=1) - math.log(int(m.sum())) for m in self._members]
+        return torch.stack(each, dim=1).softmax(dim=1)
+
+    def _likeness(self, features: Tensor) -> Tensor:
+        """Cosine to what each thing should look like, [n, things]; the mean of the networks."""
+        parts = features.split([looks.shape[1] for looks in self._looks], dim=1)
+        each = [F.normalize(x, dim=1) @ y.T for x, y in zip(parts, self._looks, strict=True)]
+        return torch.stack(each).mean(dim=0)
 
 
 def with_words(log_weights: Tensor, temperature: float, words: Tensor) -> Tensor:
     """Matching that falls back on words where no bank item is like the photo.
 
     Args:
-        log_weights: float [n, K], as `Matching.log_weights` gives them.
+        log_weights: float [n, K], the log of the sum of exp((cosine - 1) / T) over the items of
+            each superclass.
         temperature: T.
         words: float [n, K], probabilities.
 
@@ -104,6 +130,39 @@ def with_words(log_weights: Tensor, temperature: float, words: Tensor) -> Tensor
     return torch.logaddexp(log_weights, back).softmax(dim=1)
 
 
+def doubted(probabilities: Tensor, likeness: Tensor) -> Tensor:
+    """The less a photo is like the nearest bank item, the more even: [n, K].
+
+    Args:
+        probabilities: float [n, K].
+        likeness: float [n], cosine to the nearest bank item; its square is the share that stays.
+    """
+    stays = likeness.clamp(min=0.0)[:, None] ** 2
+    return stays * probabilities + (1.0 - stays) / probabilities.shape[1]
+
+
 def blended(probabilities: Tensor, words: Tensor) -> Tensor:
     """A trained head's probabilities [n, K] and the words', multiplied: also [n, K]."""
     return (probabilities.clamp(min=math.exp(-30.0)).log() + words.log()).softmax(dim=1)
+
+
+def _by_names(things: tuple[str, ...]) -> Tensor:
+    """float32 [things, 1000]: each thing as a sum of ImageNet's classes, by ridge regression."""
+    classes = _classes()
+    centre = classes.mean(dim=0)
+    known, asked = (classes - centre).double(), (embed(things) - centre).double()
+    ridge = RIDGE * torch.eye(known.shape[1], dtype=known.dtype)
+    return (asked @ torch.linalg.solve(known.T @ known + ridge, known.T)).float()
+
+
+@functools.cache
+def _classes() -> Tensor:
+    """Vectors of the names of ImageNet's classes, in the order of its classifiers: [1000, 384]."""
+    names = (WORDS / "imagenet.txt").read_text(encoding="utf-8").splitlines()
+    return embed(names)
+
+
+def _mean_of_each(values: Tensor, labels: Indices) -> Tensor:
+    """The mean over superclasses of their means: [n, m] to [m]."""
+    kinds = torch.from_numpy(labels)
+    return torch.stack([values[kinds == k].mean(dim=0) for k in kinds.unique()]).mean(dim=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 
 from service.preprocess import Preprocessing, decode
 from training.backbones import (
-    EFFICIENTNETS,
     IMAGENET,
     NAMES,
     RESNETS,
@@ -22,7 +22,7 @@ from training.backbones import (
     build_backbone,
 )
 from training.backbones.depthwise import depthwise_conv2d
-from training.backbones.efficientnet_lite import EfficientNetLite, SameConv2d
+from training.backbones.efficientnet_lite import SCALES, EfficientNetLite, SameConv2d
 from training.backbones.resnet import ResNet
 from training.errors import ConfigError
 
@@ -135,7 +135,7 @@ def test_same_padding_is_tensorflows(
         torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", EFFICIENTNETS)
+@pytest.mark.parametrize("name", SCALES)
 def test_imagenet_weights_load_whole(name: str) -> None:
     lite = EfficientNetLite(name)
     before = {key: value.clone() for key, value in lite.state_dict().items()}
@@ -144,6 +144,18 @@ def test_imagenet_weights_load_whole(name: str) -> None:
         assert torch.isfinite(value).all()
         if key.endswith("weight") and value.ndim > 1:
             assert not torch.equal(value, before[key]), key
+
+
+@torch.no_grad()
+def test_joined_networks_stand_side_by_side_each_with_its_weights() -> None:
+    joined, width, _ = build_backbone("efficientnet_lite012", pretrained=True)
+    x = torch.randn(2, 3, 48, 40)
+    features = joined.eval()(x)
+    assert features.shape == (2, width) == (2, 3840)
+    for index, part in enumerate(features.split(1280, dim=1)):
+        alone, _, _ = build_backbone(f"efficientnet_lite{index}", pretrained=True)
+        torch.testing.assert_close(part, alone.eval()(x))
+    assert len(cast(Any, joined).groups()) == 3
 
 
 @torch.no_grad()

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from sklearn.linear_model import Ridge
 
+from training import text
 from training.backbones import build_backbone
 from training.backbones.efficientnet_lite import pretrained_classifier
 from training.config import MatchingConfig
 from training.errors import ConfigError, DataError
 from training.methods.matching import Matching
-from training.words import LIKE_WORDS, WORDS, Guide, blended, read_words, with_words
+from training.text import embed
+from training.words import (
+    LIKE_WORDS,
+    RIDGE,
+    WORDS,
+    Guide,
+    blended,
+    doubted,
+    read_words,
+    with_words,
+)
 
 BINS = ("organic", "recyclable")
-TEXT = '[superclasses]\norganic = ["954 banana", "951 lemon"]\nrecyclable = ["440 beer bottle"]\n'
+TEXT = '[superclasses]\nrecyclable = ["glass bottle"]\norganic = ["fruit", "orange peel"]\n'
+NAMES = (WORDS / "imagenet.txt").read_text(encoding="utf-8").splitlines()
 
 
 def write(folder: Path, text: str) -> str:
@@ -25,14 +39,10 @@ def write(folder: Path, text: str) -> str:
     return str(file)
 
 
-def test_each_class_is_shared_by_its_bins(tmp_path: Path) -> None:
-    text = TEXT.replace('["440 beer bottle"]', '["440 beer bottle", "951 lemon"]')
-    words = read_words(write(tmp_path, text), BINS)
-    assert words.shares.shape == (1000, 2)
-    assert words.shares[954].tolist() == [1.0, 0.0]
-    assert words.shares[951].tolist() == [0.5, 0.5]
-    assert words.shares[440].tolist() == [0.0, 1.0]
-    assert float(words.shares.sum()) == 3.0
+def test_each_thing_is_of_its_bin(tmp_path: Path) -> None:
+    words = read_words(write(tmp_path, TEXT), BINS)
+    assert words.things == ("fruit", "orange peel", "glass bottle")
+    assert words.superclass.tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -40,10 +50,11 @@ def test_each_class_is_shared_by_its_bins(tmp_path: Path) -> None:
     [
         ("[superclasses]", "[bins]", r"expected a table \[superclasses\]"),
         ("[superclasses]", "[superclasses", "is not TOML"),
-        ("954 banana", "banana", 'classes such as "720 pill bottle"'),
-        ('["440 beer bottle"]', "440", 'classes such as "720 pill bottle"'),
-        ("954 banana", "1000 banana", "numbers below 1000, got 1000 in organic"),
-        ("organic", "compost", "superclasses organic, recyclable, got compost, recyclable"),
+        ('"fruit"', "954", 'names such as "paint can" for organic, got .954, .orange'),
+        ('"fruit"', '" "', 'names such as "paint can" for organic'),
+        ('["glass bottle"]', "[]", 'names such as "paint can" for recyclable, got ..$'),
+        ('["glass bottle"]', '"glass bottle"', "for recyclable, got 'glass bottle'"),
+        ("organic", "compost", "superclasses organic, recyclable, got recyclable, compost"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(
@@ -59,28 +70,78 @@ def test_an_unknown_file_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in WORDS.glob("*.toml")))
-def test_the_shipped_words_have_every_bin_and_no_class_twice_in_one(name: str) -> None:
-    bins = ("hazardous", "organic", "recyclable", "residual")
-    words = read_words(name, bins)
-    assert (words.shares.sum(dim=0) > 0).all()
-    for line in words.text.split("]"):
-        classes = line.split('"')[1::2]
-        assert len(classes) == len(set(classes))
-        assert all(one.split()[0].isdigit() and len(one.split()) > 1 for one in classes)
+def test_the_shipped_words_have_every_bin_and_nothing_twice(name: str) -> None:
+    words = read_words(name, ("hazardous", "organic", "recyclable", "residual"))
+    assert set(words.superclass.tolist()) == {0, 1, 2, 3}
+    assert len(set(words.things)) == len(words.things)
 
 
-def test_a_photo_of_a_named_class_is_told_its_bin_though_nothing_like_it_was_trained_on(
-    tmp_path: Path,
+def test_imagenets_names_are_in_the_order_of_its_classifiers() -> None:
+    assert len(NAMES) == 1000
+    assert [NAMES[i] for i in (0, 440, 720, 954)] == [
+        "tench",
+        "beer bottle",
+        "pill bottle",
+        "banana",
+    ]
+
+
+def test_texts_of_like_meaning_are_near_each_other() -> None:
+    drink, bottle, dog = embed(["a drink", "beer bottle", "a shaggy dog"])
+    assert drink.shape == (384,)
+    assert float(bottle.norm()) == pytest.approx(1.0)
+    assert float(drink @ bottle) > float(drink @ dog) + 0.1
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite012"])
+def test_a_photo_of_what_no_entry_names_is_told_the_bin_of_what_is_called_alike(
+    name: str, tmp_path: Path
 ) -> None:
-    guide_words = read_words(write(tmp_path, TEXT), BINS)
-    weight, _ = pretrained_classifier("efficientnet_lite0")
-    known = torch.rand(20, weight.shape[1])
-    guide = Guide(guide_words, "efficientnet_lite0", known)
-    for number, k in ((954, 0), (440, 1)):
-        photo = F.normalize(weight[number], dim=0)[None] * 60  # what that class looks for
-        assert int(guide(photo).argmax()) == k
-        assert float(guide(photo).sum()) == pytest.approx(1.0)
+    parts = ["efficientnet_lite0"] if name[-1] == "0" else [name[:-3] + n for n in "012"]
+    weight = torch.cat([pretrained_classifier(part)[0] for part in parts], dim=1)
+    torch.manual_seed(0)
+    known, labels = torch.rand(20, weight.shape[1]), np.arange(20) % 2
+    guide = Guide(read_words(write(tmp_path, TEXT), BINS), name, known, labels)
+    for called, k in (("banana", 0), ("lemon", 0), ("wine bottle", 1), ("water jug", 1)):
+        photo = weight[NAMES.index(called)][None]  # what that class looks for
+        said = guide(known.mean(dim=0) + 10 * photo)
+        assert int(said.argmax()) == k, called
+        assert float(said.sum()) == pytest.approx(1.0)
     assert (guide(known).mean(dim=0) > 0.1).all()  # no bin is ruled out
+
+
+def test_how_a_thing_looks_is_foretold_from_its_name_by_ridge_regression(tmp_path: Path) -> None:
+    """A superclass that most photos are of does not move what is usual."""
+    words = read_words(write(tmp_path, TEXT), BINS)
+    weight = pretrained_classifier("efficientnet_lite0")[0].double()
+    fitted = Ridge(alpha=RIDGE).fit(embed(NAMES).double().numpy(), weight.numpy())
+    looks = torch.from_numpy(fitted.predict(embed(words.things).double().numpy()))
+    looks = F.normalize(looks - weight.mean(dim=0), dim=1)
+    torch.manual_seed(1)
+    features = torch.rand(30, weight.shape[1])
+    labels = np.array([0] * 25 + [1] * 5)
+
+    def usual(x: torch.Tensor) -> torch.Tensor:
+        return (x[:25].mean(dim=0) + x[25:].mean(dim=0)) / 2
+
+    cosines = F.normalize(features.double(), dim=1) @ looks.T
+    more = ((cosines - usual(cosines)) / 0.03).exp()
+    said = torch.stack([more[:, :2].mean(dim=1), more[:, 2]], dim=1)
+    said /= said.sum(dim=1, keepdim=True)
+    expected = said / usual(said) + 0.1
+    got = Guide(words, "efficientnet_lite0", features, labels)(features)
+    torch.testing.assert_close(
+        got.double(), expected / expected.sum(dim=1, keepdim=True), atol=1e-4, rtol=0
+    )
+
+
+def test_without_a_language_model_it_is_told_how_to_get_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text._encoder.cache_clear()
+    monkeypatch.setattr(text, "PACKAGE", "no_such_language_model")
+    with pytest.raises(ConfigError, match=r"no_such_language_model is not installed: .*\[words\]"):
+        embed(["battery"])
 
 
 def test_imagenets_classifier_fits_the_features_of_its_backbone() -> None:
@@ -111,6 +172,14 @@ def test_words_decide_where_no_bank_item_is_like_the_photo_and_only_there() -> N
     torch.testing.assert_close(
         with_words(even, 0.03, words), torch.tensor([[1.9 / 3, 1.1 / 3]]).double()
     )
+
+
+def test_what_nothing_in_the_bank_is_like_is_doubted_and_answered_the_same() -> None:
+    said = torch.tensor([[0.7, 0.2, 0.1]]).repeat(4, 1)
+    got = doubted(said, torch.tensor([1.0, 0.5, 0.0, -0.3]))
+    torch.testing.assert_close(got[0], said[0])
+    torch.testing.assert_close(got[1], said[1] / 4 + 0.25)
+    torch.testing.assert_close(got[2:], torch.full((2, 3), 1 / 3))
 
 
 def test_a_trained_head_and_words_are_multiplied() -> None:

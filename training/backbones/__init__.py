@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from training.backbones.efficientnet_lite import EfficientNetLite
+from training.backbones.joined import JOINED, Joined
 from training.backbones.resnet import ResNet
 from training.errors import ConfigError
 
 Stem = Literal["imagenet", "cifar"]
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+EFFICIENTNETS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", *JOINED)
 NAMES = RESNETS + EFFICIENTNETS
 
 
@@ -86,7 +87,7 @@ def build_backbone(
     if name in EFFICIENTNETS:
         if stem != "imagenet":
             raise ConfigError(f"{name}: has the imagenet stem only, got stem = {stem!r}")
-        lite = EfficientNetLite(name, drop_path=drop_path)
+        lite = (Joined if name in JOINED else EfficientNetLite)(name, drop_path=drop_path)
         if pretrained:
             lite.load_pretrained()
         return lite, lite.width, TENSORFLOW
