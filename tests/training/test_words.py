@@ -65,7 +65,7 @@ def test_a_file_that_makes_no_sense_is_refused(
 
 
 def test_an_unknown_file_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match="one of refuse, got 'garden'"):
+    with pytest.raises(DataError, match="one of refuse, refuse-other, got 'garden'"):
         read_words("garden", BINS)
 
 
