@@ -70,7 +70,8 @@ def measure_unseen(
         One row for each record, fold and seed.
 
     Raises:
-        ConfigError: for records that do not share a backbone and what it sees.
+        ConfigError: for records that do not share a backbone and what it sees, or a package that
+            is not installed.
         DataError: where the data or the folds cannot be used.
     """
     configs = [load_config(record, overrides) for record in records]
@@ -89,10 +90,10 @@ def measure_unseen(
         raise ConfigError("expected records without data.hold_out: each fold holds out its own")
     data = read_photos_as(root, configs[0], superclass_map)
     splits = {fold: hold_out(data, folds, fold, shots) for fold in folds.held_out}
+    told = read_words(words, data.superclasses) if words is not None else None
     out.mkdir(parents=True, exist_ok=True)
     features, places = features_of(configs[0], data, out, pick_device(device))
     rows = _Rows(out / RESULTS, folds, data, device)
-    told = read_words(words, data.superclasses) if words is not None else None
     jobs = [
         *((name, None, 0) for name in VOTES),
         *((config.name, config, seed) for config in configs for seed in range(seeds)),

@@ -39,10 +39,11 @@ LIKE_WORDS = 0.65
 
 @dataclass(frozen=True)
 class Words:
-    """A guide's things, and int64 [n] which superclass each belongs to."""
+    """A guide's things: float32 [n, 384] their names as vectors, int64 [n] their superclasses."""
 
     text: str
     things: tuple[str, ...]
+    vectors: Tensor
     superclass: Tensor
 
 
@@ -51,6 +52,7 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
 
     Raises:
         DataError: where there is none, it is not of the documented form, or it has other bins.
+        ConfigError: where the language model is not installed.
     """
     file = shipped.find(reference, WORDS, "a words file", DataError)
     table = shipped.read(file, DataError).get("superclasses")
@@ -65,12 +67,10 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
             raise DataError(
                 f'{file}: expected names such as "paint can" for {name}, got {things!r}'
             )
-    things = [(thing, k) for k, name in enumerate(superclasses) for thing in table[name]]
-    return Words(
-        file.read_text(encoding="utf-8"),
-        tuple(thing for thing, _ in things),
-        torch.tensor([k for _, k in things]),
-    )
+    things = tuple(thing for name in superclasses for thing in table[name])
+    superclass = [k for k, name in enumerate(superclasses) for _ in table[name]]
+    text = file.read_text(encoding="utf-8")
+    return Words(text, things, embed(things), torch.tensor(superclass))
 
 
 def _is_name(thing: object) -> bool:
@@ -90,7 +90,7 @@ class Guide:
         """
         self._members = [words.superclass == k for k in range(int(words.superclass.max()) + 1)]
         classifiers = [pretrained_classifier(part)[0] for part in JOINED.get(backbone, (backbone,))]
-        by_names = _by_names(words.things)
+        by_names = _by_names(words.vectors)
         self._looks = [
             F.normalize(by_names @ (weight - weight.mean(dim=0)), dim=1) for weight in classifiers
         ]
@@ -146,11 +146,11 @@ def blended(probabilities: Tensor, words: Tensor) -> Tensor:
     return (probabilities.clamp(min=math.exp(-30.0)).log() + words.log()).softmax(dim=1)
 
 
-def _by_names(things: tuple[str, ...]) -> Tensor:
-    """float32 [things, 1000]: each thing as a sum of ImageNet's classes, by ridge regression."""
+def _by_names(things: Tensor) -> Tensor:
+    """Vectors [n, 384] as sums of ImageNet's classes, by ridge regression: float32 [n, 1000]."""
     classes = _classes()
     centre = classes.mean(dim=0)
-    known, asked = (classes - centre).double(), (embed(things) - centre).double()
+    known, asked = (classes - centre).double(), (things - centre).double()
     ridge = RIDGE * torch.eye(known.shape[1], dtype=known.dtype)
     return (asked @ torch.linalg.solve(known.T @ known + ridge, known.T)).float()
 
