@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,6 @@ from pathlib import Path
 LOOK_S = 1.0
 MOST_S = 60.0  # between looks, where giving back brings nothing: memory is in use, then
 GROWN_BYTES = 128_000_000  # over the least that there was, from which on it is worth a try
-PAGE_BYTES = 4096
 STATM = Path("/proc/self/statm")
 
 
@@ -42,7 +42,7 @@ async def give_back_freed() -> None:
 
 def resident_bytes() -> int:
     """Of this process, in memory."""
-    return int(STATM.read_text().split()[1]) * PAGE_BYTES
+    return int(STATM.read_text().split()[1]) * mmap.PAGESIZE
 
 
 def _trimming() -> Callable[[int], int] | None:

@@ -27,6 +27,7 @@ from tests.photo_factory import BOMBS
 PHOTOS = {file.name: file.read_bytes() for file in sorted((ROOT / "tests/photos").glob("*.jpg"))}
 HOSTILE = {name: make() for name, make in BOMBS.items()}
 FLOOD = 200_000_000
+LARGE, MANY = b"no photo" * 200_000, 30
 MODEL = "refuse"
 WARM_SHARE = 0.2  # of the time, before memory is measured
 TOLERANCE = 1e-3
@@ -119,6 +120,11 @@ class Traffic:
             connection.sendall(self.head("Content-Length: 9000000000"))
             self.statuses["giant"][int(connection.recv(12).split()[1])] += 1
 
+    def large(self, lone: dict[str, Any]) -> None:
+        """Many files at once of which none is a photo; nothing of them may stay in memory."""
+        files = [("file", ("x", LARGE))] * MANY
+        self.note("large", self.client.post("/v1/classify", files=files), 200)
+
     def slow(self, lone: dict[str, Any]) -> None:
         name = self.random.choice(list(PHOTOS))
         data = PHOTOS[name]
@@ -165,6 +171,7 @@ KINDS: list[Callable[[Traffic, dict[str, Any]], None]] = [
     Traffic.wrong_type,
     Traffic.hurried,
     Traffic.giant,
+    Traffic.large,
     Traffic.slow,
     Traffic.aborted,
     Traffic.flood,
@@ -236,6 +243,7 @@ def _report(
     ]
     print(f"memory, MB, mean of each quarter after warm-up: {', '.join(f'{m:.0f}' for m in means)}")
     print(f"memory from the first of these to the last: {means[-1] / means[0] - 1:+.1%}")
+    print(f"memory at most: {max(mb for mb, _ in samples):.0f} MB")
     files = [count for _, count in samples]
     print(
         f"file descriptors: {files[0]} after warm-up, {files[-1]} at the end, {max(files)} at most"
