@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,8 @@ class Calls:
         self._held = held
         self._provider = provider
         limits = held.settings
-        self._receiving = Receiving(limits.max_queue_bytes // limits.max_request_bytes)
+        at_a_time = limits.max_queue_bytes // limits.max_request_bytes
+        self._receiving = Receiving(at_a_time, limits.max_queue // 2)
         self._calls: dict[str, Callable[[Call], Awaitable[bytes]]] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -110,12 +112,15 @@ class Calls:
         client = self._identify(call)
         held.quota.check(client)
         any_backlog = held.registry.default.scheduler.backlog
-        with held.admission.admit(any_backlog, 1, 0, math.inf) as place:
-            body = await self._read(call, client, held.settings.timeout_s)
-            nbytes = len(body)
-            held.admission.settle(place, 1, nbytes)  # until the message tells more
-            request = await parsed("ModelInferRequest", body, held.settings)
-            del body
+        with held.admission.admit(any_backlog, 1, 0, math.inf):
+            pass  # what would be refused is refused before it waits for its turn
+        async with self._turn(client, held.settings.timeout_s):
+            with held.admission.admit(any_backlog, 1, 0, math.inf) as place:
+                body = await call.read()
+                nbytes = len(body)
+                held.admission.settle(place, 1, nbytes)  # until the message tells more
+                request = await parsed("ModelInferRequest", body, held.settings)
+                del body
         announced = Announced(1, nbytes, call.timeout_s)
         named = held.registry.find(_reference(request.model_name, request.model_version))
         with (
@@ -134,20 +139,20 @@ class Calls:
     async def _question(self, name: str, call: Call, client: str) -> Any:
         """A message that should be short: it holds no place in the queue."""
         settings = self._held.settings
-        return await parsed(
-            name, await self._read(call, client, settings.header_timeout_s), settings
-        )
+        async with self._turn(client, settings.header_timeout_s):
+            return await parsed(name, await call.read(), settings)
 
-    async def _read(self, call: Call, client: str, limit_s: float) -> bytes:
-        """A call's message, within so long: how it flows cannot be seen.
+    @asynccontextmanager
+    async def _turn(self, client: str, limit_s: float) -> AsyncIterator[None]:
+        """Receive a message, within so long: how it flows cannot be seen.
 
         Raises:
             RequestSlow: where it is not whole in time.
-            TensorMalformed: where none comes.
+            QueueFull: where too many of this client wait for that.
         """
         try:
             async with asyncio.timeout(limit_s), self._receiving.turn(client):
-                return await call.read()
+                yield
         except TimeoutError as error:
             raise RequestSlow(f"expected the message within {limit_s:g} s, got less") from error
 

@@ -15,6 +15,7 @@ from service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
+STREAMS = 100  # of a connection at least, as HTTP/2 wants it; more wait with the client
 IDENTITY_ALONE = 1  # a bit for each coding: what is packed has no limit once it is unpacked
 
 
@@ -82,6 +83,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 1),  # of several workers each listens; `service.server` holds it
         ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_concurrent_streams", max(STREAMS, settings.max_queue)),
         ("grpc.compression_enabled_algorithms_bitset", IDENTITY_ALONE),
         ("grpc.max_metadata_size", settings.max_header_bytes),
         ("grpc.absolute_max_metadata_size", settings.max_header_bytes),

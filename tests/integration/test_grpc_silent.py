@@ -1,0 +1,63 @@
+"""Calls over gRPC whose messages do not come: they cost a client nothing, nor anybody else."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from tritonclient.grpc.service_pb2 import (
+    ModelInferRequest,
+    ModelReadyRequest,
+    ServerLiveRequest,
+    ServerLiveResponse,
+)
+
+from tests.integration.inference import PHOTOS
+from tests.integration.server import running, until
+from tests.integration.test_grpc import INFER, SERVICE, refused
+from tests.integration.test_grpc_limits import ONE, asked, infer, metrics, silent
+
+LIMITS = {"max_queue": 8, "max_photos": 8, "max_queue_bytes": 40_000_000}
+RECEIVED, WAITING = 4, 4  # by these limits
+LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // RECEIVED}
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [(f"{SERVICE}/ModelReady", ModelReadyRequest), (INFER, ModelInferRequest)],
+    ids=["question", "photos"],
+)
+def test_one_clients_silent_calls_are_few_and_keep_nobody_out(
+    models_dir: Path, method: str, message: Any
+) -> None:
+    leave = threading.Event()
+    with running(models_dir, grpc_port=0, **LIMITS) as server, asked(server) as channel:
+        streamed = channel.stream_unary(method, message.SerializeToString)
+        waiting = [streamed.future(silent(leave), timeout=60) for _ in range(RECEIVED + WAITING)]
+        live = channel.unary_unary(
+            f"{SERVICE}/ServerLive",
+            ServerLiveRequest.SerializeToString,
+            ServerLiveResponse.FromString,
+        )
+
+        def one_more(timeout_s: float) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+            return refused(lambda: streamed(silent(leave), timeout=timeout_s))
+
+        until(lambda: one_more(0.5)[0] is grpc.StatusCode.UNAVAILABLE, "all calls to be there")
+        for _ in range(20):  # each is refused, however many there are
+            status, told, trailing = one_more(60)
+            assert (status, trailing["reason"]) == (grpc.StatusCode.UNAVAILABLE, "queue_full")
+            assert f"expected at most {RECEIVED + WAITING} calls of one client" in told
+            assert trailing["retry-after"] == "1"
+        assert live(ServerLiveRequest(), timeout=30).live
+        photo = httpx.post(f"{server.url}/v1/classify", files={"file": PHOTOS[0]}, timeout=30)
+        assert photo.status_code == 200  # of the queue's places no more than half are taken
+        for call in waiting:
+            call.cancel()
+        until(lambda: "superbin_queue_photos 0.0\n" in metrics(server), "the queue to be empty")
+        leave.set()
+        assert infer(channel)(ONE, timeout=30).outputs
