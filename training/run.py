@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shlex
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from service.preprocess import Pixels
 from training import checkpoint, distributed
@@ -49,6 +50,8 @@ class Run:
             torch.backends.cudnn.benchmark = False
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what determinism needs
         torch.use_deterministic_algorithms(True, warn_only=True)
+        if config.train.compile:
+            _check_compiler()
         self.share = share(config.train.batch)  # rows of a batch that are this process's
         with distributed.together():
             with distributed.machine_by_machine():
@@ -64,8 +67,8 @@ class Run:
             self.targets = distributed.from_first(self._subclasses)
         self.parallel_model = distributed.parallel(self.model, device)
         self.average = copy.deepcopy(self.model) if config.train.ema else None
-        if config.train.compile:
-            _compile(self.model.backbone)
+        if config.train.compile:  # in place: weights keep their names, and copies are as they were
+            self.model.backbone.compile()
         self.optimiser = build_optimiser(self.model, config)
         self.sampler = BalancedSampler(self.labels, config.train.batch, config.seed)
         self.steps_an_epoch = max(1, len(self.labels) // config.train.batch)
@@ -142,18 +145,18 @@ def resident(pixels: Pixels, device: str, limit: int = RESIDENT_BYTES) -> Tensor
     return torch.from_numpy(np.array(pixels)).to(device)
 
 
-def _compile(backbone: nn.Module) -> None:
-    """In place, and by its first call; weights keep their names, and copies are not compiled.
+def _check_compiler() -> None:
+    """What torch.compile compiles with, before photos are decoded in vain.
 
     Raises:
-        ConfigError: where there is no C++ compiler, without which nothing is.
+        ConfigError: where there is none.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    compiler = shlex.split(os.environ.get("CXX", "g++"))
+    if not compiler or shutil.which(compiler[0]) is None:
         raise ConfigError(
-            f"train.compile: expected a C++ compiler ({compiler}, or what CXX names), got none"
+            f"train.compile: expected a C++ compiler ({' '.join(compiler)}, or what CXX names), "
+            "got none"
         )
-    backbone.compile()
 
 
 def _report_bad(bad: dict[str, str], file: Path) -> None:

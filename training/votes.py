@@ -102,7 +102,10 @@ def vote(name: str, asked: Asked, superclasses: int, guide: Guide | None) -> Pre
 
 
 def _kernel_and_words(asked: Asked, superclasses: int, guide: Guide) -> Predict:
-    """A softer kernel that falls back on words, and doubts what no train photo is like."""
+    """A softer kernel that falls back on words, and doubts what no train photo is like.
+
+    Every train photo counts alike: a superclass of many needs words less.
+    """
     log_weights = _log_weights(*asked.train, superclasses, WORDED_KERNEL_T)
     known = F.normalize(asked.train[0], dim=1)
 

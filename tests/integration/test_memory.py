@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.memory import GROWN_BYTES
 from tests.benchmarks.readiness import resident_mb
 from tests.integration.asking import JPEG, PHOTO, connect, files
 from tests.integration.server import Server, running, until
@@ -93,7 +94,7 @@ def test_nothing_of_a_request_is_left_to_the_collector(uncollected: Server, aske
 
 
 def test_what_is_freed_goes_back(models_dir: Path) -> None:
-    body, headers = inference([BAD] * 24)
+    body, headers = inference([BAD] * 28)
     with (
         running(models_dir, log_level="warning") as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
@@ -104,8 +105,8 @@ def test_what_is_freed_goes_back(models_dir: Path) -> None:
         def ask(_: int) -> int:
             return client.post("/v2/models/tiny/infer", content=body, headers=headers).status_code
 
-        assert set(several.map(ask, range(18))) <= {415, 503}
+        assert set(several.map(ask, range(24))) <= {415, 503}
         until(
-            lambda: resident_mb(server.process.pid) < before + 2 * len(body) / MB,
+            lambda: resident_mb(server.process.pid) < before + GROWN_BYTES / MB + 20,
             "memory to be as it was",
         )
