@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -34,6 +35,9 @@ class Serving:
     recorder: Recorder | None = None  # where answers are counted for reports
     shadow: Shadow | None = None
     ready: bool = False
+    parsing: asyncio.Lock = field(
+        default_factory=asyncio.Lock
+    )  # long JSON, ten times as large then
 
     async def set_shadow(self, shadow: Shadow | None) -> None:
         """Put another shadow in the place of the one before, or none."""

@@ -28,6 +28,12 @@ from service.tensors import (
 )
 from service.validation import read_size
 
+MOST_TENSORS = 64  # of a request; one is taken, and there are few outputs
+# Beside pixels there is little in a sound request, and each of these takes many bytes in memory.
+MOST_NAMES = 10_000
+MOST_LISTS = 4_000_000  # of 32 photos of 256 pixels there are 2,105,376, each pixel by itself
+MOST_VALUES = 8_000_000  # of those there are 6,291,456
+
 
 class RequestInput(BaseModel):
     """A tensor, in `data` or behind the JSON."""
@@ -51,8 +57,11 @@ class InferRequest(BaseModel):
 
     id: str = ""
     parameters: dict[str, Any] = {}
-    inputs: list[RequestInput]
-    outputs: list[RequestOutput] | None = None
+    # What is wrong with one is told, and not of each of a million.
+    inputs: list[RequestInput] = Field(max_length=MOST_TENSORS, fail_fast=True)
+    outputs: list[RequestOutput] | None = Field(
+        default=None, max_length=MOST_TENSORS, fail_fast=True
+    )
 
 
 def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -> Inference:
@@ -65,15 +74,16 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
     Raises:
         TensorMalformed: with what was expected and what came.
     """
-    length = _header_length(header_length, len(body))
+    length = json_length(header_length, len(body))
+    told = body[:length]
+    _check_size(told)
     try:
-        request = InferRequest.model_validate_json(body[:length])
+        request = InferRequest.model_validate_json(told)
     except ValidationError as error:
-        told = [
+        where = "; ".join(
             f"{place}: {p['msg']}" if (place := ".".join(map(str, p["loc"]))) else str(p["msg"])
             for p in error.errors()[:3]
-        ]
-        where = "; ".join(told)
+        )
         raise TensorMalformed(f"expected an inference request as JSON, got {where}") from error
     check_inputs([one.name for one in request.inputs])
     binary = request.parameters.get("binary_data_output") is True
@@ -82,7 +92,31 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
     return Inference(request.id, photos_of(tensor, manifest), wanted)
 
 
-def _header_length(given: str | None, total: int) -> int:
+def _check_size(told: bytes) -> None:
+    """Before it is parsed, which may take a hundred times as many bytes.
+
+    Raises:
+        TensorMalformed: where there is more than a sound request has.
+    """
+    for what, sign, most in (
+        ("objects", b"{", MOST_NAMES),
+        ("names", b":", MOST_NAMES),
+        ("lists", b"[", MOST_LISTS),
+        ("values", b",", MOST_VALUES),
+    ):
+        if (count := told.count(sign)) > most:
+            raise TensorMalformed(
+                f"expected at most {most:,} {what} in the JSON, got {count:,}; tensors may follow "
+                "it as bytes"
+            )
+
+
+def json_length(given: str | None, total: int) -> int:
+    """Bytes of a body's JSON, which are all of them where the header does not say.
+
+    Raises:
+        TensorMalformed: where the header says what cannot be.
+    """
     if given is None:
         return total
     length = read_size(given)

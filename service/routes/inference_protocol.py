@@ -25,7 +25,7 @@ from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.photos import DeadlineExceeded, Outcome
 from service.registry import LoadedModel, ModelUnknown
 from service.serving import Serving, serving
-from service.tensor_json import InferRequest, read_inference, write_answer
+from service.tensor_json import InferRequest, json_length, read_inference, write_answer
 from service.tensors import EXTENSIONS, Inference, TensorMalformed, answers_of, metadata
 from service.uploads import (
     RequestSlow,
@@ -131,8 +131,14 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
 
 
 async def _read(request: Request, body: bytes, manifest: Manifest) -> Inference:
-    read = partial(read_inference, body, request.headers.get(HEADER_LENGTH), manifest)
-    return await asyncio.to_thread(read) if len(body) > INLINE_BYTES else read()
+    length = request.headers.get(HEADER_LENGTH)
+    read = partial(read_inference, body, length, manifest)
+    if len(body) <= INLINE_BYTES:
+        return read()
+    if json_length(length, len(body)) <= INLINE_BYTES:
+        return await asyncio.to_thread(read)
+    async with serving(request).parsing:
+        return await asyncio.to_thread(read)
 
 
 def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:

@@ -93,6 +93,40 @@ def test_nothing_of_a_request_is_left_to_the_collector(uncollected: Server, aske
         assert resident_mb(pid) - before < LEAST_KEPT_MB / 2
 
 
+MANY = 4 * MB
+BOMBS = {  # each would be gigabytes once it is parsed, or of its errors
+    "objects": b'{"inputs":[' + b"{}," * MANY + b"{}]}",
+    "outputs": b'{"inputs":[],"outputs":[' + b'{"name":"x"},' * MANY + b"{}]}",
+    "lists": b'{"inputs":[{"data":[' + b"[]," * 2 * MANY + b"[]]}]}",
+    "values": b'{"inputs":[{"data":[' + b"1," * 5 * MANY + b"1]}]}",
+    "names": b'{"parameters":{' + b'"x":1,' * 2 * MANY + b'"x":1}}',
+    "inputs": b'{"inputs":[' + b'{"":0},' * 4000 + b"0]}",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_json_that_would_be_far_larger_once_parsed_is_refused(
+    uncollected: Server, bomb: str
+) -> None:
+    before = resident_mb(uncollected.process.pid)
+    with httpx.Client(base_url=uncollected.url, timeout=30) as client:
+        for _ in range(2):
+            refused = client.post("/v2/models/tiny/infer", content=BOMBS[bomb])
+            assert refused.status_code == 400
+            assert len(refused.content) < 500
+    assert peak_mb(uncollected.process.pid) - before < 4 * len(BOMBS[bomb]) / MB + 100
+
+
+def peak_mb(pid: int) -> float:
+    """The most that was resident so far, in megabytes."""
+    (line,) = [
+        line
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if line.startswith("VmHWM:")
+    ]
+    return int(line.split()[1]) * 1024 / MB
+
+
 def test_what_is_freed_goes_back(models_dir: Path) -> None:
     body, headers = inference([BAD] * 28)
     with (
