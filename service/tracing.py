@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from fastapi.telemetry import TelemetryConfig
     from opentelemetry.sdk.trace import TracerProvider
 
+# Of gRPC's statuses those that OpenTelemetry takes for a server's errors: UNKNOWN,
+# DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+FAULTS = frozenset({2, 4, 12, 13, 14, 15})
+
 
 def open_provider(endpoint: str | None) -> TracerProvider | None:
     """What gathers spans and sends them to `<endpoint>/v1/traces`; to be shut down in the end.
@@ -61,6 +65,8 @@ def call_span(
 ) -> Iterator[None]:
     """A span for a call over gRPC, in its caller's trace; none where there is no provider.
 
+    How the call ends is for `end_call` to say, not for what is raised: gRPC refuses by raising.
+
     Args:
         method: its full name, `/package.Service/Method`.
         headers: its metadata.
@@ -73,9 +79,28 @@ def call_span(
         method.removeprefix("/"),
         caller,
         trace.SpanKind.SERVER,
-        {"rpc.system": "grpc", "rpc.method": method},
+        {"rpc.system": "grpc"},
+        record_exception=False,
+        set_status_on_exception=False,
     ):
         yield
+
+
+def end_call(route: str, status: int) -> None:
+    """Tell the span of a call over gRPC what came of it.
+
+    Args:
+        route: the method's full name, or one word for those that there are not.
+        status: the number of gRPC's status.
+    """
+    span = trace.get_current_span()
+    span.update_name(route.removeprefix("/"))
+    service, slash, method = route.removeprefix("/").rpartition("/")
+    if slash:
+        span.set_attributes({"rpc.service": service, "rpc.method": method})
+    span.set_attribute("rpc.grpc.status_code", status)
+    if status in FAULTS:
+        span.set_status(trace.StatusCode.ERROR)
 
 
 def current_trace() -> str | None:

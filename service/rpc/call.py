@@ -24,7 +24,7 @@ from service.rpc.messages import SERVICE, message_class
 from service.rpc.weight import weigh
 from service.settings import Settings
 from service.tensors import TensorMalformed
-from service.tracing import current_trace
+from service.tracing import current_trace, end_call
 from service.uploads import RequestTooLarge
 
 log = structlog.get_logger()
@@ -187,6 +187,7 @@ def _ending_of(error: Exception, call: Call, metrics: Metrics, route: str) -> En
 
 def _record(call: Call, metrics: Metrics, route: str, ending: Ending, seconds: float) -> None:
     metrics.request(route, METHOD, ending.code, seconds)
+    end_call(route, ending.status.value[0])
     write = log.debug if route in PROBES else log.info
     write(
         "request",

@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from service.keys import digest_of
 from tests.integration.inference import PHOTOS, grpc_address
 from tests.integration.server import Server, environment, running, spawn, until
 from tests.integration.test_grpc import INFER, SERVICE, photo_of, refused
-from tests.integration.test_tracing import PARENT, TRACE, collector
 from tests.photo_factory import encode, quarters
 
 ONE = photo_of(PHOTOS[0])
@@ -65,21 +64,6 @@ def silent(leave: threading.Event) -> Iterator[ModelInferRequest]:
     """A message that is long in coming."""
     leave.wait()
     yield ONE
-
-
-def test_large_messages_are_let_go_at_once(models_dir: Path) -> None:
-    """Not when the collector comes by, which is seldom."""
-    with running(models_dir, grpc_port=0) as server, asked(server) as channel:
-        status = Path(f"/proc/{server.process.pid}/status")
-
-        def megabytes() -> float:
-            return int(status.read_text().split("VmRSS:")[1].split()[0]) / 1000
-
-        assert infer(channel)(ONE, timeout=30).outputs
-        before = megabytes()
-        for _ in range(12):
-            refused(lambda: channel.unary_unary(INFER)(bytes(60_000_000), timeout=60))
-        until(lambda: megabytes() < before + 300, "the memory")
 
 
 def test_without_a_key_nothing_opens_and_the_message_is_not_waited_for(
@@ -329,8 +313,7 @@ def test_several_workers_answer_on_one_port(models_dir: Path) -> None:
 
     def ask() -> bool:
         """Over a connection of its own, which any of the workers may take."""
-        alone = [("grpc.use_local_subchannel_pool", 1)]
-        with grpc.insecure_channel(grpc_address(server), alone) as channel:
+        with alone(server) as channel:
             assert infer(channel)(ONE, timeout=30).outputs
         return len(busy()) == 2
 
@@ -380,37 +363,46 @@ def test_what_is_asked_for_and_not_installed_stops_the_start(models_dir: Path) -
     assert spawn(environment(models_dir), command=with_none).ended() == 0
 
 
-def test_connections_are_limited_and_idle_ones_are_closed(models_dir: Path) -> None:
-    limits = {"max_connections": 4, "header_timeout_s": 0.5, "keep_alive_s": 1}
+@contextmanager
+def alone(server: Server) -> Iterator[grpc.Channel]:
+    """Over a connection that it shares with no other channel."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(grpc_address(server), options) as channel:
+        yield channel
+
+
+def test_connections_are_limited(models_dir: Path) -> None:
+    limits = {"max_connections": 4, "header_timeout_s": 600, "keep_alive_s": 600}
+    with running(models_dir, grpc_port=0, **limits) as server, ExitStack() as held:
+        channels = [held.enter_context(alone(server)) for _ in range(4)]
+        for channel in channels:
+            assert infer(channel)(ONE, timeout=30).outputs
+        with alone(server) as more:
+            status, *_ = refused(lambda: infer(more)(ONE, timeout=30))
+            assert status is UNAVAILABLE
+            assert infer(channels[0])(ONE, timeout=30).outputs
+            channels.pop().close()
+            assert infer(more)(ONE, timeout=30, wait_for_ready=True).outputs
+
+
+def test_connections_that_are_idle_are_closed(models_dir: Path) -> None:
+    limits = {"header_timeout_s": 600, "keep_alive_s": 1}
+    with running(models_dir, grpc_port=0, **limits) as server, alone(server) as channel:
+        states: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(states.append)
+        assert infer(channel)(ONE, timeout=30).outputs
+        ready = grpc.ChannelConnectivity.READY
+        until(lambda: ready in states and states[-1] is not ready, "the connection to be closed")
+        assert infer(channel)(ONE, timeout=30).outputs
+
+
+def test_connections_that_say_nothing_are_closed(models_dir: Path) -> None:
+    limits = {"header_timeout_s": 0.5, "keep_alive_s": 600}
     with running(models_dir, grpc_port=0, **limits) as server:
         host, port = grpc_address(server).split(":")
-        idle = [socket.create_connection((host, int(port)), timeout=30) for _ in range(8)]
-        for connection in idle:
-            with connection:
-                while connection.recv(1000):
-                    pass
-        with asked(server) as channel:
-            assert infer(channel)(ONE, timeout=30, wait_for_ready=True).outputs
-
-
-def test_a_call_continues_its_callers_trace_and_the_log_names_it(models_dir: Path) -> None:
-    with collector() as (endpoint, came):
-        with running(models_dir, grpc_port=0, otlp_endpoint=endpoint) as server:
-            metadata = (("traceparent", f"00-{TRACE}-{PARENT}-01"),)
-            with asked(server) as channel:
-                assert infer(channel)(ONE, metadata=metadata, timeout=30).outputs
-        spans = [
-            span
-            for request in came
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-    (span,) = [span for span in spans if span.trace_id.hex() == TRACE]
-    assert span.parent_span_id.hex() == PARENT
-    assert f"/{span.name}" == INFER
-    (line,) = [line for line in server.log_lines() if line.get("route") == INFER]
-    assert line["trace_id"] == TRACE
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            while connection.recv(1000):
+                pass
 
 
 def test_http_alone_has_no_such_port(models_dir: Path) -> None:

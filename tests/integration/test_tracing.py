@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.integration.server import running
 
@@ -48,22 +49,24 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
             thread.join()
 
 
+def exported(came: list[ExportTraceServiceRequest]) -> list[Span]:
+    return [
+        span
+        for request in came
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
 def test_a_request_continues_its_callers_trace_and_the_log_names_it(models_dir: Path) -> None:
-    with collector() as (endpoint, came):
-        with running(models_dir, otlp_endpoint=endpoint) as server:
-            headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
-            answer = httpx.post(
-                f"{server.url}/v1/classify", files={"file": PHOTO}, headers=headers, timeout=30
-            )
-            assert answer.status_code == 200
-        spans = [
-            span
-            for request in came
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-    (span,) = [span for span in spans if span.trace_id.hex() == TRACE]
+    with collector() as (endpoint, came), running(models_dir, otlp_endpoint=endpoint) as server:
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+        answer = httpx.post(
+            f"{server.url}/v1/classify", files={"file": PHOTO}, headers=headers, timeout=30
+        )
+        assert answer.status_code == 200
+    (span,) = [span for span in exported(came) if span.trace_id.hex() == TRACE]
     assert span.parent_span_id.hex() == PARENT
     assert span.name == "POST /v1/classify"
     (line,) = [line for line in server.log_lines() if line.get("route") == "/v1/classify"]
