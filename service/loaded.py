@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+
+import structlog
 
 from service.batching import Scheduler
 from service.bundle import Bundle, Manifest
+from service.cost import CostModel
 from service.drift import DriftMonitor
+from service.drift_reference import read_reference
+from service.metrics import Metrics
 from service.schemas import ModelId
-from service.sessions import Sessions
+from service.sessions import Sessions, open_sessions
+from service.settings import Settings
+
+log = structlog.get_logger()
 
 
 @dataclass(eq=False)
@@ -57,3 +66,54 @@ class LoadedModel:
             self.unused.clear()
             await self.unused.wait()
         await self.scheduler.close()
+
+
+async def open_model(
+    path: Path,
+    settings: Settings,
+    metrics: Metrics,
+    vet: Callable[[Manifest], None] | None = None,
+) -> LoadedModel:
+    """Open a bundle, tried and warmed up, that answers nobody yet. On an event loop.
+
+    Args:
+        vet: raises for a model that is not wanted, before its threads start.
+
+    Raises:
+        BundleError, ProviderError: where it cannot run as asked; and what `vet` raises.
+    """
+    sessions = await asyncio.to_thread(open_sessions, settings, path)
+    if vet:
+        vet(sessions.first.bundle.manifest)
+    drift = _monitor(sessions.first.bundle, settings)
+    scheduler = Scheduler(
+        [worker.run for worker in sessions.workers],
+        spare=sessions.spare,
+        alone=sessions.alone.run if sessions.alone else None,
+        decode_workers=sessions.decode_workers,
+        max_batch=sessions.max_batch,
+        max_delay_s=settings.max_delay_s,
+        metrics=metrics,
+        cost=CostModel(sessions.measured),
+        doubts=sessions.doubts,
+        watch_appearance=drift is not None and drift.reference.watches_appearance,
+    )
+    return LoadedModel(sessions, scheduler, drift)
+
+
+def _monitor(bundle: Bundle, settings: Settings) -> DriftMonitor | None:
+    """What watches the bundle's answers, where it has a reference and nobody turned it off."""
+    if not settings.drift:
+        return None
+    reference = read_reference(bundle)
+    if reference is None:
+        told = "a drift reference in the bundle; superbin reference makes it"
+        log.warning("drift is not watched", model=bundle.id, expected=told)
+        return None
+    return DriftMonitor(
+        model=bundle.manifest.name,
+        superclasses=bundle.manifest.superclasses,
+        reference=reference,
+        max_tags=settings.max_tags,
+        most_per_s=settings.drift_photos_s,
+    )

@@ -14,18 +14,15 @@ from pathlib import Path
 
 import structlog
 
-from service.batching import Scheduler
-from service.bundle import Bundle, Manifest
+from service.bundle import Manifest
 from service.catalogue import list_models, next_start
-from service.cost import CostModel
-from service.drift import DriftMonitor, Reading
-from service.drift_reference import read_reference
+from service.drift import Reading
 from service.errors import BundleError, SuperbinError
 from service.loaded import LoadedModel as LoadedModel
+from service.loaded import open_model
 from service.metrics import Metrics
 from service.models_folder import find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel, ModelInfo
-from service.sessions import open_sessions
 from service.settings import Settings
 from service.sorting import SiteUnfit
 
@@ -252,41 +249,8 @@ class Registry:
         task.add_done_callback(self._retiring.discard)
 
     async def _open(self, path: Path, *, by_default: bool = False) -> LoadedModel:
-        settings = self._settings
-        sessions = await asyncio.to_thread(open_sessions, settings, path)
-        if by_default:
-            self._vet(sessions.first.bundle.manifest)
-        drift = self._monitor(sessions.first.bundle)
-        scheduler = Scheduler(
-            [worker.run for worker in sessions.workers],
-            spare=sessions.spare,
-            alone=sessions.alone.run if sessions.alone else None,
-            decode_workers=sessions.decode_workers,
-            max_batch=sessions.max_batch,
-            max_delay_s=settings.max_delay_s,
-            metrics=self._metrics,
-            cost=CostModel(sessions.measured),
-            doubts=sessions.doubts,
-            watch_appearance=drift is not None and drift.reference.watches_appearance,
-        )
-        return LoadedModel(sessions, scheduler, drift)
-
-    def _monitor(self, bundle: Bundle) -> DriftMonitor | None:
-        """What watches the bundle's answers, where it has a reference and nobody turned it off."""
-        if not self._settings.drift:
-            return None
-        reference = read_reference(bundle)
-        if reference is None:
-            told = "a drift reference in the bundle; superbin reference makes it"
-            log.warning("drift is not watched", model=bundle.id, expected=told)
-            return None
-        return DriftMonitor(
-            model=bundle.manifest.name,
-            superclasses=bundle.manifest.superclasses,
-            reference=reference,
-            max_tags=self._settings.max_tags,
-            most_per_s=self._settings.drift_photos_s,
-        )
+        vet = self._vet if by_default else None
+        return await open_model(path, self._settings, self._metrics, vet)
 
     async def _list(self) -> None:
         loaded = [slot.model.sessions.first for slot in self._slots]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from tests.integration.test_grpc import INFER, SERVICE, refused
 from tests.integration.test_grpc_limits import ONE, asked, infer, metrics, silent
 
 LIMITS = {"max_queue": 8, "max_photos": 8, "max_queue_bytes": 40_000_000}
-RECEIVED, WAITING = 4, 4  # by these limits
-LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // RECEIVED}
+LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // 4}  # so many are received at a time
+LIMITS |= {"header_timeout_s": 60, "timeout_s": 60}
+MOST = 4 + LIMITS["max_queue"] // 2
 
 
 @pytest.mark.parametrize(
@@ -37,27 +39,29 @@ def test_one_clients_silent_calls_are_few_and_keep_nobody_out(
     leave = threading.Event()
     with running(models_dir, grpc_port=0, **LIMITS) as server, asked(server) as channel:
         streamed = channel.stream_unary(method, message.SerializeToString)
-        waiting = [streamed.future(silent(leave), timeout=60) for _ in range(RECEIVED + WAITING)]
+        sent = [streamed.future(silent(leave), timeout=60) for _ in range(MOST + 4)]
+        until(lambda: sum(not call.done() for call in sent) == MOST, "the others to be refused")
         live = channel.unary_unary(
             f"{SERVICE}/ServerLive",
             ServerLiveRequest.SerializeToString,
             ServerLiveResponse.FromString,
         )
-
-        def one_more(timeout_s: float) -> tuple[grpc.StatusCode, str, dict[str, str]]:
-            return refused(lambda: streamed(silent(leave), timeout=timeout_s))
-
-        until(lambda: one_more(0.5)[0] is grpc.StatusCode.UNAVAILABLE, "all calls to be there")
         for _ in range(20):  # each is refused, however many there are
-            status, told, trailing = one_more(60)
+            status, told, trailing = refused(lambda: streamed(silent(leave), timeout=60))
             assert (status, trailing["reason"]) == (grpc.StatusCode.UNAVAILABLE, "queue_full")
-            assert f"expected at most {RECEIVED + WAITING} calls of one client" in told
+            assert f"expected at most {MOST} calls of one client" in told
             assert trailing["retry-after"] == "1"
         assert live(ServerLiveRequest(), timeout=30).live
         photo = httpx.post(f"{server.url}/v1/classify", files={"file": PHOTOS[0]}, timeout=30)
         assert photo.status_code == 200  # of the queue's places no more than half are taken
-        for call in waiting:
+        for call in sent:
             call.cancel()
+
+        def answered() -> bool:
+            with suppress(grpc.RpcError):
+                return bool(infer(channel)(ONE, timeout=30).outputs)
+            return False
+
+        until(answered, "their places to come back")
         until(lambda: "superbin_queue_photos 0.0\n" in metrics(server), "the queue to be empty")
         leave.set()
-        assert infer(channel)(ONE, timeout=30).outputs
