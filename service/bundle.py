@@ -38,6 +38,8 @@ OUTPUT_EMBEDDING = "embedding"  # float32 [N, embedding width], unit length
 OUTPUT_REFERENCES = "references"  # int64 [N, R], indices into the bank
 OUTPUT_REFERENCE_WEIGHTS = "reference_weights"  # float32 [N, R], mean over heads
 OUTPUT_SELF_WEIGHT = "self_weight"  # float32 [N], what the photo gave to itself
+OUTPUT_THINGS = "things"  # int64 [N, T], indices into the guide, of a bundle that has one
+OUTPUT_THING_WEIGHTS = "thing_weights"  # float32 [N, T], their parts of self_weight
 OUTPUTS = (
     OUTPUT_PROBABILITIES,
     OUTPUT_EMBEDDING,
@@ -45,6 +47,7 @@ OUTPUTS = (
     OUTPUT_REFERENCE_WEIGHTS,
     OUTPUT_SELF_WEIGHT,
 )
+GUIDE_OUTPUTS = (OUTPUT_THINGS, OUTPUT_THING_WEIGHTS)
 
 
 class BankItem(Record):
@@ -68,6 +71,13 @@ class Bank(Record):
     selection: str
     items: tuple[BankItem, ...] = Field(min_length=1)
     file: str | None = None
+
+
+class GuideThing(Record):
+    """A thing that a sorting guide names; its place in the list is its index in the graph."""
+
+    name: str
+    superclass: str
 
 
 class FileRecord(Record):
@@ -143,6 +153,7 @@ class Manifest(Record):
     familiarity: FamiliarityLimit | None = None  # nor for what it shows
     item_spread: ItemSpread | None = None  # without it items are as probable as they are cited
     drift: str | None = None  # file of `service.drift_reference`
+    guide: tuple[GuideThing, ...] = ()  # what a photo that is like no bank item is held against
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -151,6 +162,8 @@ class Manifest(Record):
         strays = {item.superclass for item in self.bank.items} - set(self.superclasses)
         if strays:
             raise ValueError(f"bank items name superclasses that are not listed: {sorted(strays)}")
+        if strays := {thing.superclass for thing in self.guide} - set(self.superclasses):
+            raise ValueError(f"the guide names superclasses that are not listed: {sorted(strays)}")
         if self.variants.get(self.default_variant) != MODEL:
             raise ValueError(
                 f"the default variant {self.default_variant!r} must be {MODEL}, got {self.variants}"

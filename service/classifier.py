@@ -30,6 +30,8 @@ class Answers:
         references: int64 [N, R], indices into the manifest's bank items, strongest first.
         reference_weights: float32 [N, R], attention averaged over heads.
         self_weight: float32 [N], attention that the photo gave to itself.
+        things: int64 [N, T], indices into the manifest's guide, strongest first; None without one.
+        thing_weights: float32 [N, T], what of the self-weight they count for.
     """
 
     probabilities: Floats
@@ -37,12 +39,16 @@ class Answers:
     references: npt.NDArray[np.int64]
     reference_weights: Floats
     self_weight: Floats
+    things: npt.NDArray[np.int64] | None = None
+    thing_weights: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     def __getitem__(self, rows: slice) -> Answers:
-        return Answers(*(array[rows] for array in vars(self).values()))
+        return Answers(
+            *(None if array is None else array[rows] for array in vars(self).values())  # type: ignore[arg-type]
+        )
 
 
 class Classifier:
@@ -73,6 +79,9 @@ class Classifier:
         self.variant = variant or bundle.manifest.default_variant
         (self.device,) = session_devices(device)
         threads = threads or len(os.sched_getaffinity(0))
+        self._outputs = list(contract.OUTPUTS)
+        if bundle.manifest.guide:
+            self._outputs += contract.GUIDE_OUTPUTS
         self._session = open_session(bundle.model_path(variant), self.device, threads)
         self._check_signature()
         bank = read_bank(bundle)
@@ -92,7 +101,7 @@ class Classifier:
             images: uint8 [N, H, W, 3] as `service.preprocess.decode` gives them.
         """
         feeds = {contract.INPUT_IMAGES: images, **self._bank}
-        outputs = self._session.run(list(contract.OUTPUTS), feeds)
+        outputs = self._session.run(self._outputs, feeds)
         return Answers(*outputs)
 
     def time_batch(self, photos: int) -> float:
@@ -120,7 +129,7 @@ class Classifier:
                 f"{spec.height}, {spec.width}, 3], got {images.name} {images.shape}"
             )
         names = {output.name for output in self._session.get_outputs()}
-        missing = set(contract.OUTPUTS) - names
+        missing = set(self._outputs) - names
         if missing:
             raise BundleError(f"{self.bundle.id}: the graph lacks the outputs {sorted(missing)}")
 

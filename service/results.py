@@ -11,7 +11,7 @@ import numpy as np
 from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
-from service.schemas import Classification, Decision, Doubt, Embedding, Reference, Sorting
+from service.schemas import Classification, Decision, Doubt, Embedding, Reference, Sorting, Thing
 from service.sites import MANUAL
 from service.sorting import Rules
 
@@ -78,6 +78,7 @@ def classification(
         sorting=sorting,
         references=references,
         self_weight=_round(answers.self_weight[0]),
+        guide=_things(manifest, answers),
         review=None,
     )
 
@@ -151,6 +152,20 @@ def _references(manifest: Manifest, answers: Answers) -> list[Reference]:
             )
         )
     return references
+
+
+def _things(manifest: Manifest, answers: Answers) -> list[Thing]:
+    if answers.things is None or answers.thing_weights is None:
+        return []
+    found = zip(answers.things[0].tolist(), answers.thing_weights[0].tolist(), strict=True)
+    return [
+        Thing.made(
+            name=manifest.guide[place].name,
+            superclass=manifest.guide[place].superclass,
+            weight=round(weight, DIGITS),
+        )
+        for place, weight in found
+    ]
 
 
 def _round(value: np.float32) -> float:

@@ -62,6 +62,14 @@ class Reference(Part):
     weight: float = Field(description="Share of the attention that it got, averaged over heads.")
 
 
+class Thing(Part):
+    """What a sorting guide names, and the photo looks like."""
+
+    name: str
+    superclass: str
+    weight: float = Field(description="Share of all attention: a part of `self_weight`.")
+
+
 class Doubt(Part):
     """Why a photo is no good ground for a decision, whatever the model says of it."""
 
@@ -110,7 +118,15 @@ class Classification(Part):
     )
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
-    self_weight: float = Field(description="Share of the attention that the photo gave to itself.")
+    self_weight: float = Field(
+        description="Share of the attention that the photo gave to itself; with a sorting guide, "
+        "to what that says of things that look so."
+    )
+    guide: list[Thing] = Field(
+        default=[],
+        description="Things of the model's sorting guide that it looks most like, strongest first; "
+        "empty where the model has none.",
+    )
     review: ReviewReason | None = Field(
         default=None,
         exclude_if=lambda reason: reason is None,

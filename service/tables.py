@@ -25,13 +25,13 @@ def show_results(results: Sequence[FileResult]) -> None:
     for one in results:
         if (answer := one.answer) is None:
             continue
-        seen = ", ".join(
-            f"{item.subclass or item.superclass} {item.weight:.0%}"
-            for item in answer.references[:SHOWN_REFERENCES]
-        )
+        seen = [(item.subclass or item.superclass, item.weight) for item in answer.references]
+        seen += [(f'"{thing.name}"', thing.weight) for thing in answer.guide]
+        seen.sort(key=lambda one: -one[1])
+        told = ", ".join(f"{name} {weight:.0%}" for name, weight in seen[:SHOWN_REFERENCES])
         confidence = f"{answer.confidence:.1%}"
         into = answer.sorting.name if answer.sorting else answer.decision
-        rows.append((one.photo, answer.superclass, confidence, into, seen))
+        rows.append((one.photo, answer.superclass, confidence, into, told))
     _show(("photo", "superclass", "confidence", "decision", "looked at"), rows)
     _complain([f"{one.photo}: {one.error}" for one in results if one.error is not None])
 

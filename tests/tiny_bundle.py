@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 
 from service import bundle as contract
 from service.appearance import NAMES
@@ -19,6 +19,7 @@ from service.bundle import (
     BankItem,
     Calibration,
     FamiliarityLimit,
+    GuideThing,
     Manifest,
     QualityLimits,
     read_manifest,
@@ -100,6 +101,40 @@ def add_limits(path: Path, items: npt.NDArray[np.float32], *, threshold: float =
         "files": manifest.files | {"known.npy": record_of(path / "known.npy")},
     }
     write_manifest(path, manifest.model_copy(update=limits))
+
+
+def add_guide(path: Path) -> None:
+    """Give a tiny bundle a guide of three things: what a photo gives to itself is theirs.
+
+    The second thing gets half of it and the third a quarter.
+    """
+    model = onnx.load(path / contract.MODEL)
+    things = np.array([[1, 2]], np.int64)
+    constants = {"guide": things, "parts": np.array([[0.5, 0.25]], np.float32)}
+    constants |= {"across": np.array([1], np.int64), "two": np.array([2], np.int64)}
+    model.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items())
+    model.graph.node.extend(
+        [
+            helper.make_node("Unsqueeze", ["self_weight", "across"], ["own"]),
+            helper.make_node("Mul", ["own", "parts"], [contract.OUTPUT_THING_WEIGHTS]),
+            helper.make_node("Shape", ["self_weight"], ["photos"]),
+            helper.make_node("Concat", ["photos", "two"], ["as_many"], axis=0),
+            helper.make_node("Expand", ["guide", "as_many"], [contract.OUTPUT_THINGS]),
+        ]
+    )
+    for name, kind in zip(
+        contract.GUIDE_OUTPUTS, (TensorProto.INT64, TensorProto.FLOAT), strict=True
+    ):
+        model.graph.output.append(helper.make_tensor_value_info(name, kind, ["N", 2]))
+    onnx.checker.check_model(model, full_check=True)
+    (path / contract.MODEL).write_bytes(model.SerializeToString())
+    manifest = read_manifest(path)
+    named = (("milk carton", "recyclable"), ("paint can", "hazardous"), ("mirror", "residual"))
+    changes = {
+        "guide": tuple(GuideThing(name=name, superclass=kind) for name, kind in named),
+        "files": manifest.files | {contract.MODEL: record_of(path / contract.MODEL)},
+    }
+    write_manifest(path, manifest.model_copy(update=changes))
 
 
 def forget_appearance(path: Path) -> None:

@@ -112,6 +112,12 @@ class MatchingConfig(_Record):
 
     width: int = Field(default=128, ge=1, description="principal components of the features")
     temperature: float = Field(default=0.03, gt=0.0)
+    words: str | None = Field(
+        default=None, description="words file, or the name of a shipped one, of a sorting guide"
+    )
+    like_words: float = Field(
+        default=0.65, ge=-1.0, le=1.0, description="likeness of an item that weighs as the words"
+    )
 
 
 class GeorgeConfig(_Record):

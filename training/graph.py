@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -24,7 +26,9 @@ from training.methods import BankMethod
 from training.model import SuperclassModel
 
 REFERENCES = 5  # R: bank items named with an answer
+THINGS = 3  # T: things of a guide named with an answer
 OPSET = 20
+LARGE = 10_000  # numbers that are worth a Cast
 IR_VERSION = 10  # what onnxruntime 1.20 and later, and so current Triton, read
 
 
@@ -38,15 +42,25 @@ class ServedGraph(nn.Module):
         self.head = model.head
         self.temperature = temperature
 
+    @property
+    def output_names(self) -> list[str]:
+        """Of what `forward` gives."""
+        guided = getattr(self.head, "guide", None) is not None
+        return [*contract.OUTPUTS, *(contract.GUIDE_OUTPUTS if guided else ())]
+
     def forward(self, images: Tensor, bank_keys: Tensor, bank_values: Tensor) -> tuple[Tensor, ...]:
-        """Outputs in the order of `service.bundle.OUTPUTS`."""
+        """Outputs in the order of `service.bundle.OUTPUTS`, and of `GUIDE_OUTPUTS` with a guide."""
         features = self.backbone(self.normalise(images))
         answer = cast(BankMethod, self.head).answer_from(features, bank_keys, bank_values)
         assert answer.bank_weights is not None  # a bank's method gives both
         assert answer.self_weight is not None
         probabilities = (answer.logits / self.temperature).softmax(dim=1)
         weights, references = answer.bank_weights.topk(REFERENCES, dim=1)
-        return probabilities, answer.embedding, references, weights, answer.self_weight
+        outputs = probabilities, answer.embedding, references, weights, answer.self_weight
+        if answer.things is None:
+            return outputs
+        counted, things = answer.things.topk(min(THINGS, answer.things.shape[1]), dim=1)
+        return *outputs, things, counted
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -86,7 +100,7 @@ def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None
                 contract.INPUT_BANK_KEYS,
                 contract.INPUT_BANK_VALUES,
             ],
-            output_names=list(contract.OUTPUTS),
+            output_names=graph.output_names,
             opset_version=OPSET,
             verbose=False,
         )
@@ -94,6 +108,7 @@ def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None
     model = program.model_proto
     defaults = {contract.INPUT_BANK_KEYS: keys, contract.INPUT_BANK_VALUES: values}
     add_defaults(model, defaults)
+    store_small(model)
     name_dimensions(model)
     forget_traces(model)
     model.ir_version = min(model.ir_version, IR_VERSION)
@@ -106,6 +121,26 @@ def add_defaults(model: Any, defaults: dict[str, Tensor]) -> None:
     for name, tensor in defaults.items():
         array = tensor.detach().cpu().numpy()
         model.graph.initializer.append(numpy_helper.from_array(array, name))
+
+
+def store_small(model: Any) -> None:
+    """Store large float32 constants that are whole numbers of a byte as int8, and a Cast.
+
+    ONNX Runtime makes them float32 again when it opens the file. Default values stay as they are.
+    """
+    inputs = {value.name for value in model.graph.input}
+    for tensor in model.graph.initializer:
+        large = math.prod(tensor.dims) >= LARGE and tensor.name not in inputs
+        if not large or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        array = numpy_helper.to_array(tensor)
+        if np.abs(array).max() > np.iinfo(np.int8).max or (array % 1).any():
+            continue
+        whole = array.astype(np.int8)
+        name, small = tensor.name, f"{tensor.name}.int8"
+        tensor.CopyFrom(numpy_helper.from_array(whole, small))
+        cast = helper.make_node("Cast", [small], [name], to=onnx.TensorProto.FLOAT)
+        model.graph.node.insert(0, cast)
 
 
 def forget_traces(model: Any) -> None:

@@ -25,6 +25,7 @@ from training.model import SuperclassModel
 from training.optimise import build_optimiser
 from training.subclasses import first_stage_subclasses
 from training.whole_batch import share
+from training.words import teach_words
 
 RESIDENT_BYTES = 4_000_000_000  # CIFAR has 0.15 at 32 px
 NAMED = 3  # bad photos on the terminal; all of them are in the file
@@ -56,7 +57,9 @@ class Run:
         with distributed.together():
             with distributed.machine_by_machine():
                 self._open_stores()
-            self.model = checkpoint.begin_model(config, len(data.superclasses)).to(device)
+            model = checkpoint.begin_model(config, len(data.superclasses))
+            teach_words(model.method, config, data.superclasses)
+            self.model = model.to(device)
         if not distributed.same([photo.path for photo in self.train_store.photos]):
             raise DataError(
                 f"expected the same photos in all {distributed.world()} processes, got others in "

@@ -28,6 +28,7 @@ from training.data.sampling import BalancedSampler
 from training.data.store import open_store
 from training.device import pick_device
 from training.errors import ConfigError
+from training.guide import Guide
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel, build_model
 from training.optimise import build_optimiser, learning_rate_factor
@@ -35,7 +36,7 @@ from training.outcome import softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
 from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict, add_words, vote
-from training.words import Guide, read_words
+from training.words import make_guide, read_words, teach_words
 
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 RESULTS = "unseen.json"
@@ -109,8 +110,9 @@ def measure_unseen(
             asked = _asked(held, features, places)
             guide: Guide | None = None
             if told is not None:
-                known = asked.as_they_are(asked.train[0])
-                guide = Guide(told, configs[0].backbone.name, known, asked.train[1])
+                guide = make_guide(told, configs[0].backbone.name)
+                known, labels = asked.train
+                guide.fit(asked.as_they_are(known), torch.from_numpy(labels))
             for name, config, seed in jobs:
                 settings = config.model_dump(mode="json") if config else dict(basis)
                 settings["shots"] = shots
@@ -120,7 +122,7 @@ def measure_unseen(
                     if config is None:
                         predict = vote(name, asked, k, guide)
                     else:
-                        predict = _train_head(config, asked, k, seed)
+                        predict = _train_head(config, asked, data.superclasses, seed)
                         if guide is not None and name.endswith(AND_WORDS):
                             predict = add_words(predict, asked, guide)
                     figures = _figures(predict, asked, data.superclasses)
@@ -163,19 +165,27 @@ def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
     return Asked(train, unseen, seen, mean, deviation)
 
 
-def _train_head(config: Config, asked: Asked, superclasses: int, seed: int) -> Predict:
-    model = train_head(config, *asked.train, superclasses, seed)
-    return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
+def _train_head(config: Config, asked: Asked, superclasses: tuple[str, ...], seed: int) -> Predict:
+    known, labels = asked.train
+    if config.method != "matching" or config.matching.words is None:
+        model = train_head(config, known, labels, superclasses, seed)
+        return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
+    # What a guide says is of features as they are; matching standardises them itself.
+    worded = train_head(config, asked.as_they_are(known), labels, superclasses, seed)
+    return lambda x: softmax(
+        answer_all(worded, asked.as_they_are(x), "bank").logits.double().numpy()
+    )
 
 
 def train_head(
-    config: Config, features: Tensor, labels: Indices, superclasses: int, seed: int
+    config: Config, features: Tensor, labels: Indices, superclasses: tuple[str, ...], seed: int
 ) -> SuperclassModel:
     """The record's method on features [n, D], by the head's part of its schedule."""
     torch.manual_seed(seed)
     frozen = config.model_copy(update={"seed": seed})
-    model: SuperclassModel = build_model(frozen, superclasses, pretrained=False)
+    model: SuperclassModel = build_model(frozen, len(superclasses), pretrained=False)
     model.backbone = nn.Identity()
+    teach_words(model.method, config, superclasses)
     optimiser = build_optimiser(model, frozen)
     sampler = BalancedSampler(labels, config.train.batch, seed)
     steps = max(1, round(config.train.epochs * len(labels) / config.train.batch))

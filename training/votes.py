@@ -10,13 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.guide import Guide, with_words
 from training.outcome import Array
-from training.words import Guide, blended, doubted, with_words
+from training.words import blended, doubted
 
 NEIGHBOURS = 50
 PIECE = 1024  # photos that are compared with all others at once
 KERNEL_T = 0.03  # of 0.03, 0.1 and 0.3 on refuse-tune
 WORDED_KERNEL_T = 0.05  # of 0.03 to 0.08 on refuse-tune, beside words
+# A bank item of this cosine weighs as much as the words: of 0.55 to 0.75 on refuse-tune.
+LIKE_WORDS = 0.65
 
 WORDS = "words"
 AND_WORDS = f" and {WORDS}"
@@ -97,7 +100,7 @@ def vote(name: str, asked: Asked, superclasses: int, guide: Guide | None) -> Pre
     if guide is None or name in VOTES:
         return VOTES[name](*asked.train, superclasses)
     if name == WORDS:
-        return lambda x: np.asarray(guide(asked.as_they_are(x)).double().numpy())
+        return lambda x: np.asarray(guide(asked.as_they_are(x)).probabilities.double().numpy())
     return _kernel_and_words(asked, superclasses, guide)
 
 
@@ -110,8 +113,8 @@ def _kernel_and_words(asked: Asked, superclasses: int, guide: Guide) -> Predict:
     known = F.normalize(asked.train[0], dim=1)
 
     def predict(x: Tensor) -> Array:
-        said = guide(asked.as_they_are(x)).double()
-        answer = with_words(log_weights(x), WORDED_KERNEL_T, said)
+        said = guide(asked.as_they_are(x)).probabilities.double()
+        answer = with_words(log_weights(x), WORDED_KERNEL_T, said, LIKE_WORDS)
         nearest = [(F.normalize(piece, dim=1) @ known.T).amax(dim=1) for piece in x.split(PIECE)]
         return np.asarray(doubted(answer, torch.cat(nearest).double()).numpy())
 
@@ -120,7 +123,7 @@ def _kernel_and_words(asked: Asked, superclasses: int, guide: Guide) -> Predict:
 
 def add_words(predict: Predict, asked: Asked, guide: Guide) -> Predict:
     def both(x: Tensor) -> Array:
-        said = guide(asked.as_they_are(x)).double()
+        said = guide(asked.as_they_are(x)).probabilities.double()
         return np.asarray(blended(torch.from_numpy(predict(x)), said).numpy())
 
     return both

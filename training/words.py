@@ -25,16 +25,14 @@ from torch import Tensor
 from training import shipped
 from training.backbones.efficientnet_lite import pretrained_classifier
 from training.backbones.joined import JOINED
-from training.bank import Indices
+from training.config import Config
 from training.errors import DataError
+from training.guide import Guide
+from training.methods.matching import Matching
 from training.text import embed
 
 WORDS = Path(__file__).parent / "data" / "words"
 RIDGE = 0.01  # of 0.003 to 0.1 on refuse-tune, where it hardly matters
-LOOKS_T = 0.03  # of 0.01 to 0.06 on refuse-tune, by two guides
-EVEN = 0.1  # share of a superclass's mean, added: no bin is ruled out by words alone
-# A bank item of this cosine weighs as much as the words: of 0.55 to 0.75 on refuse-tune.
-LIKE_WORDS = 0.65
 
 
 @dataclass(frozen=True)
@@ -77,57 +75,35 @@ def _is_name(thing: object) -> bool:
     return isinstance(thing, str) and bool(thing.strip())
 
 
-class Guide:
-    """What a backbone's features look like in a guide's words, beside the train photos."""
+def make_guide(words: Words, backbone: str) -> Guide:
+    """What a backbone's features are to be held against; `Guide.fit` says what is usual.
 
-    def __init__(self, words: Words, backbone: str, known: Tensor, labels: Indices) -> None:
-        """known: float32 [n, D], the backbone's features of the train photos, as they are.
-
-        Each superclass of `labels`, int64 [n], counts alike in what photos usually look like.
-
-        Raises:
-            ConfigError: for a backbone whose ImageNet classifier is not at hand.
-        """
-        self._members = [words.superclass == k for k in range(int(words.superclass.max()) + 1)]
-        classifiers = [pretrained_classifier(part)[0] for part in JOINED.get(backbone, (backbone,))]
-        by_names = _by_names(words.vectors)
-        self._looks = [
-            F.normalize(by_names @ (weight - weight.mean(dim=0)), dim=1) for weight in classifiers
-        ]
-        self._usual_likeness = _mean_of_each(self._likeness(known), labels)
-        self._usual = _mean_of_each(self._said(known), labels)
-
-    def __call__(self, features: Tensor) -> Tensor:
-        """float32 [n, D] to probabilities [n, K]; a superclass often named counts for less."""
-        said = self._said(features) / self._usual + EVEN
-        return said / said.sum(dim=1, keepdim=True)
-
-    def _said(self, features: Tensor) -> Tensor:
-        more = (self._likeness(features) - self._usual_likeness) / LOOKS_T
-        each = [more[:, m].logsumexp(dim=1) - math.log(int(m.sum())) for m in self._members]
-        return torch.stack(each, dim=1).softmax(dim=1)
-
-    def _likeness(self, features: Tensor) -> Tensor:
-        """Cosine to what each thing should look like, [n, things]; the mean of the networks."""
-        parts = features.split([looks.shape[1] for looks in self._looks], dim=1)
-        each = [F.normalize(x, dim=1) @ y.T for x, y in zip(parts, self._looks, strict=True)]
-        return torch.stack(each).mean(dim=0)
-
-
-def with_words(log_weights: Tensor, temperature: float, words: Tensor) -> Tensor:
-    """Matching that falls back on words where no bank item is like the photo.
-
-    Args:
-        log_weights: float [n, K], the log of the sum of exp((cosine - 1) / T) over the items of
-            each superclass.
-        temperature: T.
-        words: float [n, K], probabilities.
-
-    Returns:
-        Probabilities [n, K].
+    Raises:
+        ConfigError: for a backbone whose ImageNet classifier is not at hand.
     """
-    back = words.log() + (LIKE_WORDS - 1.0) / temperature
-    return torch.logaddexp(log_weights, back).softmax(dim=1)
+    classifiers = [pretrained_classifier(part)[0] for part in JOINED.get(backbone, (backbone,))]
+    by_names = _by_names(words.vectors)
+    looks = [F.normalize(by_names @ (weight - weight.mean(dim=0)), dim=1) for weight in classifiers]
+    return Guide(
+        torch.cat(looks, dim=1).T.contiguous(),
+        words.superclass,
+        int(words.superclass.max()) + 1,
+        len(looks),
+        words.things,
+    )
+
+
+def teach_words(method: object, config: Config, superclasses: tuple[str, ...]) -> None:
+    """Give the method of a record the words that the record names; nothing where it names none.
+
+    Raises:
+        DataError, ConfigError: where they cannot be used.
+    """
+    reference = config.matching.words
+    if not isinstance(method, Matching) or reference is None:
+        return
+    method.guide = make_guide(read_words(reference, superclasses), config.backbone.name)
+    method.guide.to_whole_numbers()
 
 
 def doubted(probabilities: Tensor, likeness: Tensor) -> Tensor:
@@ -160,9 +136,3 @@ def _classes() -> Tensor:
     """What WordNet first calls ImageNet's classes, in its classifiers' order: [1000, 384]."""
     names = (WORDS / "imagenet.txt").read_text(encoding="utf-8").splitlines()
     return embed(names)
-
-
-def _mean_of_each(values: Tensor, labels: Indices) -> Tensor:
-    """The mean over superclasses of their means: [n, m] to [m]."""
-    kinds = torch.from_numpy(labels)
-    return torch.stack([values[kinds == k].mean(dim=0) for k in kinds.unique()]).mean(dim=0)

@@ -175,27 +175,33 @@ export function showAnswer(body, result, name) {
 
 function why(result) {
   const rows = result.references.map((item) => [inWords(item), item.weight]);
-  if (result.self_weight > 0) {
+  const guided = result.guide.length > 0;
+  for (const thing of result.guide) rows.push([ofGuide(thing), thing.weight]);
+  if (result.self_weight > 0 && !guided) {
     rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
   }
   rows.sort((a, b) => b[1] - a[1]);
   const most = Math.max(...rows.map((row) => row[1]), 1e-9);
   const list = rows.map(([label, weight]) => shareRow(label, weight, weight / most));
+  const told = guided ? " and things that a sorting guide names" : "";
   const details = element(
     "details",
     "",
     element("summary", "", "What the model looked at"),
-    element("p", "quiet", "Photos that the model remembers, by the attention that they got for this answer."),
+    element("p", "quiet", `Photos that the model remembers${told}, by the attention that they got for this answer.`),
     element("ul", "shares small", ...list),
   );
   const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);
   if (rest > 0.005) {
-    const others = bankItems === null ? "" : `${bankItems - result.references.length} `;
-    const told = `All ${others}others together: ${percent(rest)}.`;
-    details.append(element("p", "quiet rest", told));
+    const others = bankItems === null || guided ? "" : `${bankItems - result.references.length} `;
+    details.append(element("p", "quiet rest", `All ${others}others together: ${percent(rest)}.`));
   }
   details.open = true;
   return details;
+}
+
+function ofGuide(thing) {
+  return element("span", "", element("b", "", `“${thing.name}”`), ` (${words(thing.superclass)}, from the guide)`);
 }
 
 function inWords(item) {

@@ -256,7 +256,7 @@ def retrain(
                 for count in (0, *RETRAINED_COUNTS):
                     started = time.perf_counter()
                     train = np.concatenate([known, drawn[:count]])
-                    model = _learn(config, photos, train, len(superclasses), draw)
+                    model = _learn(config, photos, train, superclasses, draw)
                     seconds = time.perf_counter() - started
                     before = before or model
                     yield _learned_row(
@@ -290,10 +290,12 @@ class _Learned:
             return self.head.answer(self.standard(x), "bank").logits.double().numpy()
 
 
-def _learn(config: Config, photos: Photos, train: Array, k: int, seed: int) -> _Learned:
+def _learn(
+    config: Config, photos: Photos, train: Array, superclasses: tuple[str, ...], seed: int
+) -> _Learned:
     x = photos.x[train]
     mean, deviation = x.mean(dim=0), x.std(dim=0) + 1e-3
-    model = train_head(config, (x - mean) / deviation, photos.labels[train], k, seed)
+    model = train_head(config, (x - mean) / deviation, photos.labels[train], superclasses, seed)
     return _Learned(model.head, mean, deviation)
 
 

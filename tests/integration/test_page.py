@@ -18,7 +18,7 @@ from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
 from tests.integration.server import Server, running
 from tests.photo_factory import noise
-from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
+from tests.tiny_bundle import ITEMS, WIDTH, add_guide, add_limits, write_bundle
 
 PHOTOS = Path(__file__).parent.parent / "photos"
 pytestmark = IN_CHROMIUM
@@ -63,6 +63,20 @@ def test_a_photo_gets_a_bin_a_confidence_and_the_reasons(page: Page) -> None:
     image = card.locator("img")
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 512
     expect(page.get_by_role("status")).to_contain_text("glass.jpg: ")
+
+
+def test_things_that_a_guide_names_are_among_the_reasons(browser: Browser, tmp_path: Path) -> None:
+    add_guide(write_bundle(tmp_path / "models"))
+    with running(tmp_path / "models", model="tiny") as server:
+        page = browser.new_page(base_url=server.url)
+        page.goto("/")
+        choose(page, "glass.jpg")
+        reasons = page.locator("details", has_text="What the model looked at")
+        expect(reasons).to_contain_text("things that a sorting guide names")
+        expect(reasons).to_contain_text("“paint can” (hazardous, from the guide)")
+        expect(reasons.get_by_role("listitem")).to_have_count(7)
+        expect(reasons).to_contain_text("All others together")
+        expect(reasons).not_to_contain_text("this photo itself")
 
 
 def test_a_doubted_photo_says_why_in_plain_words(browser: Browser, tmp_path: Path) -> None:

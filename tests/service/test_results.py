@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.bundle import read_manifest
+from service.bundle import GuideThing, read_bundle, read_manifest, write_manifest
 from service.classifier import Answers, Classifier
+from service.errors import BundleError
 from service.results import InferenceError, Sorted, classification
 from service.schemas import Classification, Doubt
 from service.sites import MANUAL, SHIPPED
 from service.sorting import read_rules
-from tests.tiny_bundle import SUPERCLASSES, write_bundle
+from tests.tiny_bundle import SUPERCLASSES, add_guide, write_bundle
 from tests.tiny_graph import SIZE
 
 
@@ -38,9 +39,40 @@ def test_the_most_probable_superclass_wins_and_references_have_words(
     assert 0 < result.self_weight < 1
 
 
-def test_an_answer_has_every_field_and_is_what_validation_would_make_of_it(
-    classifier: Classifier,
-) -> None:
+def test_a_guide_has_its_share_of_what_a_photo_gives_to_itself(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    plain = Classifier(read_bundle(path))
+    blank = np.zeros((3, SIZE, SIZE, 3), np.uint8)
+    assert plain.run(blank).things is None
+    assert classification(plain.bundle.manifest, plain.run(blank)[1:2], None).guide == []
+    add_guide(path)
+    guided = Classifier(read_bundle(path))
+    answers = guided.run(blank)[1:2]
+    result = classification(guided.bundle.manifest, answers, None)
+    assert [(thing.name, thing.superclass) for thing in result.guide] == [
+        ("paint can", "hazardous"),
+        ("mirror", "residual"),
+    ]
+    for thing, part in zip(result.guide, (0.5, 0.25), strict=True):
+        assert thing.weight == pytest.approx(part * result.self_weight, abs=1e-6)
+
+
+def test_a_guide_that_the_graph_or_the_superclasses_do_not_know_is_refused(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    manifest = read_manifest(path)
+    thing = GuideThing(name="mirror", superclass="residual")
+    write_manifest(path, manifest.model_copy(update={"guide": (thing,)}))
+    with pytest.raises(BundleError, match=r"lacks the outputs .*'thing_weights', 'things'"):
+        Classifier(read_bundle(path))
+    stray = GuideThing(name="mirror", superclass="elsewhere")
+    write_manifest(path, manifest.model_copy(update={"guide": (stray,)}))
+    with pytest.raises(BundleError, match=r"guide names superclasses .*\['elsewhere'\]"):
+        read_bundle(path)
+
+
+def test_an_answer_has_every_field_and_is_what_validation_would_make_of_it(tmp_path: Path) -> None:
+    add_guide(path := write_bundle(tmp_path))
+    classifier = Classifier(read_bundle(path))
     manifest = classifier.bundle.manifest
     rules = Sorted(read_rules(SHIPPED / "german-household.yaml"), "de")
     doubt = Doubt(reason="blurred", detail="x", measure=1.0, limit=2.0)
@@ -51,7 +83,7 @@ def test_an_answer_has_every_field_and_is_what_validation_would_make_of_it(
         assert made == validated
         assert made.model_fields_set == set(Classification.model_fields)
         assert made.model_dump_json() == validated.model_dump_json()
-        for part in filter(None, (made.sorting, *made.references)):
+        for part in filter(None, (made.sorting, *made.references, *made.guide)):
             assert part.model_fields_set == set(type(part).model_fields)
 
 

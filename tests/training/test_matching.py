@@ -113,14 +113,21 @@ def test_all_is_every_photo_superclass_by_superclass() -> None:
     assert rows.tolist() == [1, 3, 2, 0, 4]
 
 
+@pytest.mark.parametrize("worded", [False, True])
 def test_it_is_trained_exported_and_served(
-    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+    worded: bool, make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
 ) -> None:
     root = make_dataset()
+    spec: dict[str, Any] = {"width": 16}
+    if worded:
+        names = read_photos(root).superclasses
+        lists = "\n".join(f'{name} = ["{name} bottle", "{name} lamp"]' for name in names)
+        (tmp_path / "words.toml").write_text(f"[superclasses]\n{lists}\n")
+        spec |= {"words": str(tmp_path / "words.toml"), "like_words": 0.9}
     config = tiny_config(
         method="matching",
         backbone={"frozen_groups": 18},
-        matching={"width": 16},
+        matching=spec,
         bank={"selection": "all"},
         train={"epochs": 0.1},
     )
@@ -145,11 +152,28 @@ def test_it_is_trained_exported_and_served(
     np.testing.assert_allclose(answer.embedding, expected.embedding.numpy(), atol=2e-4)
     assert expected.bank_weights is not None
     assert answer.references[:, 0].tolist() == expected.bank_weights.argmax(dim=1).tolist()
+    np.testing.assert_allclose(
+        answer.probabilities,
+        (expected.logits / manifest.calibration.temperature).softmax(dim=1).numpy(),
+        atol=1e-3,
+    )
+    assert len(manifest.guide) == (6 if worded else 0)
+    if expected.things is not None:
+        assert answer.things is not None
+        assert answer.thing_weights is not None
+        counted, places = expected.things.topk(3, dim=1)
+        np.testing.assert_allclose(answer.thing_weights, counted.numpy(), atol=1e-4)
+        assert answer.things[:, 0].tolist() == places[:, 0].tolist()
+        assert {manifest.guide[place].name.split()[1] for place in answer.things[0]} <= {
+            "bottle",
+            "lamp",
+        }
     # The bank is an input: of one superclass alone, that one is answered.
-    session = ort.InferenceSession(str(bundle.path / "fp32.onnx"))
+    session = ort.InferenceSession(str(bundle.model_path("fp32")))
     keys = state["weights"]["head.bank_keys"].numpy()[:8]
     values = np.tile(np.eye(3, dtype=np.float32)[[1]], (8, 1))
     (probabilities,) = session.run(
         ["probabilities"], {"images": pixels, "bank_keys": keys, "bank_values": values}
     )
-    assert (probabilities.argmax(axis=1) == 1).all()
+    if not worded:  # words have a say of their own
+        assert (probabilities.argmax(axis=1) == 1).all()

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from sklearn.linear_model import Ridge
 
+from tests.training_runs import ConfigMaker
 from training import text
 from training.backbones import build_backbone
 from training.backbones.efficientnet_lite import pretrained_classifier
 from training.config import MatchingConfig
 from training.errors import ConfigError, DataError
+from training.guide import with_words
 from training.methods.matching import Matching
 from training.text import embed
+from training.votes import LIKE_WORDS
 from training.words import (
-    LIKE_WORDS,
     RIDGE,
     WORDS,
-    Guide,
     blended,
     doubted,
+    make_guide,
     read_words,
-    with_words,
+    teach_words,
 )
 
 BINS = ("organic", "recyclable")
@@ -100,14 +101,24 @@ def test_a_photo_of_what_no_entry_names_is_told_the_bin_of_what_is_called_alike(
     parts = ["efficientnet_lite0"] if name[-1] == "0" else [name[:-3] + n for n in "012"]
     weight = torch.cat([pretrained_classifier(part)[0] for part in parts], dim=1)
     torch.manual_seed(0)
-    known, labels = torch.rand(20, weight.shape[1]), np.arange(20) % 2
-    guide = Guide(read_words(write(tmp_path, TEXT), BINS), name, known, labels)
+    known, labels = torch.rand(20, weight.shape[1]), torch.arange(20) % 2
+    guide = make_guide(read_words(write(tmp_path, TEXT), BINS), name)
+    guide.fit(known, labels)
     for called, k in (("banana", 0), ("lemon", 0), ("wine bottle", 1), ("water jug", 1)):
         photo = weight[NAMES.index(called)][None]  # what that class looks for
         said = guide(known.mean(dim=0) + 10 * photo)
-        assert int(said.argmax()) == k, called
-        assert float(said.sum()) == pytest.approx(1.0)
-    assert (guide(known).mean(dim=0) > 0.1).all()  # no bin is ruled out
+        assert int(said.probabilities.argmax()) == k, called
+        assert float(said.probabilities.sum()) == pytest.approx(1.0)
+        # Each thing has a part of its own superclass: fruit and orange peel, and the bottle.
+        things, expected = said.things[0], said.probabilities[0]
+        torch.testing.assert_close(torch.stack([things[:2].sum(), things[2]]), expected)
+        if called == "lemon":
+            assert int(things.argmax()) == 0  # a fruit, and no peel
+    assert (guide(known).probabilities.mean(dim=0) > 0.1).all()  # no bin is ruled out
+    assert guide.named(BINS)[1:] == [
+        {"name": "orange peel", "superclass": "organic"},
+        {"name": "glass bottle", "superclass": "recyclable"},
+    ]
 
 
 def test_how_a_thing_looks_is_foretold_from_its_name_by_ridge_regression(tmp_path: Path) -> None:
@@ -119,7 +130,7 @@ def test_how_a_thing_looks_is_foretold_from_its_name_by_ridge_regression(tmp_pat
     looks = F.normalize(looks - weight.mean(dim=0), dim=1)
     torch.manual_seed(1)
     features = torch.rand(30, weight.shape[1])
-    labels = np.array([0] * 25 + [1] * 5)
+    labels = torch.tensor([0] * 25 + [1] * 5)
 
     def usual(x: torch.Tensor) -> torch.Tensor:
         return (x[:25].mean(dim=0) + x[25:].mean(dim=0)) / 2
@@ -129,10 +140,17 @@ def test_how_a_thing_looks_is_foretold_from_its_name_by_ridge_regression(tmp_pat
     said = torch.stack([more[:, :2].mean(dim=1), more[:, 2]], dim=1)
     said /= said.sum(dim=1, keepdim=True)
     expected = said / usual(said) + 0.1
-    got = Guide(words, "efficientnet_lite0", features, labels)(features)
-    torch.testing.assert_close(
-        got.double(), expected / expected.sum(dim=1, keepdim=True), atol=1e-4, rtol=0
-    )
+    expected /= expected.sum(dim=1, keepdim=True)
+    guide = make_guide(words, "efficientnet_lite0")
+    guide.fit(features, labels)
+    got = guide(features).probabilities.double()
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+    # Whole numbers of a byte, as a bundle has them, say much the same.
+    guide.to_whole_numbers()
+    assert torch.equal(guide.looks, guide.looks.round())
+    assert guide.looks.abs().max() == 127
+    guide.fit(features, labels)
+    torch.testing.assert_close(guide(features).probabilities.double(), expected, atol=0.01, rtol=0)
 
 
 def test_without_a_language_model_it_is_told_how_to_get_one(
@@ -166,12 +184,56 @@ def test_words_decide_where_no_bank_item_is_like_the_photo_and_only_there() -> N
     torch.testing.assert_close(weights, expected)
     words = torch.tensor([[0.9, 0.1]], dtype=torch.float64)
     near, far = torch.tensor([[-5.0, 0.0]]).double(), torch.tensor([[-40.0, -35.0]]).double()
-    assert with_words(near, 0.03, words).argmax() == 1  # an item that is the photo itself
-    torch.testing.assert_close(with_words(far, 0.03, words), words, atol=1e-5, rtol=0)
+    assert (
+        with_words(near, 0.03, words, LIKE_WORDS).argmax() == 1
+    )  # an item that is the photo itself
+    torch.testing.assert_close(with_words(far, 0.03, words, LIKE_WORDS), words, atol=1e-5, rtol=0)
     even = torch.full((1, 2), (LIKE_WORDS - 1) / 0.03).double()
     torch.testing.assert_close(
-        with_words(even, 0.03, words), torch.tensor([[1.9 / 3, 1.1 / 3]]).double()
+        with_words(even, 0.03, words, LIKE_WORDS), torch.tensor([[1.9 / 3, 1.1 / 3]]).double()
     )
+
+
+def test_matching_with_words_attends_to_itself_where_the_bank_is_unlike(
+    tmp_path: Path, tiny_config: ConfigMaker
+) -> None:
+    reference = write(tmp_path, TEXT)
+    spec = {"width": 8, "temperature": 0.05, "words": reference, "like_words": 0.6}
+    config = tiny_config(method="matching", matching=spec)
+    head = Matching(1280, 2, config.matching).eval()
+    teach_words(head, config, BINS)
+    torch.manual_seed(2)
+    known, labels = torch.rand(20, 1280), torch.arange(20) % 2
+    head.fill_bank(known, labels)
+    assert head.guide is not None
+    photos = torch.cat([known[:4], torch.rand(4, 1280)])
+    answer, said = head.answer(photos, "bank"), head.guide(photos)
+    assert answer.bank_weights is not None
+    assert answer.self_weight is not None
+    assert answer.things is not None
+    expected = with_words(head.log_weights(photos), 0.05, said.probabilities, 0.6)
+    torch.testing.assert_close(answer.logits.exp(), expected)
+    torch.testing.assert_close(answer.bank_weights.sum(dim=1) + answer.self_weight, torch.ones(8))
+    torch.testing.assert_close(answer.things.sum(dim=1), answer.self_weight)
+    assert (answer.self_weight[:4] < 0.01).all()  # photos that the bank has
+    assert (answer.self_weight[4:] > answer.self_weight[:4].max()).all()
+    lone = head.answer(photos, "lone").logits
+    torch.testing.assert_close(lone.exp(), said.probabilities)
+    # Weights bring their words along: nothing but the record is needed to load them.
+    again = Matching(1280, 2, config.matching).eval()
+    again.resize_bank(20)
+    again.load_state_dict(head.state_dict())
+    torch.testing.assert_close(again.answer(photos, "bank").logits, answer.logits)
+
+
+def test_words_are_for_one_network_whose_classifier_is_known(
+    tmp_path: Path, tiny_config: ConfigMaker
+) -> None:
+    for name, told in (("efficientnet_lite012", "of one network"), ("resnet18", "a backbone of")):
+        spec = {"words": write(tmp_path, TEXT)}
+        config = tiny_config(method="matching", matching=spec, backbone={"name": name})
+        with pytest.raises(ConfigError, match=f"expected .*{told}"):
+            teach_words(Matching(512, 2, config.matching), config, BINS)
 
 
 def test_what_nothing_in_the_bank_is_like_is_doubted_and_answered_the_same() -> None:

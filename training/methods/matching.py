@@ -5,6 +5,10 @@ weight exp(cosine / T), and its superclasses are the sums of those weights (Matc
 Vinyals et al., NeurIPS 2016, with one support set for all). The items with the most weight decide,
 and one that joins the bank counts at once. Likeness is measured on the backbone's standardised
 features, of which the principal components are kept.
+
+With a sorting guide's words a photo attends to itself as well, as in SCLRE: as much as to an item
+of a set likeness, and what it says of itself is what the guide says of things that look so. That
+decides where no item is like the photo.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.config import MatchingConfig
+from training.guide import Guide, Said
 from training.losses import NEVER
 from training.methods import Answer, Context
 
@@ -35,6 +40,8 @@ class Matching(nn.Module):
     def __init__(self, features: int, superclasses: int, config: MatchingConfig) -> None:
         super().__init__()
         self.superclasses = superclasses
+        self.like_words = config.like_words
+        self.guide = Guide(superclasses=superclasses) if config.words is not None else None
         width = min(config.width, features)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(config.temperature)]))
         self.register_buffer("mean", torch.zeros(features))
@@ -55,18 +62,29 @@ class Matching(nn.Module):
         return {"loss": loss, "temperature": self.log_temperature.detach().exp().squeeze()}
 
     def answer(self, features: Tensor, context: Context) -> Answer:
-        """By the bank; in the batch protocol by the bank too, and alone by nothing: all equal."""
+        """By the bank; in the batch protocol by the bank too; alone by words, or else all equal."""
         if context == "lone":
             z = self.represent(features)
+            if self.guide is not None:
+                return Answer(self.guide(features).probabilities.log(), z)
             return Answer(z.new_zeros(len(z), self.superclasses), z)
         return self.answer_from(features, self.bank_keys, self.bank_values)
 
     def answer_from(self, features: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
         """Answers of features [n, D] by keys [M, width] of unit length and values [M, K]."""
         z = self.represent(features)
-        weights = (z @ bank_keys.T / self.log_temperature.exp()).softmax(dim=1)
-        logits = (weights @ bank_values).clamp(min=LEAST).log()
-        return Answer(logits, z, weights, torch.zeros_like(z[:, 0]))
+        temperature = self.log_temperature.exp()
+        scores = z @ bank_keys.T / temperature
+        if self.guide is None:
+            weights = scores.softmax(dim=1)
+            logits = (weights @ bank_values).clamp(min=LEAST).log()
+            return Answer(logits, z, weights, torch.zeros_like(z[:, 0]))
+        said: Said = self.guide(features)
+        itself = (self.like_words / temperature).expand(z.shape[0], 1)
+        every = torch.cat([scores, itself], dim=1).softmax(dim=1)
+        weights, own = every[:, :-1], every[:, -1:]
+        mass = weights @ bank_values + own * said.probabilities
+        return Answer(mass.clamp(min=LEAST).log(), z, weights, own[:, 0], own * said.things)
 
     @torch.no_grad()
     def log_weights(self, features: Tensor) -> Tensor:
@@ -93,6 +111,8 @@ class Matching(nn.Module):
         self.components = (kept / deviation[:, None]).to(features.dtype)
         self.bank_keys = self.represent(features)
         self.bank_values = F.one_hot(labels, self.superclasses).to(features.dtype)
+        if self.guide is not None:
+            self.guide.fit(features, labels)
 
     def resize_bank(self, size: int) -> None:
         self.bank_keys = self.bank_keys.new_zeros(size, self.bank_keys.shape[1])
