@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from training.bank import Indices, fill_chosen_bank
+from training.calibrate import count_wrong, fit_threshold
 from training.checkpoint import begin_model, hardware, write_json
 from training.config import Config, load_config
 from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
@@ -39,6 +40,7 @@ from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict
 from training.words import make_guide, read_words, teach_words
 
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
+ERROR_RATE = 0.01  # of the photos of seen kinds that a sorter sorts, on val
 RESULTS = "unseen.json"
 HEADS = ("cross_entropy", "sclre", "matching")
 
@@ -156,13 +158,13 @@ def features_of(
 def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
     """Standardised by the mean and deviation of the train photos."""
     parts = []
-    for split in ("train", UNSEEN, "test"):
+    for split in ("train", UNSEEN, "val", "test"):
         photos = tuple(photo for photo in held.split(split) if photo.path in places)
         rows = torch.tensor([places[photo.path] for photo in photos])
         parts.append((features[rows], label_indices(photos, held)))
     mean, deviation = parts[0][0].mean(dim=0), parts[0][0].std(dim=0) + 1e-3
-    train, unseen, seen = (((x - mean) / deviation, labels) for x, labels in parts)
-    return Asked(train, unseen, seen, mean, deviation)
+    train, unseen, val, seen = (((x - mean) / deviation, labels) for x, labels in parts)
+    return Asked(train, unseen, val, seen, mean, deviation)
 
 
 def _train_head(config: Config, asked: Asked, superclasses: tuple[str, ...], seed: int) -> Predict:
@@ -208,6 +210,7 @@ def train_head(
 def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> dict[str, Any]:
     k = len(superclasses)
     unseen, seen = predict(asked.unseen[0]), predict(asked.seen[0])
+    threshold, _ = fit_threshold(predict(asked.val[0]), asked.val[1], ERROR_RATE)
     labels, answered = asked.unseen[1], unseen.argmax(axis=1)
     surest = np.argsort(-unseen.max(axis=1), kind="stable")
     kept = surest[: max(1, round(COVERAGE * len(surest)))]
@@ -227,6 +230,9 @@ def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> d
         "selective_balanced_accuracy": balanced_accuracy(answered[kept], labels[kept], k),
         "seen_balanced_accuracy": balanced_accuracy(seen.argmax(axis=1), asked.seen[1], k),
         "auroc_unseen": float(roc_auc_score(new, doubt)),
+        "seen_sorted": float((seen.max(axis=1) >= threshold).mean()),
+        "sorted": float((unseen.max(axis=1) >= threshold).mean()),
+        "sorted_wrong": count_wrong(unseen, labels, threshold) / len(labels),
         "coverage": ((at + 1) / len(surest)).tolist(),
         "accuracy_at_coverage": curve[at].tolist(),
     }
@@ -249,10 +255,10 @@ class _Rows:
         self.all: list[dict[str, Any]] = before["rows"] if same else []
 
     def has(self, name: str, fold: str, seed: int, settings: dict[str, Any]) -> bool:
-        """Whether this was measured; a row of other settings is dropped."""
+        """Whether this was measured; a row of other settings, or of before, is dropped."""
         key = (name, fold, seed)
         mine = [row for row in self.all if (row["record"], row["fold"], row["seed"]) == key]
-        if mine and mine[0].get("settings") != settings:
+        if mine and (mine[0].get("settings") != settings or "seen_sorted" not in mine[0]):
             self.all.remove(mine[0])
             return False
         return bool(mine)

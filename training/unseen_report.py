@@ -10,11 +10,13 @@ from matplotlib import pyplot as plt
 
 from training.export import portable
 from training.figures import save_picture
-from training.unseen import COVERAGE, over_seeds
+from training.unseen import COVERAGE, ERROR_RATE, over_seeds
 
 FIGURES = {
     "balanced_accuracy": "balanced accuracy, unseen kinds",
     "selective_balanced_accuracy": f"the same of the surest {COVERAGE:.0%}",
+    "sorted_wrong": f"sorted wrongly, by the threshold of {ERROR_RATE:.0%} errors on val",
+    "seen_sorted": "seen kinds (test) that it sorts",
     "auroc_unseen": "AUROC, unseen against seen",
     "seen_balanced_accuracy": "balanced accuracy, seen kinds (test)",
 }

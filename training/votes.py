@@ -36,6 +36,7 @@ class Asked:
 
     train: tuple[Tensor, Array]
     unseen: tuple[Tensor, Array]
+    val: tuple[Tensor, Array]
     seen: tuple[Tensor, Array]
     mean: Tensor
     deviation: Tensor

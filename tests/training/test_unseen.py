@@ -18,9 +18,9 @@ from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
 from training.outcome import measure
-from training.unseen import VOTES, measure_unseen, over_seeds
+from training.unseen import VOTES, _figures, measure_unseen, over_seeds
 from training.unseen_report import write_unseen_report
-from training.votes import WORDED_VOTES
+from training.votes import WORDED_VOTES, Asked
 
 FOLD_FILE = """
 [kinds]
@@ -254,6 +254,8 @@ def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
         (
             "balanced_accuracy",
             "selective_balanced_accuracy",
+            "sorted_wrong",
+            "seen_sorted",
             "auroc_unseen",
             "seen_balanced_accuracy",
         ),
@@ -267,12 +269,59 @@ def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
     assert "| 50.0% | 25.0% |" in table
 
 
+def test_the_share_that_is_sorted_wrongly_goes_by_a_threshold_of_val() -> None:
+    known = torch.zeros(1, 2), np.zeros(1, dtype=np.int64)
+    # Of val's six photos the second surest is wrong: 0.8 is the lowest threshold without an error.
+    val = torch.tensor([[8.0], [7.0], [9.0], [6.5], [6.0], [5.5]]), np.array([0, 1, 0, 0, 0, 0])
+    unseen = torch.tensor([[9.5], [8.5], [8.0], [7.9]]), np.array([1, 0, 1, 1])
+    asked = Asked(known, unseen, val, val, torch.zeros(1), torch.ones(1))
+
+    def predict(x: torch.Tensor) -> np.ndarray:
+        sure = x.numpy() / 10
+        return np.hstack([sure, 1 - sure])
+
+    figures = _figures(predict, asked, ("amber", "moss"))
+    assert figures["sorted"] == 0.75
+    assert figures["seen_sorted"] == 2 / 6
+    assert figures["sorted_wrong"] == 0.5
+
+
+def test_a_record_with_words_is_measured_on_features_as_they_are(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    guide = tmp_path / "guide.toml"
+    guide.write_text(
+        '[superclasses]\namber = ["banana"]\ncobalt = ["glass bottle"]\nmoss = ["mushroom"]\n'
+    )
+    plain = {"width": 8, "like_words": -1.0, "temperature": 0.03}
+    made = []
+    for settings in (plain, {**plain, "words": str(guide)}):
+        rows = measure_unseen(
+            str(fold_file),
+            data.root,
+            tmp_path / f"out{len(made)}",
+            [record("matching", matching=settings, bank={"selection": "all"})],
+            None,
+            1,
+            None,
+            "cpu",
+        )
+        made.append([row for row in rows if row["record"] == "tiny-matching"])
+    # Words that hardly weigh change nothing: both see the same features, standardised once.
+    for without, worded in zip(*made, strict=True):
+        assert worded["settings"]["matching"]["words"] == str(guide)
+        for figure in ("balanced_accuracy", "auroc_unseen", "sorted_wrong", "recall"):
+            assert worded[figure] == without[figure]
+
+
 def test_the_shipped_records_share_a_backbone() -> None:
     from training.config import load_config
 
-    one, other = load_config("unseen-sclre"), load_config("unseen-cross-entropy")
-    assert one.backbone == other.backbone
-    assert one.data == other.data
+    one = load_config("unseen-sclre")
+    for name in ("cross-entropy", "matching", "words"):
+        other = load_config(f"unseen-{name}")
+        assert one.backbone == other.backbone
+        assert one.data == other.data
     assert parse_config(one.model_dump(mode="json")) == one
 
 
