@@ -88,5 +88,6 @@ def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInf
         confidence_threshold=manifest.calibration.confidence_threshold,
         wanted_error_rate=manifest.calibration.wanted_error_rate,
         bank_items=len(manifest.bank.items),
+        guide_things=len(manifest.guide),
         provider=running.provider if running else None,
     )

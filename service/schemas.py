@@ -208,6 +208,7 @@ class ModelInfo(Part):
     confidence_threshold: float
     wanted_error_rate: float
     bank_items: int
+    guide_things: int = Field(description="That its sorting guide names; 0 without one.")
     provider: str | None = Field(description="ONNX Runtime's execution provider, where loaded.")
 
 

@@ -75,11 +75,12 @@ def card_text(
 
 def _head(manifest: Manifest) -> str:
     spec = manifest.preprocessing
+    guide = f", and a sorting guide of {len(manifest.guide)} things" if manifest.guide else ""
     return (
         f"# {manifest.name}/{manifest.version}\n\n"
         f"Sorts a photo into {len(manifest.superclasses)} superclasses "
         f"({', '.join(manifest.superclasses)}). Input {spec.width} x {spec.height} pixels "
-        f"({spec.fit}); a context bank of {_bank(manifest)}; the default variant is "
+        f"({spec.fit}); a context bank of {_bank(manifest)}{guide}; the default variant is "
         f"{manifest.default_variant}."
     )
 

@@ -37,6 +37,7 @@ const PASSING = new Set([
 
 const bins = new Map(); // superclass -> colour index
 let threshold = null;
+const LEAST_SHOWN = 0.005; // share of the attention
 let bankItems = null;
 
 const places = new Map(); // site and choice -> its colour and what it is called, by language
@@ -175,15 +176,15 @@ export function showAnswer(body, result, name) {
 
 function why(result) {
   const rows = result.references.map((item) => [inWords(item), item.weight]);
-  const guided = result.guide.length > 0;
-  for (const thing of result.guide) rows.push([ofGuide(thing), thing.weight]);
-  if (result.self_weight > 0 && !guided) {
+  const things = result.guide.filter((thing) => thing.weight > LEAST_SHOWN);
+  for (const thing of things) rows.push([ofGuide(thing), thing.weight]);
+  if (result.self_weight > 0 && !result.guide.length) {
     rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
   }
   rows.sort((a, b) => b[1] - a[1]);
   const most = Math.max(...rows.map((row) => row[1]), 1e-9);
   const list = rows.map(([label, weight]) => shareRow(label, weight, weight / most));
-  const told = guided ? " and things that a sorting guide names" : "";
+  const told = things.length ? " and things that a sorting guide names" : "";
   const details = element(
     "details",
     "",
@@ -192,8 +193,8 @@ function why(result) {
     element("ul", "shares small", ...list),
   );
   const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);
-  if (rest > 0.005) {
-    const others = bankItems === null || guided ? "" : `${bankItems - result.references.length} `;
+  if (rest > LEAST_SHOWN) {
+    const others = bankItems === null || result.guide.length ? "" : `${bankItems - result.references.length} `;
     details.append(element("p", "quiet rest", `All ${others}others together: ${percent(rest)}.`));
   }
   details.open = true;

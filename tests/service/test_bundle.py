@@ -123,6 +123,7 @@ def test_all_bundles_are_listed_and_broken_ones_with_what_is_wrong(tmp_path: Pat
     sound, broken = (one.model_dump() for one in list_models(tmp_path, default=first))
     assert (sound["name"], sound["version"], sound["default"]) == ("tiny", "1", True)
     assert sound["bank_items"] == 12
+    assert sound["guide_things"] == 0
     assert sound["provider"] is None  # nothing is loaded
     assert (broken["version"], broken["default"]) == ("2", False)
     for reference, marked in (("tiny", ["1"]), ("tiny/1", ["1"]), ("tiny/2", []), ("other", [])):
