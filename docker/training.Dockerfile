@@ -8,7 +8,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS dependencies
 WORKDIR /build
 COPY pyproject.toml constraints.txt docker/requirements.py ./
-RUN python requirements.py cpu train > requirements.txt \
+RUN python requirements.py cpu train umap words > requirements.txt \
     && python -m venv --without-pip /opt/superbin \
     && python -m pip --python /opt/superbin/bin/python install --no-cache-dir \
         -c constraints.txt -r requirements.txt

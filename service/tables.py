@@ -26,7 +26,8 @@ def show_results(results: Sequence[FileResult]) -> None:
         if (answer := one.answer) is None:
             continue
         seen = [(item.subclass or item.superclass, item.weight) for item in answer.references]
-        seen += [(f'"{thing.name}"', thing.weight) for thing in answer.guide]
+        if answer.guide:
+            seen.append((f'guide ("{answer.guide[0].name}")', answer.self_weight))
         seen.sort(key=lambda one: -one[1])
         told = ", ".join(f"{name} {weight:.0%}" for name, weight in seen[:SHOWN_REFERENCES])
         confidence = f"{answer.confidence:.1%}"

@@ -176,33 +176,35 @@ export function showAnswer(body, result, name) {
 
 function why(result) {
   const rows = result.references.map((item) => [inWords(item), item.weight]);
-  const things = result.guide.filter((thing) => thing.weight > LEAST_SHOWN);
-  for (const thing of things) rows.push([ofGuide(thing), thing.weight]);
-  if (result.self_weight > 0 && !result.guide.length) {
-    rows.push([element("span", "", element("b", "", "this photo itself")), result.self_weight]);
+  const guided = result.guide.length > 0;
+  if (result.self_weight > (guided ? LEAST_SHOWN : 0)) {
+    const itself = guided ? ofGuide(result.guide) : element("b", "", "this photo itself");
+    rows.push([element("span", "", itself), result.self_weight]);
   }
   rows.sort((a, b) => b[1] - a[1]);
   const most = Math.max(...rows.map((row) => row[1]), 1e-9);
   const list = rows.map(([label, weight]) => shareRow(label, weight, weight / most));
-  const told = things.length ? " and things that a sorting guide names" : "";
+  const guide = guided ? " and a sorting guide in words" : "";
   const details = element(
     "details",
     "",
     element("summary", "", "What the model looked at"),
-    element("p", "quiet", `Photos that the model remembers${told}, by the attention that they got for this answer.`),
+    element("p", "quiet", `Photos that the model remembers${guide}, by the attention that they got for this answer.`),
     element("ul", "shares small", ...list),
   );
   const rest = 1 - rows.reduce((sum, row) => sum + row[1], 0);
   if (rest > LEAST_SHOWN) {
-    const others = bankItems === null || result.guide.length ? "" : `${bankItems - result.references.length} `;
+    const others = bankItems === null ? "" : `${bankItems - result.references.length} `;
     details.append(element("p", "quiet rest", `All ${others}others together: ${percent(rest)}.`));
   }
   details.open = true;
   return details;
 }
 
-function ofGuide(thing) {
-  return element("span", "", element("b", "", `“${thing.name}”`), ` (${words(thing.superclass)}, from the guide)`);
+// What the photo looks like by the words of a sorting guide: many things, of which some are named.
+function ofGuide(things) {
+  const named = things.map((thing) => `“${thing.name}”`).join(", ");
+  return element("span", "", element("b", "", "a sorting guide"), ` (it looks a little like ${named})`);
 }
 
 function inWords(item) {

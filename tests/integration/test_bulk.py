@@ -66,7 +66,8 @@ def test_answers_are_those_of_the_service(
             assert item.pop("weight") == pytest.approx(expected.pop("weight"), abs=1e-6)
             assert item == expected
         assert answer.pop("filename")
-        assert row["doubts"] == answer.pop("doubts")
+        for name in ("doubts", "guide"):
+            assert row[name] == answer.pop(name)
         assert {name: row[name] for name in answer} == pytest.approx(answer, abs=1e-6)
 
 

@@ -18,9 +18,10 @@ from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
 from training.outcome import measure
-from training.unseen import VOTES, _figures, measure_unseen, over_seeds
+from training.unseen import VOTES, _figures, _train_head, measure_unseen, over_seeds
 from training.unseen_report import write_unseen_report
 from training.votes import WORDED_VOTES, Asked
+from training.words import make_guide, read_words
 
 FOLD_FILE = """
 [kinds]
@@ -286,32 +287,38 @@ def test_the_share_that_is_sorted_wrongly_goes_by_a_threshold_of_val() -> None:
     assert figures["sorted_wrong"] == 0.5
 
 
-def test_a_record_with_words_is_measured_on_features_as_they_are(
-    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+def test_words_of_a_record_see_features_as_they_are(
+    tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     guide = tmp_path / "guide.toml"
-    guide.write_text(
-        '[superclasses]\namber = ["banana"]\ncobalt = ["glass bottle"]\nmoss = ["mushroom"]\n'
-    )
-    plain = {"width": 8, "like_words": -1.0, "temperature": 0.03}
-    made = []
-    for settings in (plain, {**plain, "words": str(guide)}):
-        rows = measure_unseen(
-            str(fold_file),
-            data.root,
-            tmp_path / f"out{len(made)}",
-            [record("matching", matching=settings, bank={"selection": "all"})],
-            None,
-            1,
-            None,
-            "cpu",
+    guide.write_text('[superclasses]\namber = ["banana"]\nmoss = ["mushroom"]\n')
+    torch.manual_seed(0)
+    raw = 3 * torch.randn(24, 1280) + 1
+    mean, deviation = raw.mean(dim=0), raw.std(dim=0) + 1e-3
+    known = (raw - mean) / deviation, np.arange(24) % 2
+    asked = Asked(known, known, known, known, mean, deviation)
+    plain = {"width": 8, "temperature": 0.05, "like_words": -1.0}
+    bins = ("amber", "moss")
+    photos = torch.randn(6, 1280)
+
+    def answers(**words: Any) -> np.ndarray:
+        config = tiny_config(
+            method="matching", matching={**plain, **words}, bank={"selection": "all"}
         )
-        made.append([row for row in rows if row["record"] == "tiny-matching"])
-    # Words that hardly weigh change nothing: both see the same features, standardised once.
-    for without, worded in zip(*made, strict=True):
-        assert worded["settings"]["matching"]["words"] == str(guide)
-        for figure in ("balanced_accuracy", "auroc_unseen", "sorted_wrong", "recall"):
-            assert worded[figure] == without[figure]
+        return _train_head(config, asked, bins, 0)(photos)
+
+    # Words that hardly weigh change nothing, so that features were standardised once.
+    without = answers()
+    np.testing.assert_allclose(answers(words=str(guide)), without, atol=1e-3)
+    # Words that decide say what they say of features before that.
+    config = tiny_config(method="matching", matching={"words": str(guide)})
+    expected = make_guide(read_words(str(guide), bins), config.backbone.name)
+    expected.to_whole_numbers()
+    expected.fit(asked.as_they_are(known[0]), torch.from_numpy(known[1]))
+    said = expected(asked.as_they_are(photos)).probabilities.numpy()
+    # With a likeness of 1 a bank item can weigh as much only if it is the photo itself.
+    decided = answers(words=str(guide), like_words=1.0, temperature=0.005)
+    np.testing.assert_allclose(decided, said, atol=1e-3)
 
 
 def test_the_shipped_records_share_a_backbone() -> None:
