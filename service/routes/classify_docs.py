@@ -108,7 +108,7 @@ REQUEST = {"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS} | KEYED
 
 _ANSWER: dict[str, Any] = {
     "request_id": "3f0c9d6e5b8a4c7e9d2f1a0b6c5d4e3f",
-    "model": {"name": "refuse", "version": "1"},
+    "model": {"name": "refuse", "version": "3"},
     "results": [
         {
             "filename": "bottle.jpg",
@@ -128,6 +128,7 @@ _ANSWER: dict[str, Any] = {
                 }
             ],
             "self_weight": 0.302811,
+            "guide": [{"name": "water bottle", "superclass": "recyclable", "weight": 0.091205}],
         }
     ],
 }
