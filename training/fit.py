@@ -28,7 +28,6 @@ from training.data.photos import PhotoSet
 from training.errors import RunError
 from training.figures import save_picture
 from training.geometry import geometry
-from training.guide import Guide
 from training.history import draw_history
 from training.interruption import Interrupted
 from training.metrics import balanced_accuracy
@@ -207,12 +206,11 @@ def finish(run: Run) -> None:
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
         bank = [run.bank_store.photos[i].label() for i in rows]
-    guide = getattr(model.head, "guide", None)
     state = {
         "weights": model.state_dict(),
         "superclasses": list(run.data.superclasses),
         "bank": bank,
-        "things": guide.named(run.data.superclasses) if isinstance(guide, Guide) else [],
+        "things": run.things,
         "val_score": run.progress.best_score,
         "steps": run.steps,
     }

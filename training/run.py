@@ -20,7 +20,8 @@ from training.config import Config
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler, Indices
 from training.data.store import PixelStore, open_store
-from training.errors import ConfigError, DataError
+from training.errors import ConfigError, DataError, RunError
+from training.guide import Guide
 from training.model import SuperclassModel
 from training.optimise import build_optimiser
 from training.subclasses import first_stage_subclasses
@@ -129,10 +130,26 @@ class Run:
             "average": self.average.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
             "progress": vars(self.progress),
+            "things": self.things,
         }
 
+    @property
+    def things(self) -> list[dict[str, str]]:
+        """Name and superclass of each thing of the guide that the model has, if it has one."""
+        guide = getattr(self.model.head, "guide", None)
+        return guide.named(self.data.superclasses) if isinstance(guide, Guide) else []
+
     def load(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` gave."""
+        """Continue from what `state` gave.
+
+        Raises:
+            RunError: where the record's words are others than then.
+        """
+        if state.get("things", self.things) != self.things:
+            raise RunError(
+                f"the things in {self.config.matching.words} have changed since {self.out} was "
+                "started; start a new run"
+            )
         for module, name in ((self.model, "model"), (self.average, "average")):
             if module is not None:
                 module.method.resize_bank(len(state[name].get("head.bank_keys", ())))

@@ -37,7 +37,7 @@ from training.outcome import softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
 from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict, add_words, vote
-from training.words import make_guide, read_words, teach_words
+from training.words import make_guide, read_words, teach_words, text_of
 
 COVERAGE = 0.4  # share of the photos that an abstaining sorter keeps
 ERROR_RATE = 0.01  # of the photos of seen kinds that a sorter sorts, on val
@@ -120,6 +120,8 @@ def measure_unseen(
                 settings["shots"] = shots
                 if told is not None and name.endswith(WORDS):
                     settings["words"] = told.text
+                elif config is not None and config.matching.words is not None:
+                    settings["words"] = text_of(config.matching.words)
                 if not rows.has(name, fold, seed, settings):
                     if config is None:
                         predict = vote(name, asked, k, guide)

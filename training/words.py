@@ -52,7 +52,7 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
         DataError: where there is none, it is not of the documented form, or it has other bins.
         ConfigError: where the language model is not installed.
     """
-    file = shipped.find(reference, WORDS, "a words file", DataError)
+    file = _file(reference)
     table = shipped.read(file, DataError).get("superclasses")
     if not isinstance(table, dict):
         raise DataError(f"{file}: expected a table [superclasses], got {table!r}")
@@ -67,8 +67,16 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
             )
     things = tuple(thing for name in superclasses for thing in table[name])
     superclass = [k for k, name in enumerate(superclasses) for _ in table[name]]
-    text = file.read_text(encoding="utf-8")
-    return Words(text, things, embed(things), torch.tensor(superclass))
+    return Words(text_of(reference), things, embed(things), torch.tensor(superclass))
+
+
+def text_of(reference: str) -> str:
+    """What the words file says, by which two of the same name are told apart."""
+    return _file(reference).read_text(encoding="utf-8")
+
+
+def _file(reference: str) -> Path:
+    return shipped.find(reference, WORDS, "a words file", DataError)
 
 
 def _is_name(thing: object) -> bool:

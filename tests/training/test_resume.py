@@ -63,6 +63,28 @@ def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_like_one_that_was_n
     assert_identical(resumed, whole)
 
 
+def test_a_run_with_words_goes_on_with_the_same_words_or_not_at_all(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    photos = read_photos(make_dataset())
+    words = tmp_path / "words.toml"
+    lines = [f'{name} = ["{name} bottle", "{name} lamp"]' for name in photos.superclasses]
+    words.write_text("\n".join(["[superclasses]", *lines]))
+    config = tiny_config(
+        method="matching", matching={"words": str(words)}, bank={"selection": "all"}
+    )
+    whole = run(config, photos, tmp_path / "whole")
+    assert len(whole["model"]["things"]) == 2 * len(lines)
+    with signal_in_step(3, signal.SIGINT), pytest.raises(Interrupted):
+        run(config, photos, tmp_path / "stopped")
+    before = words.read_text()
+    words.write_text(before.replace("lamp", "battery", 1))
+    with pytest.raises(RunError, match=r"words\.toml have changed since"):
+        run(config, photos, tmp_path / "stopped", resume=True)
+    words.write_text(before)
+    assert_identical(run(config, photos, tmp_path / "stopped", resume=True), whole)
+
+
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_the_weights_of_the_best_epoch_are_kept_and_not_those_of_the_last(
     make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path, ema: float
