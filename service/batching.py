@@ -229,7 +229,7 @@ class Scheduler:
         started = time.monotonic()
         try:
             answers = _run_together(chosen, batch)
-            doubts = self._doubts.of_embeddings(answers.embedding)
+            doubts = self._doubts.of_answers(answers)
         except Exception as error:
             log.exception("batch failed", photos=len(batch))
             if len(batch) == 1:

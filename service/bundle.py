@@ -40,6 +40,7 @@ OUTPUT_REFERENCE_WEIGHTS = "reference_weights"  # float32 [N, R], mean over head
 OUTPUT_SELF_WEIGHT = "self_weight"  # float32 [N], what the photo gave to itself
 OUTPUT_THINGS = "things"  # int64 [N, T], indices into the guide, of a bundle that has one
 OUTPUT_THING_WEIGHTS = "thing_weights"  # float32 [N, T], their parts of self_weight
+OUTPUT_FAMILIARITY = "familiarity"  # float32 [N], of a graph that has it: `service.familiarity`
 OUTPUTS = (
     OUTPUT_PROBABILITIES,
     OUTPUT_EMBEDDING,
@@ -184,7 +185,7 @@ class Manifest(Record):
                     f"expected a self-test of a listed file and {len(self.superclasses)} "
                     f"probabilities, got {case.file!r} and {len(case.probabilities)}"
                 )
-        if self.familiarity and self.familiarity.file not in self.files:
+        if self.familiarity and (self.familiarity.file or MODEL) not in self.files:
             raise ValueError(
                 f"familiarity without a SHA-256 under files: {self.familiarity.file!r}"
             )

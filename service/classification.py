@@ -83,8 +83,8 @@ class Answering:
         Raises:
             InferenceError: where the graph gave something that is no number.
         """
-        (of_embedding,) = self.doubts.of_embeddings(answers.embedding)
-        return classification(self.manifest, answers, name, self.by, (*doubts, *of_embedding))
+        (of_answer,) = self.doubts.of_answers(answers)
+        return classification(self.manifest, answers, name, self.by, (*doubts, *of_answer))
 
 
 def classify_files(

@@ -32,6 +32,8 @@ class Answers:
         self_weight: float32 [N], attention that the photo gave to itself.
         things: int64 [N, T], indices into the manifest's guide, strongest first; None without one.
         thing_weights: float32 [N, T], what of the self-weight they count for.
+        familiarity: float32 [N], as `service.familiarity` has it; None where the graph does not
+            tell.
     """
 
     probabilities: Floats
@@ -41,14 +43,13 @@ class Answers:
     self_weight: Floats
     things: npt.NDArray[np.int64] | None = None
     thing_weights: Floats | None = None
+    familiarity: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
 
     def __getitem__(self, rows: slice) -> Answers:
-        return Answers(
-            *(None if array is None else array[rows] for array in vars(self).values())  # type: ignore[arg-type]
-        )
+        return Answers(**{k: v[rows] for k, v in vars(self).items() if v is not None})
 
 
 class Classifier:
@@ -79,11 +80,8 @@ class Classifier:
         self.variant = variant or bundle.manifest.default_variant
         (self.device,) = session_devices(device)
         threads = threads or len(os.sched_getaffinity(0))
-        self._outputs = list(contract.OUTPUTS)
-        if bundle.manifest.guide:
-            self._outputs += contract.GUIDE_OUTPUTS
         self._session = open_session(bundle.model_path(variant), self.device, threads)
-        self._check_signature()
+        self._outputs = self._check_signature()
         bank = read_bank(bundle)
         self._check_bank({name: array.shape for name, array in bank.items()})
         # Put where the session runs once and for all: a run then costs what it costs without.
@@ -102,7 +100,7 @@ class Classifier:
         """
         feeds = {contract.INPUT_IMAGES: images, **self._bank}
         outputs = self._session.run(self._outputs, feeds)
-        return Answers(*outputs)
+        return Answers(**dict(zip(self._outputs, outputs, strict=True)))
 
     def time_batch(self, photos: int) -> float:
         """Seconds for a batch of blank photos once it is warm, the least of a few.
@@ -119,8 +117,10 @@ class Classifier:
             seconds.append(time.perf_counter() - started)
         return min(seconds)
 
-    def _check_signature(self) -> None:
-        spec = self.bundle.manifest.preprocessing
+    def _check_signature(self) -> list[str]:
+        """Names of the outputs to ask for, which are those of `Answers`."""
+        manifest = self.bundle.manifest
+        spec = manifest.preprocessing
         images = self._session.get_inputs()[0]
         expected = [spec.height, spec.width, 3]
         if images.name != contract.INPUT_IMAGES or images.shape[1:] != expected:
@@ -129,9 +129,13 @@ class Classifier:
                 f"{spec.height}, {spec.width}, 3], got {images.name} {images.shape}"
             )
         names = {output.name for output in self._session.get_outputs()}
-        missing = set(self._outputs) - names
-        if missing:
+        wanted = [*contract.OUTPUTS, *(contract.GUIDE_OUTPUTS if manifest.guide else ())]
+        told = manifest.familiarity is not None and manifest.familiarity.file is None
+        if told or contract.OUTPUT_FAMILIARITY in names:
+            wanted.append(contract.OUTPUT_FAMILIARITY)
+        if missing := set(wanted) - names:
             raise BundleError(f"{self.bundle.id}: the graph lacks the outputs {sorted(missing)}")
+        return wanted
 
     def _check_bank(self, shapes: dict[str, tuple[int, ...]]) -> None:
         """Each of the bank's arrays is an input of the graph, as wide as that."""

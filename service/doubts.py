@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from service.bundle import Bundle, Manifest
-from service.familiarity import Familiarity, Floats, read_familiarity
+from service.classifier import Answers
+from service.familiarity import Familiarity, read_familiarity
 from service.preprocess import Pixels
 from service.quality import MEASURES, QualityLimits, unproven
 from service.schemas import Doubt, DoubtReason
@@ -44,15 +45,15 @@ class Doubts:
 
     Attributes:
         limits: by reason; what is not there is never doubted.
-        familiarity: needed for `unfamiliar`.
+        familiarity: needed for `unfamiliar`, where the graph does not tell it.
     """
 
     limits: Limits
     familiarity: Familiarity | None = None
 
-    def of(self, pixels: Pixels, embedding: Floats) -> tuple[Doubt, ...]:
-        """All about one photo [H, W, 3] and its embedding [1, E]."""
-        return (*self.of_pixels([pixels])[0], *self.of_embeddings(embedding)[0])
+    def of(self, pixels: Pixels, answers: Answers) -> tuple[Doubt, ...]:
+        """All about one photo [H, W, 3] and the answers to it, N = 1."""
+        return (*self.of_pixels([pixels])[0], *self.of_answers(answers)[0])
 
     def of_pixels(self, photos: Sequence[Pixels]) -> list[tuple[Doubt, ...]]:
         """About each of N photos, uint8 [H, W, 3], as the model sees them."""
@@ -83,27 +84,35 @@ class Doubts:
         found = [
             self._doubt(reason, measured[name])
             for reason, name in MEASURED_AS.items()
-            if name in measured
+            if name in measured and not self._kept(reason, measured[name])
         ]
-        return tuple(doubt for doubt in found if doubt)
+        return tuple(found)
 
-    def of_embeddings(self, embedding: Floats) -> list[tuple[Doubt, ...]]:
-        """About each of N photos by their embeddings [N, E]."""
-        least = self.limits.get("unfamiliar")
-        if self.familiarity is None or least is None or self.familiarity.surely(embedding, least):
-            return [()] * len(embedding)
-        found = [
-            self._doubt("unfamiliar", value) for value in self.familiarity.of(embedding).tolist()
+    def of_answers(self, answers: Answers) -> list[tuple[Doubt, ...]]:
+        """About each of N photos by how near they are to what the model knows."""
+        least, known, told = self._least_familiar, self.familiarity, answers.familiarity
+        if least is not None and known is not None:
+            told = None if known.surely(answers.embedding, least) else known.of(answers.embedding)
+        if least is None or told is None:
+            return [()] * len(answers)
+        # All in one place: after a run of the model each function is fetched from memory.
+        return [
+            () if value >= least else (self._doubt("unfamiliar", value),) for value in told.tolist()
         ]
-        return [(doubt,) if doubt else () for doubt in found]
 
-    def _doubt(self, reason: DoubtReason, value: float) -> Doubt | None:
+    @cached_property
+    def _least_familiar(self) -> float | None:
+        return self.limits.get("unfamiliar")
+
+    def _kept(self, reason: DoubtReason, value: float) -> bool:
+        """Whether a limit that there is, is kept; a value that is no number keeps none."""
         limit = self.limits.get(reason)
         if limit is None:
-            return None
-        fine = value <= limit if reason == "too_bright" else value >= limit
-        if fine:
-            return None
+            return True
+        return value <= limit if reason == "too_bright" else value >= limit
+
+    def _doubt(self, reason: DoubtReason, value: float) -> Doubt:
+        limit = self.limits[reason]
         return Doubt(
             reason=reason,
             detail=IN_WORDS[reason].format(measure=value, limit=limit),

@@ -49,10 +49,11 @@ class QualityLimits(Record):
 class FamiliarityLimit(Record):
     """Where a photo is doubted for being like nothing in the bank; see `service.familiarity`.
 
-    `file` is an array, float16 [M, E]: the embeddings of the bank's items, in their order.
+    `file` is an array, float16 [M, E]: the embeddings of the bank's items, in their order. Without
+    one the graph tells it, of the bank that it answers by.
     """
 
-    file: str
+    file: str | None = None
     statistic: Literal["log_mean_exp_cosine"]
     temperature: float = Field(gt=0.0)
     threshold: float

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
-from onnx import helper
+from onnx import helper, numpy_helper
 from PIL import Image
 
 from service import bundle as contract
@@ -27,6 +27,7 @@ from service.bundle import (
     record_of,
     write_manifest,
 )
+from service.familiarity import TEMPERATURE as FAMILIARITY_T
 from service.preprocess import Pixels, Preprocessing, decode
 from tests.tiny_graph import CELLS, REFERENCES, SIZE, grid, model_of, provenance
 
@@ -93,6 +94,7 @@ def write_bundle(
     without: Collection[str] = (),
     method: str = "matching",
     drift: bool = False,
+    familiarity: bool = False,
 ) -> Path:
     """Write `models_dir/bins/version`, which knows the train photos of all kinds but some.
 
@@ -100,6 +102,7 @@ def write_bundle(
 
     Args:
         drift: with a drift reference, in name only too: no service starts with that.
+        familiarity: whether the graph tells it.
     """
     path = models_dir / "bins" / version
     path.mkdir(parents=True)
@@ -111,6 +114,8 @@ def write_bundle(
     blank = np.zeros((REFERENCES, WIDTH), dtype=np.float32)
     (keys,) = _ask(_graph(blank, values[:REFERENCES]), pixels, contract.OUTPUT_EMBEDDING)
     graph = _graph(keys, values)
+    if familiarity:
+        _tell_familiarity(graph)
     for name in (contract.MODEL, "fp32.onnx"):
         (path / name).write_bytes(graph.SerializeToString())
     (path / "self-test-can.png").write_bytes(photo_of("can", 99))
@@ -165,6 +170,27 @@ def _ask(model: onnx.ModelProto, pixels: Pixels, output: str) -> list[np.ndarray
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run([output], {contract.INPUT_IMAGES: pixels})
+
+
+def _tell_familiarity(model: onnx.ModelProto) -> None:
+    constants = {"one": np.float32(1.0), "wide": np.float32(FAMILIARITY_T)}
+    graph = model.graph
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()
+    )
+    graph.node.extend(
+        [
+            helper.make_node("Sub", ["cosines", "one"], ["behind"]),
+            helper.make_node("Div", ["behind", "wide"], ["closeness"]),
+            helper.make_node("Exp", ["closeness"], ["each"]),
+            helper.make_node("ReduceMean", ["each", "last"], ["density"], keepdims=0),
+            helper.make_node("Log", ["density"], ["log_density"]),
+            helper.make_node("Mul", ["log_density", "wide"], [contract.OUTPUT_FAMILIARITY]),
+        ]
+    )
+    told = helper.make_tensor_value_info(contract.OUTPUT_FAMILIARITY, onnx.TensorProto.FLOAT, ["N"])
+    graph.output.append(told)
+    onnx.checker.check_model(model, full_check=True)
 
 
 def _graph(keys: np.ndarray, values: np.ndarray) -> onnx.ModelProto:

@@ -169,6 +169,7 @@ def doubts_section(manifest: Manifest) -> str:
     quality, familiar = manifest.quality, manifest.familiarity
     if quality is None or familiar is None:
         return ""
+    holds = f"`{familiar.file}` holds those embeddings. " if familiar.file else ""
     return (
         f"{DOUBTS}\n\n"
         "Left to a person whatever the model says, by measures of the pixels that it sees: a photo "
@@ -179,7 +180,7 @@ def doubts_section(manifest: Manifest) -> str:
         f"like nothing in the bank: a density of the bank's embeddings (`{familiar.statistic}`, "
         f"T = {familiar.temperature}) below {familiar.threshold:.4f}, which "
         f"{familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} reach. "
-        f"`{familiar.file}` holds those embeddings. What is no refuse and yet like it, such as a "
+        f"{holds}What is no refuse and yet like it, such as a "
         "page of text or a thing that is still of use, is not told apart."
     )
 

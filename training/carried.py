@@ -40,6 +40,10 @@ def with_carried_familiarity(
     limit = parent.manifest.familiarity
     if limit is None:
         return manifest
+    if limit.file is None:  # its graph tells it, of any bank
+        complete = manifest.model_copy(update={"familiarity": limit})
+        write_manifest(part, complete)
+        return complete
     old = read_items(parent.path / limit.file, parent)
     rows = {item.id: row for item, row in zip(parent.manifest.bank.items, old, strict=True)}
     items = [rows.get(item.id, key) for item, key in zip(bank.items, bank.keys, strict=True)]

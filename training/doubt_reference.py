@@ -1,7 +1,8 @@
 """What a bundle is told of the photos that it knows, so that it can doubt others.
 
-Two parts: limits of quality, from percentiles of val, and the embeddings of the bank with the
-familiarity that val's photos have. Graphs stay as they are; the manifest is replaced in one step.
+Two parts: limits of quality, from percentiles of val, and the familiarity that val's photos have,
+with the embeddings of the bank where the graph does not tell it. Graphs stay as they are; the
+manifest is replaced in one step.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from service.bundle import (
     record_of,
     write_manifest,
 )
-from service.classifier import Classifier
-from service.familiarity import STATISTIC, Familiarity
+from service.classifier import Answers, Classifier
+from service.familiarity import STATISTIC, TEMPERATURE, Familiarity
 from service.fitted import FamiliarityLimit, QualityLimits
 from service.preprocess import Pixels
 from service.quality import Quality, measure
@@ -37,7 +38,6 @@ Floats = npt.NDArray[np.float32]
 SPLIT = "val"
 ACCEPTED_SHARE = 0.99
 QUALITY_PART = 0.2  # of those that are not accepted: each of the four measures may doubt so many
-TEMPERATURE = 0.12  # of the familiarity: chosen on val against pictures that are no refuse
 BATCH = 2  # on a CPU more gain nothing
 # From the percentile on away from good photos. A photo a stop and a half darker than any of val is
 # still answered well, and an object may be small; where sharpness ends, accuracy has begun to fall.
@@ -95,22 +95,29 @@ def quality_limits(measured: list[Quality], share: float) -> QualityLimits:
 def with_familiarity(
     bundle: Bundle, manifest: Manifest, photos: PhotoSet, val: PixelStore, accepted_share: float
 ) -> tuple[Manifest, str | None]:
-    """With the bank's embeddings in a file, and the threshold from those of val it does not have.
+    """With the threshold from the photos of val that the bank does not have.
 
-    The file is named by what it holds, so that the manifest never names another's content.
+    Where the graph does not tell how familiar a photo is, with the bank's embeddings in a file. It
+    is named by what it holds, so that the manifest never names another's content.
 
     Returns:
         The manifest, and the file that the one before named.
     """
     classifier = Classifier(bundle)
-    found = embeddings(classifier, val.pixels, SPLIT)
-    found = found[new_to_bank(bundle, val.photos, found, f"familiarity from {SPLIT}")]
-    items = bank_embeddings(classifier, manifest, photos).astype(np.float16)
-    content = io.BytesIO()
-    np.save(content, items, allow_pickle=False)
-    file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
-    (bundle.path / file).write_bytes(content.getvalue())
-    familiar = Familiarity(items.astype(np.float32), TEMPERATURE).of(found)
+    answers = answers_to(classifier, val.pixels, SPLIT)
+    found = np.concatenate([one.embedding for one in answers])
+    new = new_to_bank(bundle, val.photos, found, f"familiarity from {SPLIT}")
+    told = [one.familiarity for one in answers if one.familiarity is not None]
+    file: str | None = None
+    if told:
+        familiar = np.concatenate(told)[new]
+    else:
+        items = bank_embeddings(classifier, manifest, photos).astype(np.float16)
+        content = io.BytesIO()
+        np.save(content, items, allow_pickle=False)
+        file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
+        (bundle.path / file).write_bytes(content.getvalue())
+        familiar = Familiarity(items.astype(np.float32), TEMPERATURE).of(found[new])
     limit = FamiliarityLimit(
         file=file,
         statistic=STATISTIC,
@@ -122,7 +129,7 @@ def with_familiarity(
     )
     old = manifest.familiarity.file if manifest.familiarity else None
     kept = {name: record for name, record in manifest.files.items() if name != old}
-    files = kept | {file: record_of(bundle.path / file)}
+    files = kept | ({file: record_of(bundle.path / file)} if file else {})
     return manifest.model_copy(update={"familiarity": limit, "files": files}), old
 
 
@@ -169,10 +176,15 @@ def bank_photos(manifest: Manifest, photos: PhotoSet) -> tuple[Photo, ...]:
 
 def embeddings(classifier: Classifier, pixels: Pixels, label: str) -> Floats:
     """float32 [n, E] of photos [n, H, W, 3], by the graph that is served."""
-    parts = []
+    return np.concatenate([one.embedding for one in answers_to(classifier, pixels, label)])
+
+
+def answers_to(classifier: Classifier, pixels: Pixels, label: str) -> list[Answers]:
+    """To photos [n, H, W, 3], some at a time, by the graph that is served."""
+    answers = []
     with track(f"{classifier.bundle.id}: {label}", len(pixels)) as advance:
         for start in range(0, len(pixels), BATCH):
             chunk = np.ascontiguousarray(pixels[start : start + BATCH])
-            parts.append(classifier.run(chunk).embedding)
+            answers.append(classifier.run(chunk))
             advance(len(chunk))
-    return np.concatenate(parts)
+    return answers

@@ -23,6 +23,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from service import bundle as contract
 from training.methods import BankMethod
+from training.methods.matching import Matching
 from training.model import SuperclassModel
 
 REFERENCES = 5  # R: bank items named with an answer
@@ -44,23 +45,28 @@ class ServedGraph(nn.Module):
 
     @property
     def output_names(self) -> list[str]:
-        """Of what `forward` gives."""
-        guided = getattr(self.head, "guide", None) is not None
-        return [*contract.OUTPUTS, *(contract.GUIDE_OUTPUTS if guided else ())]
+        """Of what `forward` gives: more for matching, and still more with a guide."""
+        names = list(contract.OUTPUTS)
+        if isinstance(self.head, Matching):
+            names += contract.GUIDE_OUTPUTS if self.head.guide is not None else ()
+            names.append(contract.OUTPUT_FAMILIARITY)
+        return names
 
     def forward(self, images: Tensor, bank_keys: Tensor, bank_values: Tensor) -> tuple[Tensor, ...]:
-        """Outputs in the order of `service.bundle.OUTPUTS`, and of `GUIDE_OUTPUTS` with a guide."""
+        """Outputs in the order of `output_names`."""
         features = self.backbone(self.normalise(images))
         answer = cast(BankMethod, self.head).answer_from(features, bank_keys, bank_values)
         assert answer.bank_weights is not None  # a bank's method gives both
         assert answer.self_weight is not None
         probabilities = (answer.logits / self.temperature).softmax(dim=1)
         weights, references = answer.bank_weights.topk(REFERENCES, dim=1)
-        outputs = probabilities, answer.embedding, references, weights, answer.self_weight
-        if answer.things is None:
-            return outputs
-        counted, things = answer.things.topk(min(THINGS, answer.things.shape[1]), dim=1)
-        return *outputs, things, counted
+        outputs = [probabilities, answer.embedding, references, weights, answer.self_weight]
+        if answer.things is not None:
+            counted, things = answer.things.topk(min(THINGS, answer.things.shape[1]), dim=1)
+            outputs += [things, counted]
+        if answer.familiarity is not None:
+            outputs.append(answer.familiarity)
+        return tuple(outputs)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

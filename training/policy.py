@@ -117,7 +117,7 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
         for index in range(len(store.photos)):
             pixels = np.ascontiguousarray(store.pixels[index : index + 1])
             answers = classifier.run(pixels)
-            about = doubts.of(pixels[0], answers.embedding)
+            about = doubts.of(pixels[0], answers)
             told.append(classification(manifest, answers, None, by, about).sorting)
             embeddings.append(answers.embedding[0])
             advance(1)

@@ -38,8 +38,8 @@ def main() -> None:
     assert familiarity is not None
     photo = (ROOT / "tests" / "photos" / "metal.jpg").read_bytes()
     pixels = decode(photo, bundle.manifest.preprocessing)
-    width = np.load(bundle.path / bundle.manifest.familiarity.file).shape[1]  # type: ignore[union-attr]
-    embedding = np.full((1, width), width**-0.5, np.float32)
+    classifier = Classifier(bundle, threads=1)
+    embedding = classifier.run(pixels[np.newaxis]).embedding
     own = bundle.manifest.quality
     assert own is not None
     limits = QualityLimits(
@@ -48,7 +48,6 @@ def main() -> None:
     told("quality of a photo, proved by some rows", lambda: unproven([pixels], limits))
     pair = np.stack([pixels, pixels])
     told("that of two together", lambda: unproven(pair, limits))  # as the service looks at them
-    classifier = Classifier(bundle, threads=1)
     told("after a run of the model", lambda: unproven(pair, limits), lambda: classifier.run(pair))
     told("quality of a photo, measured", lambda: measure(pixels))
     items = len(bundle.manifest.bank.items)

@@ -35,6 +35,7 @@ from tests.benchmarks.likeness import auroc, false_positives, interval, source_o
 from tests.benchmarks.pictures import GROUPS, PERHAPS_REFUSE
 from training.data.photos import PhotoSet, label_indices, read_photos
 from training.data.store import open_store
+from training.served_bank import served_bank
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -90,7 +91,7 @@ class Model:
             answers = self.classifier.run(np.ascontiguousarray(pixels)[np.newaxis])
             probabilities.append(answers.probabilities[0])
             embedding.append(answers.embedding[0])
-            doubts.append(self.doubts.of(pixels, answers.embedding))
+            doubts.append(self.doubts.of(pixels, answers))
         p = np.array(probabilities)
         threshold = self.classifier.bundle.manifest.calibration.confidence_threshold
         return Seen(p, np.array(embedding), doubts, p.max(axis=1) >= threshold)
@@ -184,7 +185,8 @@ def pictures(
         names["cifar-100"] = [str(i).translate(LETTERS) for i in range(CIFAR_PHOTOS)]
     seen = {group: model.see(photos) for group, photos in loaded.items()}
     reported = {group: np.array([second_half(n) for n in names[group]]) for group in seen}
-    items = read_items(asked.bundle / manifest.familiarity.file, model.classifier.bundle)
+    bundle, file = model.classifier.bundle, manifest.familiarity.file
+    items = read_items(bundle.path / file, bundle) if file else served_bank(bundle).keys
     places = {name: i for i, name in enumerate(manifest.superclasses)}
     labels = np.array([places[item.superclass] for item in manifest.bank.items])
     chosen_t = manifest.familiarity.temperature

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from service.bundle import MANIFEST, read_bundle, record_of
+from service.bundle import MANIFEST, Bundle, read_bundle, read_manifest, record_of
 from service.catalogue import open_bundle
 from service.classification import classify_files
-from service.classifier import Classifier
+from service.classifier import Answers, Classifier
 from service.doubts import NONE, Doubts, open_doubts
 from service.errors import BundleError
 from service.familiarity import Familiarity, read_items
+from service.fitted import FamiliarityLimit
 from service.preprocess import decode
 from service.quality import Quality
 from service.schemas import DoubtReason
@@ -30,6 +32,12 @@ ALL = load_settings().doubt_limits
 def unit(count: int, seed: int = 0) -> np.ndarray:
     rows = np.random.default_rng(seed).normal(size=(count, WIDTH)).astype(np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def answers(embedding: np.ndarray) -> Answers:
+    """Of photos with these embeddings [N, E], of which nothing else is known."""
+    nothing = np.zeros((len(embedding), 1), np.float32)
+    return Answers(nothing, embedding, nothing.astype(np.int64), nothing, nothing[:, 0])
 
 
 @pytest.fixture
@@ -103,18 +111,39 @@ def test_a_photo_on_the_limit_is_good(limited: Path) -> None:
 def test_what_lies_far_from_the_bank_is_unfamiliar_and_what_lies_in_it_is_not() -> None:
     items = unit(ITEMS)
     doubts = Doubts({"unfamiliar": -0.5}, Familiarity(items, 0.1))
-    near, far = doubts.of_embeddings(np.stack([items[0], -items.mean(axis=0)]))
+    near, far = doubts.of_answers(answers(np.stack([items[0], -items.mean(axis=0)])))
     assert near == ()
     assert [doubt.reason for doubt in far] == ["unfamiliar"]
-    (no_number,) = doubts.of_embeddings(np.full((1, WIDTH), np.nan, np.float32))
+    (no_number,) = doubts.of_answers(answers(np.full((1, WIDTH), np.nan, np.float32)))
     assert no_number
+
+
+def test_a_graph_may_tell_how_familiar_a_photo_is(models_dir: Path) -> None:
+    doubts = Doubts({"unfamiliar": -0.5})
+    told = replace(answers(unit(3)), familiarity=np.array([-0.4, -0.6, np.nan], np.float32))
+    near, far, no_number = doubts.of_answers(told)
+    assert near == ()
+    assert [(doubt.reason, doubt.measure) for doubt in far] == [("unfamiliar", -0.6)]
+    assert no_number
+    assert doubts.of_answers(answers(unit(3))) == [(), (), ()]  # nothing is known
+    assert Doubts({}).of_answers(told) == [(), (), ()]
+    path = models_dir / "tiny" / "1"
+    manifest = read_manifest(path)
+    fitted = {"accepted_share": 0.99, "split": "none", "photos": 1}
+    limit = FamiliarityLimit(
+        statistic="log_mean_exp_cosine", temperature=0.1, threshold=-0.5, **fitted
+    )
+    bundle = Bundle(path, manifest.model_copy(update={"familiarity": limit}))
+    assert open_doubts(bundle, ALL).familiarity is None
+    with pytest.raises(BundleError, match=r"lacks the outputs \['familiarity'\]"):
+        Classifier(bundle)
 
 
 def test_an_older_bundle_doubts_nothing(models_dir: Path) -> None:
     doubts = open_doubts(open_bundle(models_dir / "tiny" / "1"), ALL)
     black = np.zeros((SIZE, SIZE, 3), np.uint8)
-    assert doubts.of(black, unit(1)) == ()
-    assert NONE.of(black, unit(1)) == ()
+    assert doubts.of(black, answers(unit(1))) == ()
+    assert NONE.of(black, answers(unit(1))) == ()
 
 
 def test_settings_switch_reasons_off_and_override_limits(limited: Path) -> None:
@@ -175,7 +204,7 @@ def test_files_are_doubted_without_a_server_too(limited: Path, tmp_path: Path) -
     assert [doubt.reason for doubt in result.answer.doubts] == ["too_dark"]
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1", "2", "3"])
 def test_the_bundled_models_doubt_none_of_the_photos_that_come_with_them(version: str) -> None:
     bundle = open_bundle(ROOT / "models" / "refuse" / version)
     assert bundle.manifest.quality
@@ -196,6 +225,7 @@ def test_the_bundled_embeddings_are_those_of_the_graph() -> None:
     bundle = open_bundle(ROOT / "models" / "refuse" / "2")
     limit = bundle.manifest.familiarity
     assert limit
+    assert limit.file
     items = read_items(bundle.path / limit.file, bundle)
     np.testing.assert_allclose(np.linalg.norm(items, axis=1), 1.0, atol=2e-3)
     # tests/photos/metal.jpg is in the bank, under this name.

@@ -15,7 +15,7 @@ import pytest
 from service.bundle import MANIFEST, read_bundle, read_manifest, sha256_of, write_manifest
 from service.catalogue import open_bundle
 from service.classifier import Classifier
-from service.familiarity import read_items
+from service.familiarity import Familiarity, read_items
 from service.fitted import ItemSpread
 from service.preprocess import decode
 from service.self_test import check_answers
@@ -480,7 +480,9 @@ def test_doubts_are_taken_over_row_by_row_and_can_be_made_again(
     bundle = read_bundle(order.out)
     old, new = before.familiarity, bundle.manifest.familiarity
     assert old is not None
+    assert old.file is not None
     assert new is not None
+    assert new.file is not None
     assert new.threshold == old.threshold
     assert bundle.manifest.quality == before.quality
     rows = read_items(order.out / new.file, bundle)
@@ -491,8 +493,32 @@ def test_doubts_are_taken_over_row_by_row_and_can_be_made_again(
     np.testing.assert_allclose(rows[39:], embedded, atol=1e-3)
     again = with_doubts(order.out, bundle.manifest, photos)  # reviewed photos are not in the data
     assert again.familiarity is not None
+    assert again.familiarity.file is not None
     found = read_items(order.out / again.familiarity.file, read_bundle(order.out))
     np.testing.assert_allclose(found, rows, atol=1e-3)
+
+
+def test_what_the_graph_tells_of_familiarity_is_of_the_corrected_bank(
+    order: Order, tmp_path: Path
+) -> None:
+    photos = read_photos(write_photos(tmp_path / "data"))
+    path = write_bundle(tmp_path / "told", familiarity=True)
+    before = with_doubts(path, read_manifest(path), photos)
+    assert before.familiarity is not None
+    assert before.familiarity.file is None
+    assert not list(path.glob("familiarity-*"))
+    told = tmp_path / "told" / "bins" / "2"
+    correct_bundle(replace(order, bundle=path, out=told), COMMAND)
+    bundle = read_bundle(told)
+    assert bundle.manifest.familiarity == before.familiarity
+    pixels = np.stack([decode(photo_of("battery", n), SPEC) for n in range(100, 110)])
+    old = Classifier(read_bundle(path), threads=1).run(pixels)
+    new = Classifier(bundle, threads=1).run(pixels)
+    items = Familiarity(served_bank(bundle).keys, before.familiarity.temperature)
+    assert old.familiarity is not None
+    assert new.familiarity is not None
+    np.testing.assert_allclose(new.familiarity, items.of(new.embedding), atol=1e-5)
+    assert (new.familiarity != old.familiarity).all()
 
 
 def test_why_nothing_would_change_is_told(order: Order) -> None:

@@ -61,6 +61,7 @@ def test_the_file_holds_the_banks_embeddings_in_order(data: Path, tmp_path: Path
     bundle = read_bundle(path)  # every hash
     limit = bundle.manifest.familiarity
     assert limit
+    assert limit.file
     assert limit.file in bundle.manifest.files
     items = read_items(path / limit.file, bundle)
     classifier = Classifier(bundle)
@@ -78,7 +79,7 @@ def test_the_wanted_share_of_val_is_accepted(data: Path, tmp_path: Path, share: 
     doubts = open_doubts(bundle, load_settings().doubt_limits)
     classifier = Classifier(bundle)
     found = [
-        doubts.of(photo, classifier.run(photo[np.newaxis]).embedding)
+        doubts.of(photo, classifier.run(photo[np.newaxis]))
         for photo in photos_of(path, data, "val")
     ]
     unfamiliar = sum(any(d.reason == "unfamiliar" for d in one) for one in found)
@@ -99,6 +100,8 @@ def test_again_replaces_the_file_and_the_card_has_one_section(data: Path, tmp_pa
     second = read_manifest(path).familiarity
     assert first
     assert second
+    assert first.file
+    assert second.file
     assert first.file != second.file
     assert [file.name for file in path.glob("familiarity-*")] == [second.file]
     read_bundle(path)

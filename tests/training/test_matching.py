@@ -16,6 +16,8 @@ from torch import Tensor
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
+from service.doubts import Doubts
+from service.familiarity import TEMPERATURE, Familiarity
 from tests.training_runs import ConfigMaker, DatasetMaker, run
 from training import checkpoint
 from training.bank import choose_bank
@@ -157,6 +159,14 @@ def test_it_is_trained_exported_and_served(
         (expected.logits / manifest.calibration.temperature).softmax(dim=1).numpy(),
         atol=1e-3,
     )
+    # How familiar photos are is what `service.familiarity` makes of the bank's embeddings.
+    keys = state["weights"]["head.bank_keys"].numpy()
+    familiarity = Familiarity(keys, TEMPERATURE).of(answer.embedding)
+    assert answer.familiarity is not None
+    np.testing.assert_allclose(answer.familiarity, familiarity, atol=1e-5)
+    assert manifest.familiarity is not None
+    assert manifest.familiarity.file is None
+    assert set(Doubts({"unfamiliar": 1.0}).of_answers(answer)) != {()}
     assert len(manifest.guide) == (6 if worded else 0)
     if expected.things is not None:
         assert answer.things is not None
@@ -170,7 +180,7 @@ def test_it_is_trained_exported_and_served(
         }
     # The bank is an input: of one superclass alone, that one is answered.
     session = ort.InferenceSession(str(bundle.model_path("fp32")))
-    keys = state["weights"]["head.bank_keys"].numpy()[:8]
+    keys = keys[:8]
     values = np.tile(np.eye(3, dtype=np.float32)[[1]], (8, 1))
     (probabilities,) = session.run(
         ["probabilities"], {"images": pixels, "bank_keys": keys, "bank_values": values}

@@ -24,6 +24,7 @@ class Answer:
         embedding: float32 [n, E], unit length.
         bank_weights: float32 [n, M], attention given to each bank item; None without a bank.
         self_weight: float32 [n], attention given to itself; None without a bank.
+        familiarity: float32 [n], by `service.familiarity`; None where keys are no embeddings.
         things: float32 [n, G], what of that each thing of a guide counts for; None without one.
     """
 
@@ -31,6 +32,7 @@ class Answer:
     embedding: Tensor
     bank_weights: Tensor | None = None
     self_weight: Tensor | None = None
+    familiarity: Tensor | None = None
     things: Tensor | None = None
 
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from service.familiarity import TEMPERATURE
 from training.config import MatchingConfig
 from training.guide import Guide, Said
 from training.losses import NEVER
@@ -74,17 +75,21 @@ class Matching(nn.Module):
         """Answers of features [n, D] by keys [M, width] of unit length and values [M, K]."""
         z = self.represent(features)
         temperature = self.log_temperature.exp()
-        scores = z @ bank_keys.T / temperature
+        cosines = z @ bank_keys.T
+        scores = cosines / temperature
+        density = ((cosines - 1.0) / TEMPERATURE).exp().mean(dim=1)
+        familiarity = TEMPERATURE * density.log()
         if self.guide is None:
             weights = scores.softmax(dim=1)
             logits = (weights @ bank_values).clamp(min=LEAST).log()
-            return Answer(logits, z, weights, torch.zeros_like(z[:, 0]))
+            return Answer(logits, z, weights, torch.zeros_like(z[:, 0]), familiarity)
         said: Said = self.guide(features)
         itself = (self.like_words / temperature).expand(z.shape[0], 1)
         every = torch.cat([scores, itself], dim=1).softmax(dim=1)
         weights, own = every[:, :-1], every[:, -1:]
         mass = weights @ bank_values + own * said.probabilities
-        return Answer(mass.clamp(min=LEAST).log(), z, weights, own[:, 0], own * said.things)
+        logits = mass.clamp(min=LEAST).log()
+        return Answer(logits, z, weights, own[:, 0], familiarity, own * said.things)
 
     @torch.no_grad()
     def log_weights(self, features: Tensor) -> Tensor:
