@@ -14,6 +14,7 @@ from training import shipped
 from training.errors import ConfigError
 
 CONFIGS = Path(__file__).parent / "configs"
+WITH_WORDS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class _Record(BaseModel):
@@ -228,9 +229,28 @@ def parse_config(record: dict[str, Any]) -> Config:
         ConfigError: naming each offending key, and the nearest known one.
     """
     try:
-        return Config.model_validate(record)
+        config = Config.model_validate(record)
     except ValidationError as error:
         raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
+    if config.matching.words is not None:
+        _check_words(config)
+    return config
+
+
+def _check_words(config: Config) -> None:
+    if config.method != "matching":
+        raise ConfigError(
+            f'matching.words: expected method = "matching", which alone takes words, got '
+            f"{config.method!r}; refuse-words is such a record"
+        )
+    spec = config.backbone
+    if spec.name not in WITH_WORDS or not spec.pretrained or spec.weights is not None:
+        was = "" if spec.pretrained else " with pretrained = false"
+        was += f" with weights of {spec.weights}" if spec.weights is not None else ""
+        raise ConfigError(
+            f"matching.words: expected a backbone of {', '.join(WITH_WORDS)} with its ImageNet "
+            f"weights, by which words are understood, got {spec.name}{was}"
+        )
 
 
 def record_changes(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,13 +59,17 @@ def read_words(reference: str, superclasses: tuple[str, ...]) -> Words:
         raise DataError(f"{file}: expected a table [superclasses], got {table!r}")
     if set(table) != set(superclasses):
         raise DataError(
-            f"{file}: expected the superclasses {', '.join(superclasses)}, got {', '.join(table)}"
+            f"{file}: expected things for each superclass of the data, {', '.join(superclasses)}, "
+            f"and for no other, got {', '.join(table)}; name a guide of your own for other bins"
         )
     for name, things in table.items():
         if not (isinstance(things, list) and things and all(map(_is_name, things))):
             raise DataError(
                 f'{file}: expected names such as "paint can" for {name}, got {things!r}'
             )
+    for thing, count in Counter(thing for things in table.values() for thing in things).items():
+        if count > 1:
+            raise DataError(f"{file}: expected each thing once, got {thing!r} {count} times")
     things = tuple(thing for name in superclasses for thing in table[name])
     superclass = [k for k, name in enumerate(superclasses) for _ in table[name]]
     return Words(text_of(reference), things, embed(things), torch.tensor(superclass))

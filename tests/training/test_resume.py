@@ -71,7 +71,10 @@ def test_a_run_with_words_goes_on_with_the_same_words_or_not_at_all(
     lines = [f'{name} = ["{name} bottle", "{name} lamp"]' for name in photos.superclasses]
     words.write_text("\n".join(["[superclasses]", *lines]))
     config = tiny_config(
-        method="matching", matching={"words": str(words)}, bank={"selection": "all"}
+        method="matching",
+        matching={"words": str(words)},
+        backbone={"pretrained": True},
+        bank={"selection": "all"},
     )
     whole = run(config, photos, tmp_path / "whole")
     assert len(whole["model"]["things"]) == 2 * len(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -55,7 +56,9 @@ def test_each_thing_is_of_its_bin(tmp_path: Path) -> None:
         ('"fruit"', '" "', 'names such as "paint can" for organic'),
         ('["glass bottle"]', "[]", 'names such as "paint can" for recyclable, got ..$'),
         ('["glass bottle"]', '"glass bottle"', "for recyclable, got 'glass bottle'"),
-        ("organic", "compost", "superclasses organic, recyclable, got recyclable, compost"),
+        ("organic", "compost", "the data, organic, recyclable, .* got recyclable, compost; name"),
+        ('"fruit"', '"orange peel"', "expected each thing once, got 'orange peel' 2 times"),
+        ('"fruit"', '"glass bottle"', "expected each thing once, got 'glass bottle' 2 times"),
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(
@@ -199,7 +202,7 @@ def test_matching_with_words_attends_to_itself_where_the_bank_is_unlike(
 ) -> None:
     reference = write(tmp_path, TEXT)
     spec = {"width": 8, "temperature": 0.05, "words": reference, "like_words": 0.6}
-    config = tiny_config(method="matching", matching=spec)
+    config = tiny_config(method="matching", matching=spec, backbone={"pretrained": True})
     head = Matching(1280, 2, config.matching).eval()
     teach_words(head, config, BINS)
     torch.manual_seed(2)
@@ -226,14 +229,32 @@ def test_matching_with_words_attends_to_itself_where_the_bank_is_unlike(
     torch.testing.assert_close(again.answer(photos, "bank").logits, answer.logits)
 
 
-def test_words_are_for_one_network_whose_classifier_is_known(
-    tmp_path: Path, tiny_config: ConfigMaker
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (
+            {"backbone": {"name": "efficientnet_lite012"}},
+            "_lite2 with .*, got efficientnet_lite012",
+        ),
+        ({"backbone": {"name": "resnet18"}}, "got resnet18$"),
+        ({"backbone": {"pretrained": False}}, "got efficientnet_lite0 with pretrained = false"),
+        ({"backbone": {"weights": "runs/a"}}, "got efficientnet_lite0 with weights of runs/a"),
+        ({"method": "sclre"}, "method = .matching., .*, got .sclre.; refuse-words"),
+    ],
+)
+def test_words_are_for_matching_by_a_network_whose_classifier_is_known(
+    tiny_config: ConfigMaker, sections: dict[str, Any], told: str
 ) -> None:
-    for name, told in (("efficientnet_lite012", "of one network"), ("resnet18", "a backbone of")):
-        spec = {"words": write(tmp_path, TEXT)}
-        config = tiny_config(method="matching", matching=spec, backbone={"name": name})
-        with pytest.raises(ConfigError, match=f"expected .*{told}"):
-            teach_words(Matching(512, 2, config.matching), config, BINS)
+    record = {"method": "matching", "matching": {"words": "refuse"}, "backbone": {}} | sections
+    record["backbone"] = {"pretrained": True} | record["backbone"]
+    with pytest.raises(ConfigError, match=rf"^matching\.words: expected .*{told}"):
+        tiny_config(**record)
+
+
+def test_looks_of_several_networks_are_not_rounded(tmp_path: Path) -> None:
+    guide = make_guide(read_words(write(tmp_path, TEXT), BINS), "efficientnet_lite012")
+    with pytest.raises(ConfigError, match="of one network, got those of 3"):
+        guide.to_whole_numbers()
 
 
 def test_what_nothing_in_the_bank_is_like_is_doubted_and_answered_the_same() -> None:
