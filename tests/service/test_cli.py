@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from service import cli
 from tests.photo_factory import noise
-from tests.tiny_bundle import write_bundle
+from tests.tiny_bundle import add_guide, write_bundle
 
 PHOTOS = Path(__file__).parent.parent / "photos"
 runner = CliRunner()
@@ -47,6 +47,19 @@ def test_a_table_is_for_people(tmp_path: Path) -> None:
     assert "superclass" in result.stdout
     assert "/dev/null" not in result.stdout
     assert result.stderr == "error: /dev/null: expected a file, and this is no regular one\n"
+
+
+def test_a_guide_has_its_place_among_what_was_looked_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(tmp_path))
+    add_guide(write_bundle(tmp_path))
+    words = ["classify", str(PHOTOS / "glass.jpg")]
+    (answer,) = map(json.loads, runner.invoke(cli.app, [*words, "--json"]).stdout.splitlines())
+    table = runner.invoke(cli.app, words).stdout
+    assert f'guide ("paint can") {answer["self_weight"]:.0%}' in table
+    assert answer["self_weight"] >= answer["references"][2]["weight"]  # else it would not be there
 
 
 def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
