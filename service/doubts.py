@@ -90,19 +90,14 @@ class Doubts:
 
     def of_answers(self, answers: Answers) -> list[tuple[Doubt, ...]]:
         """About each of N photos by how near they are to what the model knows."""
-        least, known, told = self._least_familiar, self.familiarity, answers.familiarity
+        least, known, told = self.limits.get("unfamiliar"), self.familiarity, answers.familiarity
         if least is not None and known is not None:
             told = None if known.surely(answers.embedding, least) else known.of(answers.embedding)
         if least is None or told is None:
             return [()] * len(answers)
-        # All in one place: after a run of the model each function is fetched from memory.
         return [
             () if value >= least else (self._doubt("unfamiliar", value),) for value in told.tolist()
         ]
-
-    @cached_property
-    def _least_familiar(self) -> float | None:
-        return self.limits.get("unfamiliar")
 
     def _kept(self, reason: DoubtReason, value: float) -> bool:
         """Whether a limit that there is, is kept; a value that is no number keeps none."""

@@ -119,13 +119,10 @@ class Classification(Part):
     sorting: Sorting | None = Field(None, description="By the rules of a site, where there is one.")
     references: list[Reference] = Field(description="Strongest first.")
     self_weight: float = Field(
-        description="Share of the attention that the photo gave to itself; with a sorting guide, "
-        "to what that says of things that look so."
+        description="Share of the attention that the photo gave to itself, or to a sorting guide."
     )
     guide: list[Thing] = Field(
-        default=[],
-        description="Things of the model's sorting guide that it looks most like, strongest first; "
-        "empty where the model has none.",
+        default=[], description="Of the model's guide, strongest first; empty where it has none."
     )
     review: ReviewReason | None = Field(
         default=None,

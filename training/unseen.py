@@ -171,7 +171,7 @@ def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
 
 def _train_head(config: Config, asked: Asked, superclasses: tuple[str, ...], seed: int) -> Predict:
     known, labels = asked.train
-    if config.method != "matching" or config.matching.words is None:
+    if config.matching.words is None:
         model = train_head(config, known, labels, superclasses, seed)
         return lambda x: softmax(answer_all(model, x, "bank").logits.double().numpy())
     # What a guide says is of features as they are; matching standardises them itself.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -169,6 +170,10 @@ def test_it_is_trained_exported_and_served(
     assert manifest.familiarity is not None
     assert manifest.familiarity.file is None
     assert set(Doubts({"unfamiliar": 1.0}).of_answers(answer)) != {()}
+    # Quantising ends where the head begins.
+    stored = {one.name for one in onnx.load(bundle.model_path("int8")).graph.initializer}
+    assert "head.components" in stored
+    assert not [name for name in stored if name.startswith("head") and "quantized" in name]
     assert len(manifest.guide) == (6 if worded else 0)
     if expected.things is not None:
         assert answer.things is not None
