@@ -33,6 +33,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 INPUT_IMAGES = "images"  # uint8 [N, H, W, 3]
 INPUT_BANK_KEYS = "bank_keys"  # float32 [M, heads * key width], default-valued
 INPUT_BANK_VALUES = "bank_values"  # float32 [M, embedding width], default-valued
+INPUT_BACKGROUND_KEYS = "background_keys"  # float32 [B, embedding width], of a graph that has it
 OUTPUT_PROBABILITIES = "probabilities"  # float32 [N, K], calibrated
 OUTPUT_EMBEDDING = "embedding"  # float32 [N, embedding width], unit length
 OUTPUT_REFERENCES = "references"  # int64 [N, R], indices into the bank
@@ -116,6 +117,8 @@ class Correction(Record):
     corrected_at: datetime
     added: int = Field(ge=0)
     removed: int = Field(ge=0)
+    # Pictures of what is of no superclass
+    background: int = Field(default=0, ge=0, exclude_if=lambda pictures: pictures == 0)
     weight: float | None = None  # that the added have, where it is not the method's own
     items_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the list of what was added, removed
 

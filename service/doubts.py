@@ -32,8 +32,8 @@ IN_WORDS: dict[DoubtReason, str] = {
     "{measure:.1f}",
     "empty": "expected a contrast of {limit:.1f} or more between the photo's parts, got "
     "{measure:.1f}",
-    "unfamiliar": "expected a likeness of {limit:.3f} or more to photos that the model knows, got "
-    "{measure:.3f}",
+    "unfamiliar": "expected a photo more like those that the model knows, a measure of {limit:.3f} "
+    "or more, got {measure:.3f}",
 }
 DIGITS = 4
 TOGETHER = 2  # photos whose rows stay in a processor's cache

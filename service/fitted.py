@@ -50,11 +50,11 @@ class FamiliarityLimit(Record):
     """Where a photo is doubted for being like nothing in the bank; see `service.familiarity`.
 
     `file` is an array, float16 [M, E]: the embeddings of the bank's items, in their order. Without
-    one the graph tells it, of the bank that it answers by.
+    one the graph tells it, of the bank that it answers by, and of a background where it has one.
     """
 
     file: str | None = None
-    statistic: Literal["log_mean_exp_cosine"]
+    statistic: Literal["log_mean_exp_cosine", "log_mean_exp_cosine_less_background"]
     temperature: float = Field(gt=0.0)
     threshold: float
     accepted_share: float = Field(gt=0.0, le=1.0)

@@ -27,6 +27,7 @@ from service.bundle import (
     record_of,
     write_manifest,
 )
+from service.familiarity import BACKGROUND_TEMPERATURE, BACKGROUND_WEIGHT
 from service.familiarity import TEMPERATURE as FAMILIARITY_T
 from service.preprocess import Pixels, Preprocessing, decode
 from tests.tiny_graph import CELLS, REFERENCES, SIZE, grid, model_of, provenance
@@ -51,6 +52,16 @@ def photo_of(kind: str, number: int) -> bytes:
     random = np.random.default_rng((list(KINDS).index(kind), number))
     colour = np.array(KINDS[kind][1]) + random.normal(0.0, 12.0, 3)
     pixels = np.clip(colour + random.normal(0.0, 28.0, (4, 4, 3)), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC).save(file, "PNG")
+    return file.getvalue()
+
+
+def foreign_photo(number: int) -> bytes:
+    """A PNG of black and white squares, which is of no kind; another for each number."""
+    random = np.random.default_rng((77, number))
+    squares = np.where(random.random((4, 4, 1)) < 0.5, 235.0, 15.0)
+    pixels = np.clip(squares + random.normal(0.0, 12.0, (4, 4, 3)), 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).resize((40, 40), Image.Resampling.BICUBIC).save(file, "PNG")
     return file.getvalue()
@@ -95,6 +106,7 @@ def write_bundle(
     method: str = "matching",
     drift: bool = False,
     familiarity: bool = False,
+    background: int = 0,
 ) -> Path:
     """Write `models_dir/bins/version`, which knows the train photos of all kinds but some.
 
@@ -103,6 +115,7 @@ def write_bundle(
     Args:
         drift: with a drift reference, in name only too: no service starts with that.
         familiarity: whether the graph tells it.
+        background: so many foreign pictures, from the first on, that it then compares with.
     """
     path = models_dir / "bins" / version
     path.mkdir(parents=True)
@@ -114,8 +127,12 @@ def write_bundle(
     blank = np.zeros((REFERENCES, WIDTH), dtype=np.float32)
     (keys,) = _ask(_graph(blank, values[:REFERENCES]), pixels, contract.OUTPUT_EMBEDDING)
     graph = _graph(keys, values)
-    if familiarity:
-        _tell_familiarity(graph)
+    if background:
+        foreign = np.stack([decode(foreign_photo(n), SPEC) for n in range(background)])
+        _compare(graph, *_ask(graph, foreign, contract.OUTPUT_EMBEDDING))
+    elif familiarity:
+        _tell_familiarity(graph, contract.OUTPUT_FAMILIARITY, "cosines", FAMILIARITY_T)
+        _finish(graph)
     for name in (contract.MODEL, "fp32.onnx"):
         (path / name).write_bytes(graph.SerializeToString())
     (path / "self-test-can.png").write_bytes(photo_of("can", 99))
@@ -172,24 +189,47 @@ def _ask(model: onnx.ModelProto, pixels: Pixels, output: str) -> list[np.ndarray
     return session.run([output], {contract.INPUT_IMAGES: pixels})
 
 
-def _tell_familiarity(model: onnx.ModelProto) -> None:
-    constants = {"one": np.float32(1.0), "wide": np.float32(FAMILIARITY_T)}
+def _compare(model: onnx.ModelProto, keys: np.ndarray) -> None:
+    """With a background of these keys [B, WIDTH]."""
+    graph, name = model.graph, contract.INPUT_BACKGROUND_KEYS
+    shape = ["B", WIDTH]
+    graph.input.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    weight = np.asarray(np.float32(BACKGROUND_WEIGHT))
+    graph.initializer.append(numpy_helper.from_array(keys, name))
+    graph.initializer.append(numpy_helper.from_array(weight, "part"))
+    graph.node.append(helper.make_node("Transpose", [name], ["foreign"], perm=[1, 0]))
+    graph.node.append(helper.make_node("MatMul", ["embedding", "foreign"], ["others"]))
+    _tell_familiarity(model, "near", "cosines", BACKGROUND_TEMPERATURE)
+    _tell_familiarity(model, "near_others", "others", BACKGROUND_TEMPERATURE)
+    graph.node.append(helper.make_node("Mul", ["near_others", "part"], ["less"]))
+    graph.node.append(helper.make_node("Sub", ["near", "less"], [contract.OUTPUT_FAMILIARITY]))
+    _finish(model)
+
+
+def _tell_familiarity(model: onnx.ModelProto, name: str, cosines: str, temperature: float) -> None:
+    constants = {f"{name}.one": np.float32(1.0), f"{name}.wide": np.float32(temperature)}
+    one, wide = constants
     graph = model.graph
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()
     )
+    steps = [f"{name}.{step}" for step in ("behind", "closeness", "each", "density", "log")]
+    behind, closeness, each, density, log = steps
     graph.node.extend(
         [
-            helper.make_node("Sub", ["cosines", "one"], ["behind"]),
-            helper.make_node("Div", ["behind", "wide"], ["closeness"]),
-            helper.make_node("Exp", ["closeness"], ["each"]),
-            helper.make_node("ReduceMean", ["each", "last"], ["density"], keepdims=0),
-            helper.make_node("Log", ["density"], ["log_density"]),
-            helper.make_node("Mul", ["log_density", "wide"], [contract.OUTPUT_FAMILIARITY]),
+            helper.make_node("Sub", [cosines, one], [behind]),
+            helper.make_node("Div", [behind, wide], [closeness]),
+            helper.make_node("Exp", [closeness], [each]),
+            helper.make_node("ReduceMean", [each, "last"], [density], keepdims=0),
+            helper.make_node("Log", [density], [log]),
+            helper.make_node("Mul", [log, wide], [name]),
         ]
     )
+
+
+def _finish(model: onnx.ModelProto) -> None:
     told = helper.make_tensor_value_info(contract.OUTPUT_FAMILIARITY, onnx.TensorProto.FLOAT, ["N"])
-    graph.output.append(told)
+    model.graph.output.append(told)
     onnx.checker.check_model(model, full_check=True)
 
 

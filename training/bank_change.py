@@ -33,6 +33,7 @@ class Change:
         known: reviewed photos that the bank has already, alike or the same.
         contradicted: id of an item that left to id of the reviewed photo that says otherwise.
         bad: path to what is wrong with a photo.
+        background: pictures of what is of no superclass that joined.
     """
 
     bank: ServedBank
@@ -41,11 +42,13 @@ class Change:
     known: tuple[str, ...]
     contradicted: dict[str, str]
     bad: dict[str, str]
+    background: tuple[str, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of the list of changes."""
         lines = [f"+{i.id},{i.superclass},{i.subclass or ''}" for i in self.added]
         lines += [f"-{i.id},{i.superclass},{i.subclass or ''}" for i in self.removed]
+        lines += [f"~{name}" for name in self.background]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -148,7 +151,7 @@ def check_change(change: Change, parent: Bundle, most: int, held_out: int) -> No
         ConfigError: where it is not so.
     """
     manifest = parent.manifest
-    if not change.added and not change.removed:
+    if not change.added and not change.removed and not change.background:
         why = f"; {len(change.known)} reviewed photos are in it already" if change.known else ""
         named = some([f"{path} ({reason})" for path, reason in change.bad.items()])
         bad = f"; {len(change.bad)} cannot be used: {named}" if change.bad else ""

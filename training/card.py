@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from service.bundle import Correction, Manifest, Metric
+from service.familiarity import BACKGROUND_WEIGHT, STATISTIC_LESS_BACKGROUND
 
 CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
@@ -170,6 +171,10 @@ def doubts_section(manifest: Manifest) -> str:
     if quality is None or familiar is None:
         return ""
     holds = f"`{familiar.file}` holds those embeddings. " if familiar.file else ""
+    compared = less = ""
+    if familiar.statistic == STATISTIC_LESS_BACKGROUND:
+        compared = ", or nearly as much like the background, pictures of what is of no superclass"
+        less = f" less {BACKGROUND_WEIGHT} of that of the background's"
     return (
         f"{DOUBTS}\n\n"
         "Left to a person whatever the model says, by measures of the pixels that it sees: a photo "
@@ -177,11 +182,11 @@ def doubts_section(manifest: Manifest) -> str:
         f"255; one with more than {quality.most_clipped:.1%} of its pixels overexposed; one whose "
         f"edges are weaker than {quality.least_sharpness:.1f} grey levels in some direction; one "
         f"whose parts differ by less than {quality.least_contrast:.1f} (empty). And one that is "
-        f"like nothing in the bank: a density of the bank's embeddings (`{familiar.statistic}`, "
-        f"T = {familiar.temperature}) below {familiar.threshold:.4f}, which "
-        f"{familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} reach. "
-        f"{holds}What is no refuse and yet like it, such as a "
-        "page of text or a thing that is still of use, is not told apart."
+        f"like nothing in the bank{compared}: a density of the bank's embeddings{less} "
+        f"(`{familiar.statistic}`, T = {familiar.temperature}) below {familiar.threshold:.4f}, "
+        f"which {familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} "
+        f"reach. {holds}What is of no superclass and yet like it, such as a thing that is still of "
+        "use, is hardly told apart."
     )
 
 

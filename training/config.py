@@ -119,6 +119,10 @@ class MatchingConfig(_Record):
     like_words: float = Field(
         default=0.65, ge=-1.0, le=1.0, description="likeness of an item that weighs as the words"
     )
+    background: str | None = Field(
+        default=None,
+        description="folder of pictures of what is of no superclass, to doubt what is like them",
+    )
 
 
 class GeorgeConfig(_Record):
@@ -234,6 +238,11 @@ def parse_config(record: dict[str, Any]) -> Config:
         raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
     if config.matching.words is not None:
         _check_words(config)
+    if config.matching.background is not None and config.method != "matching":
+        raise ConfigError(
+            'matching.background: expected method = "matching", which alone compares with one, '
+            f"got {config.method!r}"
+        )
     return config
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from service.bundle import (
 from service.classifier import Classifier
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
+from training.background_change import grow_background, unfamiliar
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
 from training.bank_keys import key_maker
 from training.carried import (
@@ -61,6 +62,7 @@ class Order:
         bundle, out: the version to begin from, and the one to write.
         review: folder of reviewed photos (`training.data.review`).
         remove, remove_kinds: ids and subclasses of items that leave the bank.
+        background: folder of pictures of what is of no superclass.
         weight: how many items of the original bank a reviewed one counts as (matching only).
         most: reviewed items that the bank may have.
         run: the training run, for SCLRE.
@@ -74,6 +76,7 @@ class Order:
     review: ReviewFolder | None = None
     remove: tuple[str, ...] = ()
     remove_kinds: tuple[str, ...] = ()
+    background: Path | None = None
     weight: float | None = None
     most: int = MOST_REVIEWED
     run: Path | None = None
@@ -104,6 +107,14 @@ def correct_bundle(order: Order, command: str) -> None:
     for warning in _odd_kinds(order, parent.manifest, reviewed):
         print(warning, file=sys.stderr)
     change, learned = _change(order, parent, reviewed)
+    told = []
+    if order.background is not None:
+        grown = grow_background(change.bank, parent, order.background)
+        change = replace(change, bank=grown.bank, background=grown.added)
+        told = grown.told()
+        if not (grown.added or change.added or change.removed):
+            raise ConfigError("; ".join([f"{parent.id} would not change", *told]))
+    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0)
     with in_place(order.out) as part:
         manifest = _begin(part, order, parent, change, command)
         if parent.manifest.provenance.config.get("method") == MATCHING:
@@ -115,7 +126,9 @@ def correct_bundle(order: Order, command: str) -> None:
             manifest = checked.onto(manifest)
             write_manifest(part, manifest)
             manifest = with_new_drift(part, parent, manifest, data)
-        told = _tell(parent, part, manifest, change, learned, reviewed)
+        told = _tell(parent, part, manifest, change, learned, reviewed) + told
+        if data is not None and change.background:
+            told.append(unfamiliar(parent, Bundle(part, manifest), data))
         dropped = dropped_parts(parent, manifest)
         told += [_of_dropped(order, dropped)] if dropped else []
         write_corrected_card(part, parent, manifest, told, checked)
@@ -130,8 +143,11 @@ def correct_bundle(order: Order, command: str) -> None:
 
 def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed | None:
     if order.review is None:
-        if not order.remove and not order.remove_kinds:
-            raise ConfigError("expected reviewed photos (--from-review) or items to --remove")
+        if not order.remove and not order.remove_kinds and order.background is None:
+            raise ConfigError(
+                "expected reviewed photos (--from-review), items to --remove, or pictures of what "
+                "is of no superclass (--background)"
+            )
         return None
     reviewed = read_review(order.review, manifest.superclasses)
     return reviewed if data is None else without_measured(reviewed, data)
@@ -159,7 +175,6 @@ def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Ch
         seen, bad = see(reviewed.learned, parent.manifest)
         maker = key_maker(parent, before, order.run, order.weight)
         change = join(change, seen, maker, bad | reviewed.left_out)
-    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0)
     return change, seen
 
 
@@ -169,7 +184,7 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
     kept = {*old.variants.values(), *(case.file for case in old.self_test)}
     for name in kept:
         shutil.copyfile(parent.path / name, part / name)
-    write_bank(part / BANK, change.bank.keys, change.bank.values)
+    write_bank(part / BANK, change.bank.keys, change.bank.values, change.bank.background)
     correction = Correction(
         parent=parent.id,
         parent_manifest_sha256=sha256_of(parent.path / MANIFEST),
@@ -177,6 +192,7 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
         corrected_at=datetime.now(UTC).replace(microsecond=0),
         added=len(change.added),
         removed=len(change.removed),
+        background=len(change.background),
         items_sha256=change.digest(),
         weight=order.weight,
     )

@@ -22,7 +22,13 @@ from service.bundle import (
     write_manifest,
 )
 from service.classifier import Answers, Classifier
-from service.familiarity import STATISTIC, TEMPERATURE, Familiarity
+from service.familiarity import (
+    BACKGROUND_TEMPERATURE,
+    STATISTIC,
+    STATISTIC_LESS_BACKGROUND,
+    TEMPERATURE,
+    Familiarity,
+)
 from service.fitted import FamiliarityLimit, QualityLimits
 from service.preprocess import Pixels
 from service.quality import Quality, measure
@@ -118,10 +124,11 @@ def with_familiarity(
         file = f"familiarity-{hashlib.sha256(content.getvalue()).hexdigest()[:8]}.npy"
         (bundle.path / file).write_bytes(content.getvalue())
         familiar = Familiarity(items.astype(np.float32), TEMPERATURE).of(found[new])
+    compared = told and served_bank(bundle).background is not None
     limit = FamiliarityLimit(
         file=file,
-        statistic=STATISTIC,
-        temperature=TEMPERATURE,
+        statistic=STATISTIC_LESS_BACKGROUND if compared else STATISTIC,
+        temperature=BACKGROUND_TEMPERATURE if compared else TEMPERATURE,
         threshold=float(np.quantile(familiar, 1.0 - accepted_share)),
         accepted_share=accepted_share,
         split=SPLIT,

@@ -30,6 +30,7 @@ from training.figures import save_picture
 from training.geometry import geometry
 from training.history import draw_history
 from training.interruption import Interrupted
+from training.methods.matching import Matching
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel
 from training.optimise import image_size, learning_rate_factor, update_average
@@ -206,6 +207,9 @@ def finish(run: Run) -> None:
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
         bank = [run.bank_store.photos[i].label() for i in rows]
+    if run.background is not None and isinstance(model.head, Matching):
+        others = extract_features(model, run.background.pixels, run.device, label="background")
+        model.head.fill_background(others)
     state = {
         "weights": model.state_dict(),
         "superclasses": list(run.data.superclasses),

@@ -1,7 +1,7 @@
 """The served graph: uint8 pixels to calibrated answers, as one ONNX file.
 
 The bank's keys and values are graph inputs with default values, so that the file stands alone and
-a corrected bank, of any size from `REFERENCES` up, needs no new graph.
+a corrected bank, of any size from `REFERENCES` up, needs no new graph. So are a background's keys.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ REFERENCES = 5  # R: bank items named with an answer
 THINGS = 3  # T: things of a guide named with an answer
 OPSET = 20
 LARGE = 10_000  # numbers that are worth a Cast
+OF_OTHERS = (contract.INPUT_BACKGROUND_KEYS,)  # inputs that are no part of the bank
 IR_VERSION = 10  # what onnxruntime 1.20 and later, and so current Triton, read
 
 
@@ -52,10 +53,22 @@ class ServedGraph(nn.Module):
             names.append(contract.OUTPUT_FAMILIARITY)
         return names
 
-    def forward(self, images: Tensor, bank_keys: Tensor, bank_values: Tensor) -> tuple[Tensor, ...]:
-        """Outputs in the order of `output_names`."""
+    @property
+    def defaults(self) -> dict[str, Tensor]:
+        """The inputs after the images, in order, and what they are where nothing else is given."""
+        head = cast(BankMethod, self.head)
+        found = {
+            contract.INPUT_BANK_KEYS: head.bank_keys.clone(),
+            contract.INPUT_BANK_VALUES: head.bank_values.clone(),
+        }
+        if isinstance(head, Matching) and len(head.background.keys):
+            found[contract.INPUT_BACKGROUND_KEYS] = head.background.keys.clone()
+        return found
+
+    def forward(self, images: Tensor, *bank: Tensor) -> tuple[Tensor, ...]:
+        """Outputs in the order of `output_names`, by inputs in the order of `defaults`."""
         features = self.backbone(self.normalise(images))
-        answer = cast(BankMethod, self.head).answer_from(features, bank_keys, bank_values)
+        answer = cast(BankMethod, self.head).answer_from(features, *bank)
         assert answer.bank_weights is not None  # a bank's method gives both
         assert answer.self_weight is not None
         probabilities = (answer.logits / self.temperature).softmax(dim=1)
@@ -86,33 +99,30 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None:
-    """Export to `path`, with N and M dynamic and the bank as default-valued inputs."""
-    head = cast(BankMethod, graph.head)
-    keys, values = head.bank_keys.clone(), head.bank_values.clone()
+    """Export to `path`, with N, M and B dynamic and the bank as default-valued inputs."""
+    defaults = graph.defaults
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
-    photos, items = torch.export.Dim("N"), torch.export.Dim("M", min=REFERENCES)
-    shapes = ({0: photos}, {0: items}, {0: items})
+    items, others = torch.export.Dim("M", min=REFERENCES), torch.export.Dim("B", min=2)
+    shapes = [{0: others if name in OF_OTHERS else items} for name in defaults]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         with torch.no_grad():
             exported = torch.export.export(
-                graph.eval(), (images, keys, values), dynamic_shapes=shapes, strict=False
+                graph.eval(),
+                (images, *defaults.values()),
+                dynamic_shapes=({0: torch.export.Dim("N")}, tuple(shapes)),
+                strict=False,
             )
         program = torch.onnx.export(
             exported,
-            input_names=[
-                contract.INPUT_IMAGES,
-                contract.INPUT_BANK_KEYS,
-                contract.INPUT_BANK_VALUES,
-            ],
+            input_names=[contract.INPUT_IMAGES, *defaults],
             output_names=graph.output_names,
             opset_version=OPSET,
             verbose=False,
         )
     assert program is not None  # with dynamo=True there always is one
     model = program.model_proto
-    defaults = {contract.INPUT_BANK_KEYS: keys, contract.INPUT_BANK_VALUES: values}
     add_defaults(model, defaults)
     store_small(model)
     name_dimensions(model)
@@ -159,11 +169,12 @@ def forget_traces(model: Any) -> None:
 
 
 def name_dimensions(model: Any) -> None:
-    """Call the dynamic dimensions N (photos) and M (bank items) instead of the tracer's names."""
+    """Call the dynamic dimensions N (photos), M (bank items) and B (the background's pictures)."""
+    called = {contract.INPUT_IMAGES: "N"} | dict.fromkeys(OF_OTHERS, "B")
     names = {}
     for value in model.graph.input:
         traced = value.type.tensor_type.shape.dim[0].dim_param
-        names[traced] = "N" if value.name == contract.INPUT_IMAGES else "M"
+        names[traced] = called.get(value.name, "M")
     for value in [*model.graph.input, *model.graph.output, *model.graph.value_info]:
         for dimension in value.type.tensor_type.shape.dim:
             if dimension.dim_param in names:

@@ -17,6 +17,7 @@ from torch import Tensor
 from service.preprocess import Pixels
 from training import checkpoint, distributed
 from training.config import Config
+from training.data.background import open_background
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler, Indices
 from training.data.store import PixelStore, open_store
@@ -100,6 +101,9 @@ class Run:
         # Bank items are photos as the service would see them, not augmented ones.
         self.bank_store = self._store("train", served=True)
         self.bank_labels = label_indices(self.bank_store.photos, self.data)
+        folder = self.config.matching.background
+        spec = self.config.data.served()
+        self.background = open_background(Path(folder), spec) if folder is not None else None
         self._check_data()
 
     def _subclasses(self) -> Indices:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,25 +23,30 @@ SAME = 0.99  # cosine of keys: of the refuse data's photos of two superclasses n
 
 @dataclass(frozen=True)
 class ServedBank:
-    """M items with float32 keys [M, key width] and values [M, value width]."""
+    """M items with float32 keys [M, key width] and values [M, value width].
+
+    Attributes:
+        background: float32 [B, key width], where the bundle has one.
+    """
 
     items: tuple[BankItem, ...]
     keys: Floats
     values: Floats
+    background: Floats | None = None
 
     def without(self, ids: Collection[str]) -> ServedBank:
         """The bank less these items."""
         kept = [row for row, item in enumerate(self.items) if item.id not in ids]
-        return ServedBank(
-            tuple(self.items[row] for row in kept), self.keys[kept], self.values[kept]
-        )
+        items = tuple(self.items[row] for row in kept)
+        return replace(self, items=items, keys=self.keys[kept], values=self.values[kept])
 
     def joined(self, items: Sequence[BankItem], keys: Floats, values: Floats) -> ServedBank:
         """The bank and these items after its own."""
-        return ServedBank(
-            (*self.items, *items),
-            np.concatenate([self.keys, keys]).astype(np.float32),
-            np.concatenate([self.values, values]).astype(np.float32),
+        return replace(
+            self,
+            items=(*self.items, *items),
+            keys=np.concatenate([self.keys, keys]).astype(np.float32),
+            values=np.concatenate([self.values, values]).astype(np.float32),
         )
 
     def alike(self, name: str, key: Floats | None) -> list[BankItem]:
@@ -58,7 +63,7 @@ def served_bank(bundle: Bundle) -> ServedBank:
     Raises:
         BundleError: where either does not fit the manifest's items.
     """
-    arrays = read_bank(bundle) or graph_bank(bundle)
+    arrays = graph_bank(bundle) | read_bank(bundle)
     keys, values = arrays[contract.INPUT_BANK_KEYS], arrays[contract.INPUT_BANK_VALUES]
     items = bundle.manifest.bank.items
     if not len(keys) == len(values) == len(items):
@@ -66,7 +71,7 @@ def served_bank(bundle: Bundle) -> ServedBank:
             f"{bundle.id}: expected keys and values of {len(items)} bank items, got {len(keys)} "
             f"and {len(values)}"
         )
-    return ServedBank(items, keys, values)
+    return ServedBank(items, keys, values, arrays.get(contract.INPUT_BACKGROUND_KEYS))
 
 
 def new_to_bank(
@@ -103,14 +108,15 @@ def new_to_bank(
 
 
 def graph_bank(bundle: Bundle) -> dict[str, Floats]:
-    """The default values of the graph's bank inputs, by input.
+    """The default values of the graph's bank inputs, by input; of its background, if it has one.
 
     Raises:
-        BundleError: where the graph has none.
+        BundleError: where the graph has none of the bank.
     """
     wanted = {contract.INPUT_BANK_KEYS, contract.INPUT_BANK_VALUES}
+    inputs = {*wanted, contract.INPUT_BACKGROUND_KEYS}
     graph = onnx.load(bundle.model_path()).graph
-    found = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in wanted}
+    found = {t.name: numpy_helper.to_array(t) for t in graph.initializer if t.name in inputs}
     if lacking := sorted(wanted - found.keys()):
         raise BundleError(f"{bundle.id}: the graph has no default values for {lacking}")
     return found

@@ -59,6 +59,10 @@ def correct(
     remove_kind: Annotated[
         list[str] | None, typer.Option(help="A subclass whose items all leave. Repeatable.")
     ] = None,
+    background: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures of what is of no superclass, to be doubted."),
+    ] = None,
     weight: Annotated[
         float | None,
         typer.Option(
@@ -83,7 +87,7 @@ def correct(
         typer.Option(envvar="SUPERBIN_SITES_DIR", help="Site files, whose kinds are known, too."),
     ] = None,
 ) -> None:
-    """Put reviewed photos into a bundle's bank, or take items out: a new version, untrained."""
+    """Put photos into a bundle's bank or background, or take some out: a new version, untrained."""
     with explained():
         from service.sites import SHIPPED
         from training.correct import Order, correct_bundle
@@ -98,6 +102,7 @@ def correct(
                 review=folder,
                 remove=tuple(dict.fromkeys(remove or ())),
                 remove_kinds=tuple(dict.fromkeys(remove_kind or ())),
+                background=background,
                 weight=weight,
                 most=most,
                 run=run,

@@ -4,9 +4,10 @@
 
 For each kind of `refuse` a model by matching is made that has no photo of it. Then k of its train
 photos, drawn at random, join the bank, and its test photos are asked for, beside those of every
-other kind. On frozen float32 features, as `superbin unseen` has them, with temperature and
-threshold of models/refuse/2; so a draw takes no time, and spread can be told from chance. With a
-SHARE below 1 the bank has only so many of its photos to begin with, and nothing is trained beside.
+other kind. On frozen float32 features, as `superbin unseen` has them, with the head, temperature
+and threshold of models/refuse/3; so a draw takes no time, and spread can be told from chance. With
+a SHARE below 1 the bank has only so many of its photos to begin with, and nothing is trained
+beside.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from training.methods.matching import Matching
 from training.methods.sclre import SCLRE
 from training.outcome import softmax
 from training.unseen import features_of, train_head
+from training.words import teach_words
 
 Array = npt.NDArray[Any]
 COUNTS = (1, 2, 5, 10, 20, 50)
@@ -46,7 +48,7 @@ DRAWS, RETRAINED_DRAWS = 10, 2
 RETRAINED_COUNTS = (5, 20)
 DRAWN_KINDS = ("battery", "ceramic_bowl", "cloth", "trash")
 RETRAINED_KINDS = ("battery", "beverage_carton", "cloth", "fluorescent_lamp")
-BUNDLE = Path("models/refuse/2")
+BUNDLE, RECORD = Path("models/refuse/3"), "unseen-words"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,11 @@ class Asked:
 class Corrected:
     """A model by matching without one kind, and what it says once items have joined its bank."""
 
-    def __init__(self, photos: Photos, known: Array, config: Config, superclasses: int) -> None:
-        self.head = Matching(photos.x.shape[1], superclasses, config.matching).eval()
+    def __init__(
+        self, photos: Photos, known: Array, config: Config, superclasses: tuple[str, ...]
+    ) -> None:
+        self.head = Matching(photos.x.shape[1], len(superclasses), config.matching).eval()
+        teach_words(self.head, config, superclasses)
         self.photos = photos
         with torch.no_grad():
             self.head.fill_bank(photos.x[known], torch.from_numpy(photos.labels[known]))
@@ -86,14 +91,22 @@ class Corrected:
         """float64 [n, K]: the log of each superclass's share, as `Matching.answer_from` has it."""
         key = asked.rows.tobytes()
         if key not in self._base:
-            found = self.head.log_weights(self.photos.x[asked.rows])
-            self._base[key] = found.double().numpy()
+            self._base[key] = self._before(self.photos.x[asked.rows]).numpy()
         total = self._base[key].copy()
         scores = (self.z[asked.rows] @ self.z[added].T - 1.0) / self.sharpness + np.log(weight)
         for k in np.unique(labels):
             mine = np.logaddexp.reduce(scores[:, labels == k].astype(np.float64), axis=1)
             total[:, k] = np.logaddexp(total[:, k], mine)
         return total
+
+    @torch.no_grad()
+    def _before(self, x: torch.Tensor) -> torch.Tensor:
+        """What the bank has without corrections, and what a photo says of itself: log, [n, K]."""
+        found = self.head.log_weights(x).double()
+        if self.head.guide is None:
+            return found
+        own = self.head.guide(x).probabilities.double().log()
+        return torch.logaddexp(found, own + (self.head.like_words - 1.0) / self.sharpness)
 
 
 @dataclass(frozen=True)
@@ -129,13 +142,13 @@ def main(root: Path, out: Path, share: float) -> None:
 
 def measure(root: Path, out: Path, share: float) -> Iterator[dict[str, Any]]:
     """A row for each kind, way, draw, number and weight."""
-    config, folds = load_config("unseen-matching"), read_folds("refuse")
+    config, folds = load_config(RECORD), read_folds("refuse")
     data = read_photos_as(root, config)
     photos = thinned(gather(config, data, folds, out), share)
     calibration = read_manifest(BUNDLE).calibration
     decision = Decision(calibration.temperature, calibration.confidence_threshold)
     known = np.flatnonzero(photos.splits == "train")
-    whole = Corrected(photos, known, config, len(data.superclasses))
+    whole = Corrected(photos, known, config, data.superclasses)
     for kind in sorted(set(photos.kinds)):
         yield from measure_kind(kind, photos, whole, config, data.superclasses, decision)
         print(kind, flush=True)
@@ -173,7 +186,7 @@ def measure_kind(
 ) -> Iterator[dict[str, Any]]:
     """Rows of one kind: no correction, right ones by count and weight, wrong ones."""
     k = len(superclasses)
-    without = Corrected(photos, photos.rows("train", kind, False), config, k)
+    without = Corrected(photos, photos.rows("train", kind, False), config, superclasses)
     mine = [photos.rows(split, kind, True) for split in ("train", "drawn")]
     own = np.concatenate(mine)
     label = int(photos.labels[own[0]])
@@ -230,7 +243,7 @@ def measure_kind(
         if kind in RETRAINED_KINDS and draw < RETRAINED_DRAWS:
             for count in RETRAINED_COUNTS:  # the same photos, and everything is made anew
                 known = np.concatenate([photos.rows("train", kind, False), drawn[:count]])
-                again = Corrected(photos, known, config, k)
+                again = Corrected(photos, known, config, superclasses)
                 yield row(again, "bank made anew", draw, nothing, nothing, count=count)
         for bad in WRONG:
             mistaken = drawn[-bad:]

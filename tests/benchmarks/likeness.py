@@ -5,6 +5,7 @@ Each takes embeddings [n, E] and probabilities [n, K] and gives float [n], highe
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 
@@ -83,6 +84,11 @@ def false_positives(known: Array, other: Array, share: float = 0.95) -> float:
 def source_of(name: str) -> str:
     """What a picture was taken from: names that differ by a number or a side are of one series."""
     return SERIES.sub("", name.rsplit(".", 1)[0].lower()) or name
+
+
+def second_half(group: str, name: str) -> bool:
+    """Whether a picture is reported, with all of its source; by the others is chosen."""
+    return bool(hashlib.sha256(f"{group}:{source_of(name)}".encode()).digest()[0] % 2)
 
 
 def interval(

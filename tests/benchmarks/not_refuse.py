@@ -1,10 +1,11 @@
 """What of that which is no refuse, or no good photo, is left to a person: tables, JSON, pictures.
 
     python -m tests.benchmarks.pictures PICTURES
-    python -m tests.benchmarks.not_refuse models/refuse/2 --data DIR --pictures PICTURES --out OUT
+    python -m tests.benchmarks.not_refuse models/refuse/4 --data DIR --pictures PICTURES --out OUT
 
 The statistic and its temperature were chosen on val and one half of the pictures (by the hash of
-their names); everything that is printed is of test and the other half, unless it says other.
+their source), of which the background of models/refuse/4 is made too; everything that is printed is
+of test and the other half, unless it says other.
 `--features` adds the backbone's pooled features, which takes another pass over the bank; `--cifar
 FOLDER` the test photos of CIFAR-100 (`cifar-100-binary`), enlarged.
 """
@@ -12,7 +13,6 @@ FOLDER` the test photos of CIFAR-100 (`cifar-100-binary`), enlarged.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +23,27 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.bundle import read_bundle
+from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier
 from service.doubts import Doubts, open_doubts
-from service.familiarity import read_items
+from service.familiarity import (
+    BACKGROUND_TEMPERATURE,
+    BACKGROUND_WEIGHT,
+    Familiarity,
+    read_items,
+)
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.schemas import Doubt
 from service.settings import read_doubts
 from tests.benchmarks import spoil
-from tests.benchmarks.likeness import auroc, false_positives, interval, source_of, statistics
+from tests.benchmarks.likeness import (
+    auroc,
+    false_positives,
+    interval,
+    second_half,
+    source_of,
+    statistics,
+)
 from tests.benchmarks.pictures import GROUPS, PERHAPS_REFUSE
 from training.data.photos import PhotoSet, label_indices, read_photos
 from training.data.store import open_store
@@ -63,6 +75,13 @@ class Seen:
     embedding: npt.NDArray[np.float32]
     doubts: list[tuple[Doubt, ...]]
     sure: npt.NDArray[np.bool_]  # enough to be sorted
+    familiarity: npt.NDArray[np.float32] | None  # where the graph tells it
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> Seen:
+        """Some of them."""
+        told = None if self.familiarity is None else self.familiarity[rows]
+        doubts = [one for one, wanted in zip(self.doubts, rows, strict=True) if wanted]
+        return Seen(self.probabilities[rows], self.embedding[rows], doubts, self.sure[rows], told)
 
     @property
     def doubted(self) -> npt.NDArray[np.bool_]:
@@ -86,15 +105,18 @@ class Model:
 
     def see(self, photos: Any) -> Seen:
         """One after the other."""
-        probabilities, embedding, doubts = [], [], []
+        probabilities, embedding, doubts, told = [], [], [], []
         for pixels in photos:
             answers = self.classifier.run(np.ascontiguousarray(pixels)[np.newaxis])
             probabilities.append(answers.probabilities[0])
             embedding.append(answers.embedding[0])
             doubts.append(self.doubts.of(pixels, answers))
+            if answers.familiarity is not None:
+                told.append(answers.familiarity[0])
         p = np.array(probabilities)
         threshold = self.classifier.bundle.manifest.calibration.confidence_threshold
-        return Seen(p, np.array(embedding), doubts, p.max(axis=1) >= threshold)
+        sure = p.max(axis=1) >= threshold
+        return Seen(p, np.array(embedding), doubts, sure, np.array(told) if told else None)
 
     def resized(self, pixels: Pixels) -> Pixels:
         """As `decode` does."""
@@ -184,7 +206,7 @@ def pictures(
         loaded["cifar-100"] = cifar(model, asked.cifar)
         names["cifar-100"] = [str(i).translate(LETTERS) for i in range(CIFAR_PHOTOS)]
     seen = {group: model.see(photos) for group, photos in loaded.items()}
-    reported = {group: np.array([second_half(n) for n in names[group]]) for group in seen}
+    reported = {group: np.array([second_half(group, n) for n in names[group]]) for group in seen}
     bundle, file = model.classifier.bundle, manifest.familiarity.file
     items = read_items(bundle.path / file, bundle) if file else served_bank(bundle).keys
     places = {name: i for i, name in enumerate(manifest.superclasses)}
@@ -201,6 +223,9 @@ def pictures(
         scores |= by_features(model, data, loaded, chosen_t)
     counted = [group for group in seen if group not in APART]
     chosen = next(name for name in scores if name.endswith("(chosen)"))
+    if seen["scenes"].familiarity is not None:
+        chosen = "as served"
+        scores[chosen] = {name: one.familiarity for name, one in {**known, **seen}.items()}
     draw(scores, chosen, counted, reported, asked.out)
     return {
         "statistics": {
@@ -211,17 +236,55 @@ def pictures(
             for name, values in scores.items()
         },
         "groups": {
-            group: figures(one)
+            group: figures(one.of(reported[group]))
             | {"sources": len({source_of(n) for n in names[group]})}
             | compare(scores[chosen], [group], reported, names, True)
             for group, one in seen.items()
+            if reported[group].any()
         },
+        "all": figures_of_all([seen[group].of(reported[group]) for group in counted]),
+        "without their group": foreign(bundle, items, known["val"], seen, reported, counted),
     }
 
 
-def second_half(name: str) -> bool:
-    """Whether a picture is reported; by the others the statistic was chosen."""
-    return bool(hashlib.sha256(name.encode()).digest()[0] % 2)
+def figures_of_all(groups: list[Seen]) -> dict[str, Any]:
+    """Of several groups together."""
+    photos = [len(one.doubts) for one in groups]
+    each = [figures(one) for one in groups if one.doubts]
+    weights = [count for count in photos if count]
+    return {"photos": sum(photos)} | {
+        name: float(np.average([one[name] for one in each], weights=weights))
+        for name in ("sorted_before", "sorted")
+    }
+
+
+def foreign(
+    bundle: Bundle,
+    items: npt.NDArray[np.float32],
+    val: Seen,
+    seen: dict[str, Seen],
+    reported: dict[str, Any],
+    counted: list[str],
+) -> dict[str, float]:
+    """What is found of each group by a background of all the others, where 99% of val are accepted.
+
+    So to say of kinds of pictures that nobody thought of. Nothing for a bundle without a
+    background. Groups with both of their halves, and `all`.
+    """
+    if served_bank(bundle).background is None:
+        return {}
+    known = Familiarity(items.astype(np.float32), BACKGROUND_TEMPERATURE)
+    found: dict[str, npt.NDArray[np.bool_]] = {}
+    for group in counted:
+        rest = [seen[g].embedding[~reported[g]] for g in counted if g != group]
+        others = Familiarity(np.concatenate(rest), BACKGROUND_TEMPERATURE)
+
+        def score(one: Seen, others: Familiarity = others) -> npt.NDArray[np.float32]:
+            return known.of(one.embedding) - BACKGROUND_WEIGHT * others.of(one.embedding)
+
+        found[group] = score(seen[group]) < np.quantile(score(val), 0.01)
+    shares = {group: float(rows.mean()) for group, rows in found.items()}
+    return shares | {"all": float(np.concatenate(list(found.values())).mean())}
 
 
 def compare(
@@ -387,6 +450,9 @@ def print_tables(report: dict[str, Any]) -> None:
             f"| {group} | {one['photos']} ({one['sources']}) | {_row(one)} "
             f"| {one['doubted']['any']:.0%} | {one['sorted_before']:.0%}, {one['sorted']:.0%} |"
         )
+    one = report["all"]
+    print(f"all, {one['photos']}: sorted {one['sorted_before']:.0%}, {one['sorted']:.0%}")
+    print("found without their group:", report["without their group"])
     for strength, one in report["surfaces"].items():
         print(
             f"surface {strength}: {one['doubted']}, {one['sorted_before']:.0%}, {one['sorted']:.0%}"

@@ -83,8 +83,8 @@ def test_float16_is_read_too(tmp_path: Path) -> None:
     check_answers(Classifier(read_bundle(path), threads=1))
 
 
-def _stored(keys: Any, values: Any) -> Any:
-    return lambda file: np.savez(file, keys=keys, values=values)
+def _stored(keys: Any, values: Any, **more: Any) -> Any:
+    return lambda file: np.savez(file, keys=keys, values=values, **more)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,14 @@ def _stored(keys: Any, values: Any) -> Any:
         (lambda k, v: _stored(k[:, :-1], v), r"expected bank_keys \[M, 32\], got \[48, 31\]"),
         (lambda k, v: _stored(k, v[:, :-1]), r"expected bank_values \[M, 4\]"),
         (lambda k, v: _stored(k.astype(object), v), "is no bank"),  # would be unpickled
-        (lambda k, v: lambda file: np.savez(file, keys=k), "expected"),
+        (lambda k, v: lambda file: np.savez(file, keys=k), "expected keys, values and at most"),
+        (lambda k, v: _stored(k, v, background=k[0]), r"expected background as float32"),
+        (
+            lambda k, v: _stored(k, v, background=k[:0]),
+            r"\[1, width\], got .*\[0, 32\]",
+        ),
+        (lambda k, v: _stored(k, v, background=k), "the graph lacks the input background_keys"),
+        (lambda k, v: _stored(k, v, more=k), "got .*more"),
         (lambda k, v: lambda file: file.write_bytes(b"no zip"), "is no bank"),
     ],
 )

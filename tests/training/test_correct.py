@@ -24,6 +24,7 @@ from tests.tiny_matching import (
     SPEC,
     SUPERCLASSES,
     add_val,
+    foreign_photo,
     photo_of,
     write_bundle,
     write_photos,
@@ -381,7 +382,10 @@ def test_the_latest_review_of_a_photo_counts(
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"review": None}, r"expected reviewed photos \(--from-review\) or items to --remove"),
+        (
+            {"review": None},
+            r"expected reviewed photos \(--from-review\), items to --remove, or pictures",
+        ),
         ({"remove": ("photos/can-00.png",)}, r"close to it are photos/can-00\d\.png"),
         ({"remove_kinds": ("batery",)}, "expected the subclass of a bank item to remove"),
         ({"most": 9}, "at most 9 reviewed items in the bank, got 10: train with them"),
@@ -519,6 +523,81 @@ def test_what_the_graph_tells_of_familiarity_is_of_the_corrected_bank(
     assert new.familiarity is not None
     np.testing.assert_allclose(new.familiarity, items.of(new.embedding), atol=1e-5)
     assert (new.familiarity != old.familiarity).all()
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """Pictures of no kind: two that the background of `compared` has, and ten that it has not."""
+    folder = tmp_path / "foreign"
+    folder.mkdir()
+    for n in (4, 5, *range(100, 110)):
+        (folder / f"{n}.png").write_bytes(foreign_photo(n))
+    return folder
+
+
+@pytest.fixture
+def compared(tmp_path: Path) -> Path:
+    """A bundle with a background of another kind of pictures, and limits."""
+    photos = read_photos(write_photos(tmp_path / "data"))
+    path = write_bundle(tmp_path / "compared", background=6)
+    with_doubts(path, read_manifest(path), photos)
+    return path
+
+
+def test_pictures_join_the_background_and_what_is_like_them_is_foreign(
+    order: Order, compared: Path, foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (foreign / "can.png").write_bytes(photo_of("can", 3))  # which the bank has
+    (foreign / "twice.png").write_bytes(foreign_photo(100))
+    asked = replace(
+        order,
+        bundle=compared,
+        out=compared.parent / "2",
+        review=None,
+        background=foreign,
+        data=compared.parents[2] / "data",
+    )
+    correct_bundle(asked, COMMAND)
+    told = capsys.readouterr().out
+    assert "background: 10 added, 6 to 16 pictures" in told
+    assert "in the background already: 4.png, 5.png, twice.png" in told
+    assert "left out of the background, since the bank has them: can.png is photos/can-003" in told
+    assert "of val " in told
+    assert "were unfamiliar" in told
+    before, after = read_bundle(compared), read_bundle(asked.out)
+    assert after.manifest.provenance.corrections[-1].background == 10
+    assert after.manifest.bank.items == before.manifest.bank.items
+    assert after.manifest.familiarity == before.manifest.familiarity
+    assert "background: 10 added" in (asked.out / "CARD.md").read_text()
+    pixels = np.stack([decode(foreign_photo(n), SPEC) for n in range(300, 310)])
+    old, new = (Classifier(bundle, threads=1).run(pixels) for bundle in (before, after))
+    assert np.array_equal(old.probabilities, new.probabilities)
+    assert old.familiarity is not None
+    assert new.familiarity is not None
+    assert (new.familiarity != old.familiarity).any()
+    # A correction of the bank alone keeps what joined, and the other way round.
+    again = replace(order, bundle=asked.out, out=compared.parent / "3")
+    correct_bundle(again, COMMAND)
+    bank = served_bank(read_bundle(again.out))
+    assert bank.background is not None
+    assert len(bank.background) == 16
+    assert len(bank.items) == len(before.manifest.bank.items) + 10
+
+
+def test_a_background_that_cannot_grow_is_refused(
+    order: Order, compared: Path, foreign: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"expected a bundle with a background, got bins/1, "):
+        correct_bundle(replace(order, review=None, background=foreign), COMMAND)
+    for n in range(100, 110):
+        (foreign / f"{n}.png").unlink()
+    for n in range(4):
+        (foreign / f"{n}.png").write_bytes(foreign_photo(n))
+    alone = replace(order, bundle=compared, review=None, background=foreign)
+    alone = replace(alone, out=compared.parent / "2")
+    told = r"bins/1 would not change; background: 0 added, 6 to 6 pictures; in the background"
+    with pytest.raises(ConfigError, match=told):
+        correct_bundle(alone, COMMAND)
 
 
 def test_why_nothing_would_change_is_told(order: Order) -> None:

@@ -13,23 +13,41 @@ import onnxruntime as ort
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
 from service.doubts import Doubts
-from service.familiarity import TEMPERATURE, Familiarity
+from service.familiarity import (
+    BACKGROUND_TEMPERATURE,
+    BACKGROUND_WEIGHT,
+    TEMPERATURE,
+    Familiarity,
+)
+from service.preprocess import Preprocessing
 from tests.training_runs import ConfigMaker, DatasetMaker, run
 from training import checkpoint
 from training.bank import choose_bank
 from training.calibrate import calibrate_run
-from training.config import MatchingConfig
+from training.config import MatchingConfig, parse_config
+from training.data.background import open_background
 from training.data.photos import read_photos
+from training.errors import ConfigError, DataError
 from training.export import export_run
 from training.methods.matching import Matching
 from training.outcome import measure
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0, 1, 2])
+
+
+def write_pictures(folder: Path, count: int) -> Path:
+    """Noise, in a folder of a folder."""
+    (folder / "noise").mkdir(parents=True)
+    for n in range(count):
+        pixels = np.random.default_rng(n).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "noise" / f"{n}.png")
+    return folder
 
 
 def filled(width: int = 6, features: int = 8) -> tuple[Matching, Tensor]:
@@ -98,6 +116,39 @@ def test_photos_do_not_see_each_other() -> None:
     assert head.answer(photos, "lone").logits.std() == 0  # without a bank it knows nothing
 
 
+def test_a_background_says_what_is_foreign_and_nothing_else() -> None:
+    head, known = filled()
+    photos, others = torch.randn(4, 8).double(), torch.randn(5, 8).double() - 4
+    before = head.answer(photos, "bank")
+    head.fill_background(others)
+    answer = head.answer(photos, "bank")
+    assert torch.equal(answer.logits, before.logits)
+    assert answer.familiarity is not None
+    z = head.represent(photos)
+    for i in range(4):
+        near = [
+            np.mean([math.exp((float(z[i] @ key) - 1) / 0.08) for key in head.represent(items)])
+            for items in (known, others)
+        ]
+        expected = 0.08 * math.log(near[0]) - 0.7 * 0.08 * math.log(near[1])
+        assert float(answer.familiarity[i]) == pytest.approx(expected)
+    # What is like the background is less familiar than it was beside what is not.
+    both = head.answer(torch.cat([known[:1], others[:1]]), "bank").familiarity
+    assert both is not None
+    assert float(both[0] - both[1]) > 0.1
+
+
+def test_a_background_is_kept_with_the_weights_and_old_weights_have_none() -> None:
+    head, _ = filled()
+    head.fill_background(torch.randn(5, 8).double())
+    again, _ = filled()
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.background.keys, head.background.keys)
+    old = {name: value for name, value in head.state_dict().items() if "background" not in name}
+    again.load_state_dict(old)
+    assert again.background.keys.shape == (0, 6)
+
+
 def test_the_loss_leaves_each_photo_out_of_its_own_vote() -> None:
     head = Matching(8, 3, MatchingConfig(temperature=0.5)).double()
     x = torch.randn(10, 8, dtype=torch.float64)
@@ -116,9 +167,15 @@ def test_all_is_every_photo_superclass_by_superclass() -> None:
     assert rows.tolist() == [1, 3, 2, 0, 4]
 
 
-@pytest.mark.parametrize("worded", [False, True])
+@pytest.mark.parametrize(
+    ("worded", "background"), [(False, False), (False, True), (True, False), (True, True)]
+)
 def test_it_is_trained_exported_and_served(
-    worded: bool, make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+    worded: bool,
+    background: bool,
+    make_dataset: DatasetMaker,
+    tiny_config: ConfigMaker,
+    tmp_path: Path,
 ) -> None:
     root = make_dataset()
     px = 64 if worded else 16  # of 16 pixels ImageNet's network makes nothing
@@ -128,6 +185,8 @@ def test_it_is_trained_exported_and_served(
         lists = "\n".join(f'{name} = ["{name} bottle", "{name} lamp"]' for name in names)
         (tmp_path / "words.toml").write_text(f"[superclasses]\n{lists}\n")
         spec |= {"words": str(tmp_path / "words.toml"), "like_words": 0.6}
+    if background:
+        spec["background"] = str(write_pictures(tmp_path / "others", 7))
     config = tiny_config(
         method="matching",
         data={"px": px, "cache_px": px},
@@ -162,13 +221,20 @@ def test_it_is_trained_exported_and_served(
         (expected.logits / manifest.calibration.temperature).softmax(dim=1).numpy(),
         atol=1e-3,
     )
-    # How familiar photos are is what `service.familiarity` makes of the bank's embeddings.
+    # How familiar photos are is what `service.familiarity` makes of the embeddings.
     keys = state["weights"]["head.bank_keys"].numpy()
-    familiarity = Familiarity(keys, TEMPERATURE).of(answer.embedding)
+    others = state["weights"]["head.background.keys"].numpy()
+    wide = BACKGROUND_TEMPERATURE if background else TEMPERATURE
+    familiarity = Familiarity(keys, wide).of(answer.embedding)
+    if background:
+        assert others.shape == (7, 16)
+        familiarity -= BACKGROUND_WEIGHT * Familiarity(others, wide).of(answer.embedding)
     assert answer.familiarity is not None
     np.testing.assert_allclose(answer.familiarity, familiarity, atol=1e-5)
     assert manifest.familiarity is not None
     assert manifest.familiarity.file is None
+    assert manifest.familiarity.temperature == wide
+    assert manifest.familiarity.statistic.endswith("_less_background") == background
     assert set(Doubts({"unfamiliar": 1.0}).of_answers(answer)) != {()}
     # Quantising ends where the head begins.
     stored = {one.name for one in onnx.load(bundle.model_path("int8")).graph.initializer}
@@ -194,3 +260,35 @@ def test_it_is_trained_exported_and_served(
     )
     if not worded:  # words have a say of their own
         assert (probabilities.argmax(axis=1) == 1).all()
+    if background:  # so is that: of the photos themselves, nothing is familiar any more
+        (told,) = session.run(
+            ["familiarity"], {"images": pixels, "background_keys": answer.embedding}
+        )
+        assert (told < answer.familiarity - 0.05).all()
+
+
+def test_a_folder_without_pictures_is_refused_before_anything_is_trained(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    folder = write_pictures(tmp_path / "others", 4)
+    (folder / "notes.txt").write_text("no picture")
+    for given, told in (
+        (tmp_path / "nowhere", "background: expected a folder of pictures, got"),
+        (folder, r"background: expected 5 pictures or more below .*, got 4 that decode"),
+    ):
+        config = tiny_config(method="matching", matching={"background": str(given)})
+        with pytest.raises(DataError, match=told):
+            run(config, read_photos(make_dataset()), tmp_path / f"run-{given.name}")
+    with pytest.raises(ConfigError, match=r"matching\.background: expected method = \"matching\""):
+        parse_config({"name": "x", "method": "sclre", "matching": {"background": str(folder)}})
+
+
+def test_pictures_of_a_background_that_do_not_decode_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_pictures(tmp_path / "others", 6)
+    (folder / "bad.JPG").write_bytes(b"no picture")
+    store = open_background(folder, Preprocessing(height=32, width=32))
+    assert [photo.path for photo in store.photos] == [f"noise/{n}.png" for n in range(6)]
+    assert store.pixels.shape == (6, 32, 32, 3)
+    assert "1 pictures do not decode and are left out: bad.JPG (" in capsys.readouterr().out

@@ -6,6 +6,9 @@ Vinyals et al., NeurIPS 2016, with one support set for all). The items with the 
 and one that joins the bank counts at once. Likeness is measured on the backbone's standardised
 features, of which the principal components are kept.
 
+With a background, pictures of what is of no superclass, it tells better what is foreign to the
+bank; those take no part in the answer.
+
 With a sorting guide's words a photo attends to itself as well, as in SCLRE: as much as to an item
 of a set likeness, and what it says of itself is what the guide says of things that look so. That
 decides where no item is like the photo.
@@ -19,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from service.familiarity import TEMPERATURE
+from training.background import Background, familiarity
 from training.config import MatchingConfig
 from training.guide import Guide, Said
 from training.losses import NEVER
@@ -44,6 +47,7 @@ class Matching(nn.Module):
         self.like_words = config.like_words
         self.guide = Guide(superclasses=superclasses) if config.words is not None else None
         width = min(config.width, features)
+        self.background = Background(width)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(config.temperature)]))
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("components", torch.eye(features, width))
@@ -71,25 +75,35 @@ class Matching(nn.Module):
             return Answer(z.new_zeros(len(z), self.superclasses), z)
         return self.answer_from(features, self.bank_keys, self.bank_values)
 
-    def answer_from(self, features: Tensor, bank_keys: Tensor, bank_values: Tensor) -> Answer:
-        """Answers of features [n, D] by keys [M, width] of unit length and values [M, K]."""
+    def answer_from(
+        self,
+        features: Tensor,
+        bank_keys: Tensor,
+        bank_values: Tensor,
+        background_keys: Tensor | None = None,
+    ) -> Answer:
+        """Answers of features [n, D] by keys [M, width] of unit length and values [M, K].
+
+        Args:
+            background_keys: [B, width], of unit length; its own by default.
+        """
         z = self.represent(features)
         temperature = self.log_temperature.exp()
         cosines = z @ bank_keys.T
         scores = cosines / temperature
-        density = ((cosines - 1.0) / TEMPERATURE).exp().mean(dim=1)
-        familiarity = TEMPERATURE * density.log()
+        others = self.background.keys if background_keys is None else background_keys
+        familiar = familiarity(cosines, z @ others.T)
         if self.guide is None:
             weights = scores.softmax(dim=1)
             logits = (weights @ bank_values).clamp(min=LEAST).log()
-            return Answer(logits, z, weights, torch.zeros_like(z[:, 0]), familiarity)
+            return Answer(logits, z, weights, torch.zeros_like(z[:, 0]), familiar)
         said: Said = self.guide(features)
         itself = (self.like_words / temperature).expand(z.shape[0], 1)
         every = torch.cat([scores, itself], dim=1).softmax(dim=1)
         weights, own = every[:, :-1], every[:, -1:]
         mass = weights @ bank_values + own * said.probabilities
         logits = mass.clamp(min=LEAST).log()
-        return Answer(logits, z, weights, own[:, 0], familiarity, own * said.things)
+        return Answer(logits, z, weights, own[:, 0], familiar, own * said.things)
 
     @torch.no_grad()
     def log_weights(self, features: Tensor) -> Tensor:
@@ -118,6 +132,11 @@ class Matching(nn.Module):
         self.bank_values = F.one_hot(labels, self.superclasses).to(features.dtype)
         if self.guide is not None:
             self.guide.fit(features, labels)
+
+    @torch.no_grad()
+    def fill_background(self, features: Tensor) -> None:
+        """Make pictures with these features [B, D] the background; after `fill_bank`."""
+        self.background.keys = self.represent(features)
 
     def resize_bank(self, size: int) -> None:
         self.bank_keys = self.bank_keys.new_zeros(size, self.bank_keys.shape[1])

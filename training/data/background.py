@@ -1,0 +1,39 @@
+"""Pictures of what is none of the superclasses, from a folder: any, in folders of any kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from service.preprocess import Preprocessing
+from training.data.own import EXTENSIONS
+from training.data.photo import Photo
+from training.data.store import PixelStore, open_store
+from training.errors import DataError
+
+LEAST = 5  # pictures; fewer say nothing of what else there is
+NAMED = 3  # bad ones on the terminal
+
+
+def open_background(folder: Path, spec: Preprocessing) -> PixelStore:
+    """Decode all pictures at any depth below a folder.
+
+    Raises:
+        DataError: where there is no such folder, or hardly a picture in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"background: expected a folder of pictures, got {folder}")
+    paths = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in EXTENSIONS and path.is_file()
+    )
+    store = open_store(folder, tuple(Photo(path, superclass="") for path in paths), spec)
+    if store.bad:
+        some = "; ".join(f"{path} ({why})" for path, why in list(store.bad.items())[:NAMED])
+        print(f"background: {len(store.bad)} pictures do not decode and are left out: {some}")
+    if len(store.photos) < LEAST:
+        raise DataError(
+            f"background: expected {LEAST} pictures or more below {folder}, got "
+            f"{len(store.photos)} that decode (files of {', '.join(sorted(EXTENSIONS))})"
+        )
+    return store
