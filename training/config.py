@@ -14,6 +14,8 @@ from training import shipped
 from training.errors import ConfigError
 
 CONFIGS = Path(__file__).parent / "configs"
+SHIPPED_BACKGROUND = "pictures"
+LITE_GROUPS = 18  # of EfficientNet-Lite0, all of them
 WITH_WORDS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
@@ -117,11 +119,15 @@ class MatchingConfig(_Record):
         default=None, description="words file, or the name of a shipped one, of a sorting guide"
     )
     like_words: float = Field(
-        default=0.65, ge=-1.0, le=1.0, description="likeness of an item that weighs as the words"
+        default=0.65,
+        ge=-1.0,
+        le=1.0,
+        description="likeness of an item that weighs as the words, in a bank of 5,136",
     )
     background: str | None = Field(
         default=None,
-        description="folder of pictures of what is of no superclass, to doubt what is like them",
+        description="folder of pictures of what is of no superclass, to doubt what is like them; "
+        "pictures: those that are shipped; empty: none",
     )
 
 
@@ -238,12 +244,34 @@ def parse_config(record: dict[str, Any]) -> Config:
         raise ConfigError("; ".join(_explain(problem) for problem in error.errors())) from error
     if config.matching.words is not None:
         _check_words(config)
-    if config.matching.background is not None and config.method != "matching":
+    if config.matching.background:
+        _check_background(config)
+    return config
+
+
+def _check_background(config: Config) -> None:
+    if config.method != "matching":
         raise ConfigError(
             'matching.background: expected method = "matching", which alone compares with one, '
             f"got {config.method!r}"
         )
-    return config
+    if config.matching.background != SHIPPED_BACKGROUND:
+        return
+    backbone, data = config.backbone, config.data
+    told = {
+        "backbone.name": (backbone.name, "efficientnet_lite0"),
+        "backbone.pretrained": (backbone.pretrained, True),
+        "backbone.weights": (backbone.weights, None),
+        "backbone.frozen_groups": (min(backbone.frozen_groups, LITE_GROUPS), LITE_GROUPS),
+        "data.px": (data.px, 256),
+        "data.fit": (data.fit, "squash"),
+    }
+    if wrong := [f"{key} = {got}" for key, (got, wanted) in told.items() if got != wanted]:
+        raise ConfigError(
+            f"matching.background: {SHIPPED_BACKGROUND!r} is what efficientnet_lite0 makes of 256 "
+            f"x 256 pixels (squash) as ImageNet has left it, got {', '.join(wrong)}; name a folder "
+            "of pictures, or leave it empty (--set matching.background=)"
+        )
 
 
 def _check_words(config: Config) -> None:

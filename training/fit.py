@@ -207,9 +207,11 @@ def finish(run: Run) -> None:
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
         bank = [run.bank_store.photos[i].label() for i in rows]
-    if run.background is not None and isinstance(model.head, Matching):
-        others = extract_features(model, run.background.pixels, run.device, label="background")
-        model.head.fill_background(others)
+    others = run.background
+    if others is not None and isinstance(model.head, Matching):
+        if not isinstance(others, Tensor):
+            others = extract_features(model, others.pixels, run.device, label="background")
+        model.head.fill_background(others.to(run.device))
     state = {
         "weights": model.state_dict(),
         "superclasses": list(run.data.superclasses),

@@ -23,7 +23,7 @@ def tune(
     data: Annotated[Path, typer.Option("--data", help="Folder of labelled photos.")],
     out: Annotated[Path, typer.Option("--out", help="The site file to write, NAME.yaml.")],
     bundle: Annotated[Path, typer.Option(help="The model that will answer.")] = Path(
-        "models/refuse/3"
+        "models/refuse/4"
     ),
     error_rate: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Wanted among what is sorted.")

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from service.preprocess import Pixels
 from training import checkpoint, distributed
-from training.config import Config
-from training.data.background import open_background
+from training.config import SHIPPED_BACKGROUND, Config
+from training.data.background import open_background, shipped_background
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler, Indices
 from training.data.store import PixelStore, open_store
@@ -101,10 +101,15 @@ class Run:
         # Bank items are photos as the service would see them, not augmented ones.
         self.bank_store = self._store("train", served=True)
         self.bank_labels = label_indices(self.bank_store.photos, self.data)
-        folder = self.config.matching.background
-        spec = self.config.data.served()
-        self.background = open_background(Path(folder), spec) if folder is not None else None
+        self.background = self._background()
         self._check_data()
+
+    def _background(self) -> PixelStore | Tensor | None:
+        """Pixels of what is of no superclass, or their features at once."""
+        reference = self.config.matching.background
+        if reference == SHIPPED_BACKGROUND:
+            return shipped_background()
+        return open_background(Path(reference), self.config.data.served()) if reference else None
 
     def _subclasses(self) -> Indices:
         pixels, labels = self.bank_store.pixels, self.labels

@@ -5,7 +5,7 @@
 For each kind of `refuse` a model by matching is made that has no photo of it. Then k of its train
 photos, drawn at random, join the bank, and its test photos are asked for, beside those of every
 other kind. On frozen float32 features, as `superbin unseen` has them, with the head, temperature
-and threshold of models/refuse/3; so a draw takes no time, and spread can be told from chance. With
+and threshold of models/refuse/4; so a draw takes no time, and spread can be told from chance. With
 a SHARE below 1 the bank has only so many of its photos to begin with, and nothing is trained
 beside.
 """
@@ -48,7 +48,7 @@ DRAWS, RETRAINED_DRAWS = 10, 2
 RETRAINED_COUNTS = (5, 20)
 DRAWN_KINDS = ("battery", "ceramic_bowl", "cloth", "trash")
 RETRAINED_KINDS = ("battery", "beverage_carton", "cloth", "fluorescent_lamp")
-BUNDLE, RECORD = Path("models/refuse/3"), "unseen-words"
+BUNDLE, RECORD = Path("models/refuse/4"), "unseen-words"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Corrected:
         if self.head.guide is None:
             return found
         own = self.head.guide(x).probabilities.double().log()
-        return torch.logaddexp(found, own + (self.head.like_words - 1.0) / self.sharpness)
+        return torch.logaddexp(found, own + self.head.own_log_weight)
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,8 @@ from tests.training_runs import ConfigMaker, DatasetMaker, run
 from training import checkpoint
 from training.bank import choose_bank
 from training.calibrate import calibrate_run
-from training.config import MatchingConfig, parse_config
-from training.data.background import open_background
+from training.config import MatchingConfig, load_config, parse_config
+from training.data.background import open_background, shipped_background
 from training.data.photos import read_photos
 from training.errors import ConfigError, DataError
 from training.export import export_run
@@ -292,3 +292,39 @@ def test_pictures_of_a_background_that_do_not_decode_are_left_out(
     assert [photo.path for photo in store.photos] == [f"noise/{n}.png" for n in range(6)]
     assert store.pixels.shape == (6, 32, 32, 3)
     assert "1 pictures do not decode and are left out: bad.JPG (" in capsys.readouterr().out
+
+
+def test_the_shipped_background_is_for_the_network_that_made_it() -> None:
+    record = load_config("refuse-words")
+    assert record.matching.background == "pictures"
+    assert load_config("refuse-matching").matching.background == "pictures"
+    features = shipped_background()
+    assert features.shape == (363, 1280)
+    assert features.dtype == torch.float32
+    for change, told in (
+        ("backbone.name=efficientnet_lite1", r"got backbone\.name = efficientnet_lite1;"),
+        ("data.px=224", r"got data\.px = 224;"),
+        ("backbone.frozen_groups=3", r"got backbone\.frozen_groups = 3;"),
+    ):
+        expected = rf"^matching\.background: 'pictures' is what .*{told} name a folder"
+        with pytest.raises(ConfigError, match=expected):
+            load_config("refuse-words", [change])
+        assert load_config("refuse-words", [change, "matching.background="])
+
+
+def test_a_run_takes_the_shipped_background_without_a_picture(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        method="matching",
+        data={"px": 256, "cache_px": 256},
+        backbone={"frozen_groups": 18, "pretrained": True},
+        matching={"width": 16, "background": "pictures"},
+        bank={"selection": "all"},
+        train={"epochs": 0.1},
+    )
+    run(config, read_photos(make_dataset()), tmp_path / "run")
+    model, _ = checkpoint.load_model(tmp_path / "run")
+    assert isinstance(model.head, Matching)
+    expected = model.head.represent(shipped_background())
+    torch.testing.assert_close(model.head.background.keys, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,13 @@ def test_matching_with_words_attends_to_itself_where_the_bank_is_unlike(
     assert answer.bank_weights is not None
     assert answer.self_weight is not None
     assert answer.things is not None
-    expected = with_words(head.log_weights(photos), 0.05, said.probabilities, 0.6)
+    # In a bank of 20 the photo's own weight is less by as much as the bank's is.
+    like = 0.6 + 0.05 * math.log(20 / 5136)
+    expected = with_words(head.log_weights(photos), 0.05, said.probabilities, like)
     torch.testing.assert_close(answer.logits.exp(), expected)
+    own = torch.log(answer.self_weight) - torch.log(answer.bank_weights.sum(dim=1))
+    of_bank = head.log_weights(photos).logsumexp(dim=1)
+    torch.testing.assert_close(own, (head.own_log_weight - of_bank).float())
     torch.testing.assert_close(answer.bank_weights.sum(dim=1) + answer.self_weight, torch.ones(8))
     torch.testing.assert_close(answer.things.sum(dim=1), answer.self_weight)
     assert (answer.self_weight[:4] < 0.01).all()  # photos that the bank has

@@ -1,15 +1,26 @@
-"""Pictures of what is none of the superclasses, from a folder: any, in folders of any kind."""
+"""Pictures of what is none of the superclasses: a folder of any, or the features of those shipped.
+
+`backgrounds/pictures.npy` is what EfficientNet-Lite0 makes of 363 pictures under free licences, of
+places, animals, screens, drawings and noise (`tests/benchmarks/background.py` made it, and says of
+which); the pictures themselves are not here.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from service.preprocess import Preprocessing
+from training.config import SHIPPED_BACKGROUND
 from training.data.own import EXTENSIONS
 from training.data.photo import Photo
 from training.data.store import PixelStore, open_store
 from training.errors import DataError
 
+SHIPPED = Path(__file__).parent / "backgrounds" / f"{SHIPPED_BACKGROUND}.npy"
 LEAST = 5  # pictures; fewer say nothing of what else there is
 NAMED = 3  # bad ones on the terminal
 
@@ -37,3 +48,8 @@ def open_background(folder: Path, spec: Preprocessing) -> PixelStore:
             f"{len(store.photos)} that decode (files of {', '.join(sorted(EXTENSIONS))})"
         )
     return store
+
+
+def shipped_background() -> Tensor:
+    """float32 [363, 1280]: the shipped pictures' features, for records that may have them."""
+    return torch.from_numpy(np.load(SHIPPED).astype(np.float32))

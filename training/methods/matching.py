@@ -11,7 +11,8 @@ bank; those take no part in the answer.
 
 With a sorting guide's words a photo attends to itself as well, as in SCLRE: as much as to an item
 of a set likeness, and what it says of itself is what the guide says of things that look so. That
-decides where no item is like the photo.
+decides where no item is like the photo. The likeness is meant for a bank of `LIKE_ITEMS`: one of a
+tenth of the items has a tenth of their weight around any photo, and the photo a tenth of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from training.guide import Guide, Said
 from training.losses import NEVER
 from training.methods import Answer, Context
 
+LIKE_ITEMS = 5136  # of refuse/4, with which `like_words` was chosen
 LEAST = 1e-9  # of a superclass that gets no weight at all
 
 
@@ -98,12 +100,22 @@ class Matching(nn.Module):
             logits = (weights @ bank_values).clamp(min=LEAST).log()
             return Answer(logits, z, weights, torch.zeros_like(z[:, 0]), familiar)
         said: Said = self.guide(features)
-        itself = (self.like_words / temperature).expand(z.shape[0], 1)
+        itself = (self.like_words / temperature + self._size).expand(z.shape[0], 1)
         every = torch.cat([scores, itself], dim=1).softmax(dim=1)
         weights, own = every[:, :-1], every[:, -1:]
         mass = weights @ bank_values + own * said.probabilities
         logits = mass.clamp(min=LEAST).log()
         return Answer(logits, z, weights, own[:, 0], familiar, own * said.things)
+
+    @property
+    def own_log_weight(self) -> float:
+        """What a photo gives to itself, as `log_weights` has it of the bank."""
+        temperature = float(self.log_temperature.detach().exp())
+        return (self.like_words - 1.0) / temperature + self._size
+
+    @property
+    def _size(self) -> float:
+        return math.log(max(1, len(self.bank_keys)) / LIKE_ITEMS)
 
     @torch.no_grad()
     def log_weights(self, features: Tensor) -> Tensor:
