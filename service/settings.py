@@ -24,6 +24,13 @@ from service.sites import SHIPPED as SHIPPED_SITES
 PREFIX = "SUPERBIN_"
 FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
 ORIGINS = r"(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)"
+DOUBTED: dict[DoubtReason, tuple[float, float]] = {  # what each measure can be
+    "too_dark": (0, 255),
+    "too_bright": (0, 1),
+    "blurred": (0, 510),
+    "empty": (0, 221),
+    "unfamiliar": (-2, 2),
+}
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -66,6 +73,9 @@ def read_doubts(text: str) -> dict[DoubtReason, float | None]:
             raise ValueError(
                 f"expected none, or some of {', '.join(known)}, each with or without =LIMIT"
             )
+        least, most = DOUBTED[cast(DoubtReason, reason)]
+        if value is not None and not least <= value <= most:
+            raise ValueError(f"expected a limit of {least:g} to {most:g} for {reason}")
     return limits
 
 

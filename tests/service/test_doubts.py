@@ -166,6 +166,22 @@ def test_a_setting_that_names_no_reason_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("blurred=-5", "0 to 510 for blurred, got 'blurred=-5'"),
+        ("empty,too_bright=93", "0 to 1 for too_bright, got"),
+        ("unfamiliar=2.5", "-2 to 2 for unfamiliar, got"),
+    ],
+)
+def test_a_limit_that_no_photo_could_have_is_refused(
+    monkeypatch: pytest.MonkeyPatch, value: str, told: str
+) -> None:
+    monkeypatch.setenv("SUPERBIN_DOUBTS", value)
+    with pytest.raises(SettingsError, match=f"SUPERBIN_DOUBTS: expected a limit of {told}"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
     "array",
     [
         np.zeros((ITEMS - 1, WIDTH), np.float16),
@@ -197,14 +213,14 @@ def test_an_altered_file_and_one_without_a_hash_are_refused(limited: Path) -> No
 
 def test_files_are_doubted_without_a_server_too(limited: Path, tmp_path: Path) -> None:
     photo = ROOT / "tests" / "photos" / "metal.jpg"
-    settings = load_settings(models_dir=tmp_path, model="tiny", doubts="too_dark=256")
+    settings = load_settings(models_dir=tmp_path, model="tiny", doubts="too_dark=255")
     (result,) = classify_files([photo], settings)
     assert result.answer is not None
     assert result.answer.decision == "manual"
     assert [doubt.reason for doubt in result.answer.doubts] == ["too_dark"]
 
 
-@pytest.mark.parametrize("version", ["1", "2", "3"])
+@pytest.mark.parametrize("version", ["1", "2", "4"])
 def test_the_bundled_models_doubt_none_of_the_photos_that_come_with_them(version: str) -> None:
     bundle = open_bundle(ROOT / "models" / "refuse" / version)
     assert bundle.manifest.quality
