@@ -8,7 +8,8 @@ small T it is the cosine to the nearest item, less a constant; at a large one th
 all of them.
 
 What is foreign may be told better where some pictures of such things are known, a background: then
-it is the density of the bank less a part of the density of those.
+it is the density of the bank less a part of the density of those, which is by the number that there
+were at first: what joins them later only adds.
 
 A graph whose attention is by likeness tells it at hardly any cost; elsewhere it takes the bank's
 embeddings, and there is no background. Nearly all photos are near enough then, which the means of

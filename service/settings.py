@@ -68,6 +68,8 @@ def read_doubts(text: str) -> dict[DoubtReason, float | None]:
             value = float(limit) if "=" in part else None
         except ValueError:
             value = math.nan
+        if reason in limits:
+            raise ValueError(f"expected each reason once, got {reason} twice")
         limits[cast(DoubtReason, reason)] = value
         if reason not in known or not math.isfinite(value or 0.0):
             raise ValueError(

@@ -200,27 +200,37 @@ def _compare(model: onnx.ModelProto, keys: np.ndarray) -> None:
     graph.node.append(helper.make_node("Transpose", [name], ["foreign"], perm=[1, 0]))
     graph.node.append(helper.make_node("MatMul", ["embedding", "foreign"], ["others"]))
     _tell_familiarity(model, "near", "cosines", BACKGROUND_TEMPERATURE)
-    _tell_familiarity(model, "near_others", "others", BACKGROUND_TEMPERATURE)
+    _tell_familiarity(model, "near_others", "others", BACKGROUND_TEMPERATURE, len(keys))
     graph.node.append(helper.make_node("Mul", ["near_others", "part"], ["less"]))
     graph.node.append(helper.make_node("Sub", ["near", "less"], [contract.OUTPUT_FAMILIARITY]))
     _finish(model)
 
 
-def _tell_familiarity(model: onnx.ModelProto, name: str, cosines: str, temperature: float) -> None:
-    constants = {f"{name}.one": np.float32(1.0), f"{name}.wide": np.float32(temperature)}
-    one, wide = constants
+def _tell_familiarity(
+    model: onnx.ModelProto, name: str, cosines: str, temperature: float, began: int = 0
+) -> None:
+    """By the mean over the items, or, of a background, by their sum over the first number."""
+    constants = {
+        f"{name}.one": np.float32(1.0),
+        f"{name}.wide": np.float32(temperature),
+        f"{name}.began": np.float32(max(1, began)),
+    }
+    one, wide, first = constants
     graph = model.graph
     graph.initializer.extend(
         numpy_helper.from_array(np.asarray(v), n) for n, v in constants.items()
     )
-    steps = [f"{name}.{step}" for step in ("behind", "closeness", "each", "density", "log")]
-    behind, closeness, each, density, log = steps
+    steps = [f"{name}.{step}" for step in ("behind", "closeness", "each", "sum", "density", "log")]
+    behind, closeness, each, total, density, log = steps
     graph.node.extend(
         [
             helper.make_node("Sub", [cosines, one], [behind]),
             helper.make_node("Div", [behind, wide], [closeness]),
             helper.make_node("Exp", [closeness], [each]),
-            helper.make_node("ReduceMean", [each, "last"], [density], keepdims=0),
+            helper.make_node(
+                "ReduceSum" if began else "ReduceMean", [each, "last"], [total], keepdims=0
+            ),
+            helper.make_node("Div", [total, first], [density]),
             helper.make_node("Log", [density], [log]),
             helper.make_node("Mul", [log, wide], [name]),
         ]

@@ -25,16 +25,19 @@ class Background(nn.Module):
         self.register_load_state_dict_pre_hook(_as_many_as_saved)  # type: ignore[no-untyped-call]
 
 
-def familiarity(cosines: Tensor, others: Tensor) -> Tensor:
+def familiarity(cosines: Tensor, others: Tensor, began: int) -> Tensor:
     """How much a photo is like what a model knows, as `service.familiarity` has it: [n].
 
     Args:
         cosines: float [n, M], to the bank's items.
         others: float [n, B], to the background's.
+        began: pictures that the background had when it was made. Those that join add to it, and
+            never take from what the others say.
     """
-    if not others.shape[1]:
+    if not began:
         return _density(cosines, TEMPERATURE)
-    foreign = _density(others, BACKGROUND_TEMPERATURE)
+    closeness = ((others - 1.0) / BACKGROUND_TEMPERATURE).exp().sum(dim=1) / began
+    foreign = BACKGROUND_TEMPERATURE * closeness.log()
     return _density(cosines, BACKGROUND_TEMPERATURE) - BACKGROUND_WEIGHT * foreign
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from service.bundle import Bundle
-from service.classifier import Classifier
+from service.classifier import Answers, Classifier
 from training.bank_change import some
 from training.data.background import open_background
 from training.data.photos import PhotoSet
 from training.data.store import open_store
-from training.doubt_reference import SPLIT, answers_to, embeddings
+from training.doubt_reference import SPLIT, answers_to
 from training.errors import ConfigError
 from training.served_bank import SAME, ServedBank
 
@@ -24,14 +25,16 @@ class Grown:
 
     Attributes:
         added: names of the pictures that joined.
-        known: of those that it had already, or another that is the same.
+        known: of those that it had already, or that are in the folder twice.
         items: name to the bank item that shows the same, of those that stayed out for that.
+        sorted: of those that joined and that the model would have sorted.
     """
 
     bank: ServedBank
     added: tuple[str, ...]
     known: tuple[str, ...]
     items: dict[str, str]
+    sorted: tuple[str, ...]
 
     def told(self) -> list[str]:
         """What happened, in lines."""
@@ -39,10 +42,16 @@ class Grown:
         now = len(self.bank.background)
         lines = [f"background: {len(self.added)} added, {now - len(self.added)} to {now} pictures"]
         if self.known:
-            lines.append(f"in the background already: {some(self.known)}")
+            lines.append(f"in the background already, or twice: {some(self.known)}")
         if self.items:
             pairs = [f"{name} is {item}" for name, item in self.items.items()]
             lines.append(f"left out of the background, since the bank has them: {some(pairs)}")
+        if self.sorted:
+            lines.append(
+                f"of those that were added {len(self.sorted)} would have been sorted, "
+                f"{some(self.sorted)}: where they show what is to be sorted, take them out, or "
+                "things like them are doubted (--data tells how many)"
+            )
         return lines
 
 
@@ -56,10 +65,13 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
     if bank.background is None:
         raise ConfigError(
             f"expected a bundle with a background, got {bundle.id}, whose graph compares with "
-            "none: superbin train with --set matching.background=FOLDER makes one that does"
+            "none: one by matching does that was trained with matching.background, as "
+            "refuse-matching and refuse-words are"
         )
     store = open_background(folder, bundle.manifest.preprocessing)
-    rows = embeddings(Classifier(bundle), store.pixels, "background")
+    answers = answers_to(Classifier(bundle), store.pixels, "background")
+    rows = np.concatenate([one.embedding for one in answers])
+    sure = np.concatenate([_sorted(one, bundle) for one in answers])
     background, added, known = bank.background, [], []
     items: dict[str, str] = {}
     for photo, row in zip(store.photos, rows, strict=True):
@@ -71,7 +83,18 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
             added.append(photo.path)
             background = np.concatenate([background, row[np.newaxis]])
     grown = replace(bank, background=background)
-    return Grown(grown, tuple(added), tuple(known), items)
+    names = [photo.path for photo, wrong in zip(store.photos, sure, strict=True) if wrong]
+    mistaken = tuple(name for name in names if name in set(added))
+    return Grown(grown, tuple(added), tuple(known), items, mistaken)
+
+
+def _sorted(answers: Answers, bundle: Bundle) -> npt.NDArray[np.bool_]:
+    """Which of n photos would be sorted but for doubts about their pixels: [n]."""
+    limit, threshold = bundle.manifest.familiarity, bundle.manifest.calibration
+    found = answers.probabilities.max(axis=1) >= threshold.confidence_threshold
+    if limit is not None and answers.familiarity is not None:
+        found &= answers.familiarity >= limit.threshold
+    return np.asarray(found)
 
 
 def unfamiliar(before: Bundle, after: Bundle, data: PhotoSet) -> str:

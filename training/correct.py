@@ -125,7 +125,8 @@ def correct_bundle(order: Order, command: str) -> None:
             checked = recheck(parent, part, data, recalibrate=order.recalibrate)
             manifest = checked.onto(manifest)
             write_manifest(part, manifest)
-            manifest = with_new_drift(part, parent, manifest, data)
+            if change.added or change.removed:
+                manifest = with_new_drift(part, parent, manifest, data)
         told = _tell(parent, part, manifest, change, learned, reviewed) + told
         if data is not None and change.background:
             told.append(unfamiliar(parent, Bundle(part, manifest), data))
@@ -181,7 +182,10 @@ def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Ch
 def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: str) -> Manifest:
     """Files and manifest before anything is measured."""
     old = parent.manifest
+    same = not change.added and not change.removed  # a background changes no answer
     kept = {*old.variants.values(), *(case.file for case in old.self_test)}
+    if same and old.drift is not None:
+        kept.add(old.drift)
     for name in kept:
         shutil.copyfile(parent.path / name, part / name)
     write_bank(part / BANK, change.bank.keys, change.bank.values, change.bank.background)
@@ -196,7 +200,7 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
         items_sha256=change.digest(),
         weight=order.weight,
     )
-    parts = optional_parts() - KEPT  # made of the old bank's items and answers
+    parts = optional_parts() - KEPT - ({"drift"} if same else set())  # made of answers and items
     corrections = (*old.provenance.corrections, correction)
     fields = (
         old.model_dump()
@@ -210,7 +214,7 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
             },
             "files": {name: record_of(part / name) for name in sorted({*kept, BANK})},
             "provenance": old.provenance.model_copy(update={"corrections": corrections}),
-            "metrics": (),
+            "metrics": old.metrics if same else (),
         }
     )
     manifest = Manifest.model_validate(fields)

@@ -2,7 +2,8 @@
 
 Two parts: limits of quality, from percentiles of val, and the familiarity that val's photos have,
 with the embeddings of the bank where the graph does not tell it. Graphs stay as they are; the
-manifest is replaced in one step.
+manifest is replaced in one step. Of few photos a percentile says little; limits are tolerance
+limits then, by the normal distribution (Krishnamoorthy and Mathew, 2009), and the wider the fewer.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import nct, norm
 
 from service.bundle import (
     Bank,
@@ -44,6 +46,8 @@ Floats = npt.NDArray[np.float32]
 SPLIT = "val"
 ACCEPTED_SHARE = 0.99
 QUALITY_PART = 0.2  # of those that are not accepted: each of the four measures may doubt so many
+ENOUGH, SURE = 100, 0.95  # photos for percentiles; of fewer, how sure a limit is
+LEAST_FAMILIAR = -2.0
 BATCH = 2  # on a CPU more gain nothing
 # From the percentile on away from good photos. A photo a stop and a half darker than any of val is
 # still answered well, and an object may be small; where sharpness ends, accuracy has begun to fall.
@@ -64,6 +68,11 @@ def with_doubts(
     bundle = Bundle(path, manifest)
     if not (known := photos.split(SPLIT)):
         raise DataError(f"{photos.root} has no photo in the split {SPLIT!r}")
+    if len(known) < ENOUGH:
+        print(
+            f"limits of doubt are of {len(known)} photos of {SPLIT}, and wide for that: little is "
+            f"doubted; {ENOUGH} tell more"
+        )
     store = open_store(photos.root, known, manifest.preprocessing)
     limited = with_quality(manifest, store.pixels, accepted_share)
     complete, old = with_familiarity(bundle, limited, photos, store, accepted_share)
@@ -80,13 +89,26 @@ def with_quality(manifest: Manifest, pixels: Pixels, accepted_share: float) -> M
     return manifest.model_copy(update={"quality": limits})
 
 
+def reached(values: npt.ArrayLike, share: float) -> float:
+    """What `share` of such values reach, with the confidence `SURE` where there are few of them."""
+    found = np.asarray(values, dtype=float)
+    count = len(found)
+    least = float(np.quantile(found, 1.0 - share))
+    if count >= ENOUGH:
+        return least
+    if count < 2:
+        return -np.inf
+    factor = nct.ppf(SURE, count - 1, norm.ppf(share) * count**0.5) / count**0.5
+    return min(least, float(found.mean() - factor * found.std(ddof=1)))
+
+
 def quality_limits(measured: list[Quality], share: float) -> QualityLimits:
     """Limits that leave `share` of these by each measure, moved away from them by a margin."""
 
     def least(name: str) -> float:
-        return float(np.quantile([getattr(one, name) for one in measured], 1.0 - share))
+        return max(0.0, reached([getattr(one, name) for one in measured], share))
 
-    clipped = float(np.quantile([one.clipped for one in measured], share))
+    clipped = min(1.0, -reached([-one.clipped for one in measured], share))
     return QualityLimits(
         least_light=LIGHT_MARGIN * least("light"),
         most_clipped=1.0 - CLIPPED_MARGIN * (1.0 - clipped),
@@ -129,7 +151,7 @@ def with_familiarity(
         file=file,
         statistic=STATISTIC_LESS_BACKGROUND if compared else STATISTIC,
         temperature=BACKGROUND_TEMPERATURE if compared else TEMPERATURE,
-        threshold=float(np.quantile(familiar, 1.0 - accepted_share)),
+        threshold=max(LEAST_FAMILIAR, reached(familiar, accepted_share)),
         accepted_share=accepted_share,
         split=SPLIT,
         photos=len(familiar),

@@ -165,6 +165,12 @@ def test_a_setting_that_names_no_reason_is_refused(
         load_settings()
 
 
+def test_a_reason_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPERBIN_DOUBTS", "too_dark,empty,too_dark=40")
+    with pytest.raises(SettingsError, match="expected each reason once, got too_dark twice"):
+        load_settings()
+
+
 @pytest.mark.parametrize(
     ("value", "told"),
     [

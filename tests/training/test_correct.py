@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -539,7 +540,7 @@ def foreign(tmp_path: Path) -> Path:
 def compared(tmp_path: Path) -> Path:
     """A bundle with a background of another kind of pictures, and limits."""
     photos = read_photos(write_photos(tmp_path / "data"))
-    path = write_bundle(tmp_path / "compared", background=6)
+    path = write_bundle(tmp_path / "compared", background=6, drift=True)
     with_doubts(path, read_manifest(path), photos)
     return path
 
@@ -560,7 +561,7 @@ def test_pictures_join_the_background_and_what_is_like_them_is_foreign(
     correct_bundle(asked, COMMAND)
     told = capsys.readouterr().out
     assert "background: 10 added, 6 to 16 pictures" in told
-    assert "in the background already: 4.png, 5.png, twice.png" in told
+    assert "in the background already, or twice: 4.png, 5.png, twice.png" in told
     assert "left out of the background, since the bank has them: can.png is photos/can-003" in told
     assert "of val " in told
     assert "were unfamiliar" in told
@@ -568,20 +569,40 @@ def test_pictures_join_the_background_and_what_is_like_them_is_foreign(
     assert after.manifest.provenance.corrections[-1].background == 10
     assert after.manifest.bank.items == before.manifest.bank.items
     assert after.manifest.familiarity == before.manifest.familiarity
+    assert after.manifest.drift == "drift.npz"  # no answer has changed
+    assert "not carried over" not in told
     assert "background: 10 added" in (asked.out / "CARD.md").read_text()
     pixels = np.stack([decode(foreign_photo(n), SPEC) for n in range(300, 310)])
     old, new = (Classifier(bundle, threads=1).run(pixels) for bundle in (before, after))
     assert np.array_equal(old.probabilities, new.probabilities)
     assert old.familiarity is not None
     assert new.familiarity is not None
-    assert (new.familiarity != old.familiarity).any()
+    assert (new.familiarity <= old.familiarity + 1e-6).all()  # what joins only adds
+    assert (new.familiarity < old.familiarity - 0.01).any()
     # A correction of the bank alone keeps what joined, and the other way round.
     again = replace(order, bundle=asked.out, out=compared.parent / "3")
     correct_bundle(again, COMMAND)
+    assert "made of the old bank's answers: drift" in capsys.readouterr().out
     bank = served_bank(read_bundle(again.out))
     assert bank.background is not None
     assert len(bank.background) == 16
     assert len(bank.items) == len(before.manifest.bank.items) + 10
+
+
+def test_pictures_that_the_model_would_have_sorted_are_named(
+    order: Order, compared: Path, foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in foreign.iterdir():
+        file.unlink()
+    for n in range(300, 306):
+        (foreign / f"can-{n}.png").write_bytes(photo_of("can", n))
+    asked = replace(order, bundle=compared, out=compared.parent / "2", review=None)
+    correct_bundle(replace(asked, background=foreign), COMMAND)
+    told = capsys.readouterr().out
+    found = re.search(r"of those that were added (\d+) would have been sorted, (.*): where", told)
+    assert found
+    assert int(found[1]) >= 4
+    assert found[2].startswith("can-30")
 
 
 def test_a_background_that_cannot_grow_is_refused(
@@ -595,7 +616,7 @@ def test_a_background_that_cannot_grow_is_refused(
         (foreign / f"{n}.png").write_bytes(foreign_photo(n))
     alone = replace(order, bundle=compared, review=None, background=foreign)
     alone = replace(alone, out=compared.parent / "2")
-    told = r"bins/1 would not change; background: 0 added, 6 to 6 pictures; in the background"
+    told = r"bins/1 would not change; background: 0 added, 6 to 6 pictures; in the background al"
     with pytest.raises(ConfigError, match=told):
         correct_bundle(alone, COMMAND)
 

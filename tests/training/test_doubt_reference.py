@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import norm
 
 from service.bundle import read_bundle, read_manifest, write_manifest
 from service.classifier import Classifier
@@ -20,10 +21,10 @@ from tests import tiny_matching
 from tests.tiny_bundle import ITEMS, SUPERCLASSES, write_bundle
 from training.card import doubts_section, put_section
 from training.data.photos import read_photos
-from training.doubt_reference import quality_limits, with_doubts
+from training.doubt_reference import quality_limits, reached, with_doubts
 from training.errors import ConfigError, DataError
 
-VAL = 40
+VAL = 120
 
 
 @pytest.fixture
@@ -152,3 +153,25 @@ def test_limits_lie_beyond_the_percentile_they_begin_at() -> None:
     assert limits.least_sharpness < np.quantile([m.sharpness for m in measured], 0.1)
     assert limits.least_contrast < np.quantile([m.contrast for m in measured], 0.1)
     assert limits.photos == 100
+
+
+@pytest.mark.parametrize("count", [5, 10, 30, 99])
+def test_few_photos_doubt_hardly_any_of_their_like(count: int) -> None:
+    """In 19 of 20 cases the limit leaves the share of all; percentiles of few leave far less."""
+    random = np.random.default_rng(count)
+    values = random.normal(3.0, 2.0, (400, count))
+    limits = np.array([reached(row, 0.99) for row in values])
+    left = norm.sf(limits, 3.0, 2.0)
+    assert 0.9 < (left >= 0.99).mean() < 0.99
+    assert (limits <= np.quantile(values, 0.01, axis=1) + 1e-9).all()
+    percentiles = norm.sf(np.quantile(values, 0.01, axis=1), 3.0, 2.0)
+    assert (percentiles >= 0.99).mean() < 0.85
+
+
+def test_enough_photos_have_a_percentile_and_one_says_nothing() -> None:
+    values = np.random.default_rng(1).normal(size=100)
+    assert reached(values, 0.9) == np.quantile(values, 0.1)
+    assert reached([1.0], 0.99) == -np.inf
+    one = quality_limits([Quality(100.0, 0.1, 50.0, 40.0)], 0.99)
+    assert (one.least_light, one.least_sharpness, one.least_contrast) == (0.0, 0.0, 0.0)
+    assert one.most_clipped == 1.0

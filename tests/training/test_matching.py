@@ -132,6 +132,11 @@ def test_a_background_says_what_is_foreign_and_nothing_else() -> None:
         ]
         expected = 0.08 * math.log(near[0]) - 0.7 * 0.08 * math.log(near[1])
         assert float(answer.familiarity[i]) == pytest.approx(expected)
+    # Pictures that join it only add to it.
+    joined = torch.cat([head.background.keys, head.represent(torch.randn(50, 8).double())])
+    more = head.answer_from(photos, head.bank_keys, head.bank_values, joined).familiarity
+    assert more is not None
+    assert (more < answer.familiarity).all()
     # What is like the background is less familiar than it was beside what is not.
     both = head.answer(torch.cat([known[:1], others[:1]]), "bank").familiarity
     assert both is not None
@@ -291,7 +296,11 @@ def test_pictures_of_a_background_that_do_not_decode_are_left_out(
     store = open_background(folder, Preprocessing(height=32, width=32))
     assert [photo.path for photo in store.photos] == [f"noise/{n}.png" for n in range(6)]
     assert store.pixels.shape == (6, 32, 32, 3)
-    assert "1 pictures do not decode and are left out: bad.JPG (" in capsys.readouterr().out
+    assert "background: left out, since they do not decode: bad.JPG (" in capsys.readouterr().out
+    for n in range(4):
+        (folder / f"bad-{n}.png").write_bytes(b"no picture")
+    open_background(folder, Preprocessing(height=32, width=32))
+    assert capsys.readouterr().out.endswith("; and 2 more\n")
 
 
 def test_the_shipped_background_is_for_the_network_that_made_it() -> None:

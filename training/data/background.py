@@ -40,8 +40,10 @@ def open_background(folder: Path, spec: Preprocessing) -> PixelStore:
     )
     store = open_store(folder, tuple(Photo(path, superclass="") for path in paths), spec)
     if store.bad:
-        some = "; ".join(f"{path} ({why})" for path, why in list(store.bad.items())[:NAMED])
-        print(f"background: {len(store.bad)} pictures do not decode and are left out: {some}")
+        some = [f"{path} ({why})" for path, why in list(store.bad.items())[:NAMED]]
+        more = len(store.bad) - len(some)
+        told = "; ".join([*some, *([f"and {more} more"] if more else [])])
+        print(f"background: left out, since they do not decode: {told}")
     if len(store.photos) < LEAST:
         raise DataError(
             f"background: expected {LEAST} pictures or more below {folder}, got "

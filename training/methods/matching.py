@@ -94,7 +94,7 @@ class Matching(nn.Module):
         cosines = z @ bank_keys.T
         scores = cosines / temperature
         others = self.background.keys if background_keys is None else background_keys
-        familiar = familiarity(cosines, z @ others.T)
+        familiar = familiarity(cosines, z @ others.T, len(self.background.keys))
         if self.guide is None:
             weights = scores.softmax(dim=1)
             logits = (weights @ bank_values).clamp(min=LEAST).log()
