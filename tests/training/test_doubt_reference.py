@@ -157,15 +157,15 @@ def test_limits_lie_beyond_the_percentile_they_begin_at() -> None:
 
 @pytest.mark.parametrize("count", [5, 10, 30, 99])
 def test_few_photos_doubt_hardly_any_of_their_like(count: int) -> None:
-    """In 19 of 20 cases the limit leaves the share of all; percentiles of few leave far less."""
+    """In 3 of 4 cases the limit leaves the share of all; percentiles of few leave less."""
     random = np.random.default_rng(count)
     values = random.normal(3.0, 2.0, (400, count))
     limits = np.array([reached(row, 0.99) for row in values])
     left = norm.sf(limits, 3.0, 2.0)
-    assert 0.9 < (left >= 0.99).mean() < 0.99
+    assert 0.68 < (left >= 0.99).mean() < 0.85
     assert (limits <= np.quantile(values, 0.01, axis=1) + 1e-9).all()
     percentiles = norm.sf(np.quantile(values, 0.01, axis=1), 3.0, 2.0)
-    assert (percentiles >= 0.99).mean() < 0.85
+    assert (percentiles >= 0.99).mean() < (left >= 0.99).mean()
 
 
 def test_enough_photos_have_a_percentile_and_one_says_nothing() -> None:
