@@ -7,6 +7,7 @@ from typing import Any
 
 from service.bundle import Correction, Manifest, Metric
 from service.familiarity import BACKGROUND_WEIGHT, STATISTIC_LESS_BACKGROUND
+from training.doubt_reference import ENOUGH
 
 CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
@@ -175,6 +176,9 @@ def doubts_section(manifest: Manifest) -> str:
     if familiar.statistic == STATISTIC_LESS_BACKGROUND:
         compared = ", or nearly as much like the background, pictures of what is of no superclass"
         less = f" less {BACKGROUND_WEIGHT} of that of the background's"
+    judged = f"the {familiar.photos} photos of {familiar.split}"
+    if familiar.photos < ENOUGH:
+        judged = f"photos like {judged}, which are few to tell by, should"
     return (
         f"{DOUBTS}\n\n"
         "Left to a person whatever the model says, by measures of the pixels that it sees: a photo "
@@ -184,9 +188,8 @@ def doubts_section(manifest: Manifest) -> str:
         f"whose parts differ by less than {quality.least_contrast:.1f} (empty). And one that is "
         f"like nothing in the bank{compared}: a density of the bank's embeddings{less} "
         f"(`{familiar.statistic}`, T = {familiar.temperature}) below {familiar.threshold:.4f}, "
-        f"which {familiar.accepted_share:.1%} of the {familiar.photos} photos of {familiar.split} "
-        f"reach. {holds}What is of no superclass and yet like it, such as a thing that is still of "
-        "use, is hardly told apart."
+        f"which {familiar.accepted_share:.1%} of {judged} reach. {holds}What is of no superclass "
+        "and yet like it, such as a thing that is still of use, is hardly told apart."
     )
 
 

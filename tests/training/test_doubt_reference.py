@@ -175,3 +175,14 @@ def test_enough_photos_have_a_percentile_and_one_says_nothing() -> None:
     one = quality_limits([Quality(100.0, 0.1, 50.0, 40.0)], 0.99)
     assert (one.least_light, one.least_sharpness, one.least_contrast) == (0.0, 0.0, 0.0)
     assert one.most_clipped == 1.0
+
+
+def test_the_card_says_that_few_photos_were_there_to_tell_by(data: Path, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    told(path, data, 0.99)
+    assert "which 99.0% of the 120 photos of val reach" in (path / "CARD.md").read_text()
+    rows = (data / "labels.csv").read_text().splitlines(keepends=True)
+    (data / "labels.csv").write_text("".join(rows[: 1 + ITEMS + 20]))
+    told(path, data, 0.99)
+    few = "which 99.0% of photos like the 20 photos of val, which are few to tell by, should reach."
+    assert few in (path / "CARD.md").read_text()
