@@ -97,15 +97,16 @@ def _sorted(answers: Answers, bundle: Bundle) -> npt.NDArray[np.bool_]:
     return np.asarray(found)
 
 
-def unfamiliar(before: Bundle, after: Bundle, data: PhotoSet) -> str:
-    """How many photos of val are doubted as unfamiliar, before and after."""
+def unfamiliar(before: Bundle, after: Bundle, data: PhotoSet) -> list[str]:
+    """A line on how many photos of val are doubted as unfamiliar, before and after, if any are."""
     known = data.split(SPLIT)
     if not known or before.manifest.familiarity is None:
-        return ""
+        return []
     pixels = open_store(data.root, known, before.manifest.preprocessing).pixels
     shares = []
     for bundle in (before, after):
         answers = answers_to(Classifier(bundle), pixels, SPLIT)
         told = np.concatenate([a.familiarity for a in answers if a.familiarity is not None])
         shares.append(float((told < before.manifest.familiarity.threshold).mean()))
-    return f"of {SPLIT} {shares[0]:.2%} of the photos were unfamiliar, and {shares[1]:.2%} are now"
+    was, now = shares
+    return [f"of {SPLIT} {was:.2%} of the photos were unfamiliar, and {now:.2%} are now"]

@@ -129,7 +129,7 @@ def correct_bundle(order: Order, command: str) -> None:
                 manifest = with_new_drift(part, parent, manifest, data)
         told = _tell(parent, part, manifest, change, learned, reviewed) + told
         if data is not None and change.background:
-            told.append(unfamiliar(parent, Bundle(part, manifest), data))
+            told += unfamiliar(parent, Bundle(part, manifest), data)
         dropped = dropped_parts(parent, manifest)
         told += [_of_dropped(order, dropped)] if dropped else []
         write_corrected_card(part, parent, manifest, told, checked)
