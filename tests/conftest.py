@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from tests.tiny_bundle import write_bundle
 # Nothing in the suite is timed: a busy machine must not fail it.
 settings.register_profile("superbin", deadline=None)
 settings.load_profile("superbin")
+
+# What a shell starts in the background ignores Ctrl-C, and so does whatever that starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
