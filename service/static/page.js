@@ -58,8 +58,10 @@ async function ask({ photo, card }) {
     body.replaceChildren(find("card").content.querySelector(".waiting").cloneNode(true));
     next();
   };
+  const asked = key;
   try {
     const response = await post(photo);
+    if (response.status === 401 && asked !== key) return again(); // another key was given meanwhile
     const answer = await response.json().catch(() => byProxy(response.status));
     if (response.status === 401) {
       locked.push(again);
@@ -153,8 +155,9 @@ document.addEventListener("drop", (event) => {
 });
 
 async function introduce() {
+  const asked = key;
   const response = await fetch("v1/models", { headers: withKey() }).catch(() => null);
-  if (response?.status === 401) askForKey();
+  if (response?.status === 401 && asked === key) askForKey();
   if (!response?.ok) return; // the page works without
   const { models } = await response.json();
   const model = models.find((one) => one.default && !one.error);
