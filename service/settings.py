@@ -8,12 +8,13 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.devices import CPU, DEVICES, EXPECTED, session_devices
+from service.doubt_settings import read_doubts
 from service.errors import SuperbinError
 from service.limit_settings import LimitSettings
 from service.preprocess import PhotoLimits
@@ -24,13 +25,6 @@ from service.sites import SHIPPED as SHIPPED_SITES
 PREFIX = "SUPERBIN_"
 FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
 ORIGINS = r"(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)"
-DOUBTED: dict[DoubtReason, tuple[float, float]] = {  # what each measure can be
-    "too_dark": (0, 255),
-    "too_bright": (0, 1),
-    "blurred": (0, 510),
-    "empty": (0, 221),
-    "unfamiliar": (-2, 2),
-}
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -52,33 +46,6 @@ def default_models_dir() -> Path:
     """`models` beside the `service` package where that exists, else in the working directory."""
     beside = Path(__file__).resolve().parent.parent / "models"
     return beside if beside.is_dir() else Path("models")
-
-
-def read_doubts(text: str) -> dict[DoubtReason, float | None]:
-    """Reasons to doubt a photo, each with the limit that was set for it or None.
-
-    Raises:
-        ValueError: with what was expected.
-    """
-    known = get_args(DoubtReason)
-    limits: dict[DoubtReason, float | None] = {}
-    for part in [] if text.strip() == "none" else text.split(","):
-        reason, _, limit = (word.strip() for word in part.partition("="))
-        try:
-            value = float(limit) if "=" in part else None
-        except ValueError:
-            value = math.nan
-        if reason in limits:
-            raise ValueError(f"expected each reason once, got {reason} twice")
-        limits[cast(DoubtReason, reason)] = value
-        if reason not in known or not math.isfinite(value or 0.0):
-            raise ValueError(
-                f"expected none, or some of {', '.join(known)}, each with or without =LIMIT"
-            )
-        least, most = DOUBTED[cast(DoubtReason, reason)]
-        if value is not None and not least <= value <= most:
-            raise ValueError(f"expected a limit of {least:g} to {most:g} for {reason}")
-    return limits
 
 
 class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, BaseSettings):

@@ -72,20 +72,23 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
     answers = answers_to(Classifier(bundle), store.pixels, "background")
     rows = np.concatenate([one.embedding for one in answers])
     sure = np.concatenate([_sorted(one, bundle) for one in answers])
-    background, added, known = bank.background, [], []
+    background, count = np.concatenate([bank.background, rows]), len(bank.background)
+    added: list[str] = []
+    known: list[str] = []
+    mistaken: list[str] = []
     items: dict[str, str] = {}
-    for photo, row in zip(store.photos, rows, strict=True):
+    for photo, row, is_sorted in zip(store.photos, rows, sure, strict=True):
         if same := bank.alike("", row):
             items[photo.path] = same[0].id
-        elif (background @ row >= SAME).any():
+        elif (background[:count] @ row >= SAME).any():
             known.append(photo.path)
         else:
             added.append(photo.path)
-            background = np.concatenate([background, row[np.newaxis]])
-    grown = replace(bank, background=background)
-    names = [photo.path for photo, wrong in zip(store.photos, sure, strict=True) if wrong]
-    mistaken = tuple(name for name in names if name in set(added))
-    return Grown(grown, tuple(added), tuple(known), items, mistaken)
+            background[count], count = row, count + 1
+            if is_sorted:
+                mistaken.append(photo.path)
+    grown = replace(bank, background=background[:count])
+    return Grown(grown, tuple(added), tuple(known), items, tuple(mistaken))
 
 
 def _sorted(answers: Answers, bundle: Bundle) -> npt.NDArray[np.bool_]:

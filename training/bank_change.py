@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class Change:
     contradicted: dict[str, str]
     bad: dict[str, str]
     background: tuple[str, ...] = ()
+
+    @property
+    def of_items(self) -> bool:
+        """Whether answers may be others than before; by a background they are not."""
+        return bool(self.added or self.removed)
 
     def digest(self) -> str:
         """SHA-256 of the list of changes."""
@@ -140,24 +145,30 @@ def _called_otherwise(item: BankItem, photo: Photo) -> bool:
     return (item.superclass, item.subclass) != (photo.superclass, kind)
 
 
-def check_change(change: Change, parent: Bundle, most: int, held_out: int) -> None:
+def check_change(
+    change: Change, parent: Bundle, most: int, held_out: int, told: Sequence[str] = ()
+) -> None:
     """See that something changes, and that what is left can be a bank.
 
     Args:
         most: reviewed items that it may have.
         held_out: reviewed photos that are for measuring.
+        told: what became of the pictures for a background.
 
     Raises:
         ConfigError: where it is not so.
     """
     manifest = parent.manifest
-    if not change.added and not change.removed and not change.background:
+    if not change.of_items and not change.background:
         why = f"; {len(change.known)} reviewed photos are in it already" if change.known else ""
         named = some([f"{path} ({reason})" for path, reason in change.bad.items()])
         bad = f"; {len(change.bad)} cannot be used: {named}" if change.bad else ""
         held = f"; {held_out} reviewed photos are held out, and never join" if held_out else ""
-        nothing = "" if why or bad or held else "; there is no reviewed photo"
-        raise ConfigError(f"the bank of {parent.id} would not change{why}{bad}{held}{nothing}")
+        others = "".join(f"; {line}" for line in told)
+        nothing = "" if why or bad or held or others else "; there is no reviewed photo"
+        raise ConfigError(
+            f"the bank of {parent.id} would not change{why}{bad}{held}{others}{nothing}"
+        )
     reviewed = sum(item.source == REVIEW for item in change.bank.items)
     if reviewed > most:
         raise ConfigError(

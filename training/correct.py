@@ -112,9 +112,7 @@ def correct_bundle(order: Order, command: str) -> None:
         grown = grow_background(change.bank, parent, order.background)
         change = replace(change, bank=grown.bank, background=grown.added)
         told = grown.told()
-        if not (grown.added or change.added or change.removed):
-            raise ConfigError("; ".join([f"{parent.id} would not change", *told]))
-    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0)
+    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0, told)
     with in_place(order.out) as part:
         manifest = _begin(part, order, parent, change, command)
         if parent.manifest.provenance.config.get("method") == MATCHING:
@@ -125,7 +123,7 @@ def correct_bundle(order: Order, command: str) -> None:
             checked = recheck(parent, part, data, recalibrate=order.recalibrate)
             manifest = checked.onto(manifest)
             write_manifest(part, manifest)
-            if change.added or change.removed:
+            if change.of_items:
                 manifest = with_new_drift(part, parent, manifest, data)
         told = _tell(parent, part, manifest, change, learned, reviewed) + told
         if data is not None and change.background:
@@ -182,9 +180,8 @@ def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Ch
 def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: str) -> Manifest:
     """Files and manifest before anything is measured."""
     old = parent.manifest
-    same = not change.added and not change.removed  # a background changes no answer
     kept = {*old.variants.values(), *(case.file for case in old.self_test)}
-    if same and old.drift is not None:
+    if not change.of_items and old.drift is not None:
         kept.add(old.drift)
     for name in kept:
         shutil.copyfile(parent.path / name, part / name)
@@ -200,7 +197,9 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
         items_sha256=change.digest(),
         weight=order.weight,
     )
-    parts = optional_parts() - KEPT - ({"drift"} if same else set())  # made of answers and items
+    parts = optional_parts() - KEPT  # made of the old bank's items and answers
+    if not change.of_items:
+        parts -= {"drift"}
     corrections = (*old.provenance.corrections, correction)
     fields = (
         old.model_dump()
@@ -214,7 +213,7 @@ def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: st
             },
             "files": {name: record_of(part / name) for name in sorted({*kept, BANK})},
             "provenance": old.provenance.model_copy(update={"corrections": corrections}),
-            "metrics": old.metrics if same else (),
+            "metrics": () if change.of_items else old.metrics,
         }
     )
     manifest = Manifest.model_validate(fields)

@@ -30,7 +30,6 @@ REFERENCES = 5  # R: bank items named with an answer
 THINGS = 3  # T: things of a guide named with an answer
 OPSET = 20
 LARGE = 10_000  # numbers that are worth a Cast
-OF_OTHERS = (contract.INPUT_BACKGROUND_KEYS,)  # inputs that are no part of the bank
 IR_VERSION = 10  # what onnxruntime 1.20 and later, and so current Triton, read
 
 
@@ -103,7 +102,8 @@ def write_graph(graph: ServedGraph, height: int, width: int, path: Path) -> None
     defaults = graph.defaults
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     items, others = torch.export.Dim("M", min=REFERENCES), torch.export.Dim("B", min=2)
-    shapes = [{0: others if name in OF_OTHERS else items} for name in defaults]
+    own = {contract.INPUT_BACKGROUND_KEYS: others}
+    shapes = [{0: own.get(name, items)} for name in defaults]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -170,7 +170,7 @@ def forget_traces(model: Any) -> None:
 
 def name_dimensions(model: Any) -> None:
     """Call the dynamic dimensions N (photos), M (bank items) and B (the background's pictures)."""
-    called = {contract.INPUT_IMAGES: "N"} | dict.fromkeys(OF_OTHERS, "B")
+    called = {contract.INPUT_IMAGES: "N", contract.INPUT_BACKGROUND_KEYS: "B"}
     names = {}
     for value in model.graph.input:
         traced = value.type.tensor_type.shape.dim[0].dim_param

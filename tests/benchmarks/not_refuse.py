@@ -26,6 +26,7 @@ from PIL import Image
 
 from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier
+from service.doubt_settings import read_doubts
 from service.doubts import Doubts, open_doubts
 from service.familiarity import (
     BACKGROUND_TEMPERATURE,
@@ -35,7 +36,6 @@ from service.familiarity import (
 )
 from service.preprocess import PhotoLimits, Pixels, decode
 from service.schemas import Doubt
-from service.settings import read_doubts
 from tests.benchmarks import spoil
 from tests.benchmarks.likeness import (
     auroc,

@@ -13,6 +13,7 @@ from service.bundle import MANIFEST, Bundle, read_bundle, read_manifest, record_
 from service.catalogue import open_bundle
 from service.classification import classify_files
 from service.classifier import Answers, Classifier
+from service.doubt_settings import read_doubts
 from service.doubts import NONE, Doubts, open_doubts
 from service.errors import BundleError
 from service.familiarity import Familiarity, read_items
@@ -20,7 +21,7 @@ from service.fitted import FamiliarityLimit
 from service.preprocess import decode
 from service.quality import Quality
 from service.schemas import DoubtReason
-from service.settings import SettingsError, load_settings, read_doubts
+from service.settings import SettingsError, load_settings
 from tests.integration.server import ROOT
 from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
 from tests.tiny_graph import SIZE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -28,9 +28,10 @@ from service.familiarity import (
 from service.preprocess import Preprocessing
 from tests.training_runs import ConfigMaker, DatasetMaker, run
 from training import checkpoint
+from training.backbones import build_backbone
 from training.bank import choose_bank
 from training.calibrate import calibrate_run
-from training.config import MatchingConfig, load_config, parse_config
+from training.config import LITE_GROUPS, MatchingConfig, load_config, parse_config
 from training.data.background import open_background, shipped_background
 from training.data.photos import read_photos
 from training.errors import ConfigError, DataError
@@ -307,8 +308,10 @@ def test_the_shipped_background_is_for_the_network_that_made_it() -> None:
     record = load_config("refuse-words")
     assert record.matching.background == "pictures"
     assert load_config("refuse-matching").matching.background == "pictures"
+    backbone, width, _ = build_backbone("efficientnet_lite0", pretrained=False)
+    assert len(cast(Any, backbone).groups()) == LITE_GROUPS
     features = shipped_background()
-    assert features.shape == (363, 1280)
+    assert features.shape == (363, width)
     assert features.dtype == torch.float32
     for change, told in (
         ("backbone.name=efficientnet_lite1", r"got backbone\.name = efficientnet_lite1;"),
