@@ -37,6 +37,7 @@ from training.optimise import image_size, learning_rate_factor, update_average
 from training.predict import answer_all, extract_features
 from training.progress import track
 from training.run import Run
+from training.words import guide_warning
 
 MOMENTS = 1 << 32  # keeps the streams of seed and step apart
 NEAR_CHANCE = 1.5  # times the accuracy of guessing
@@ -207,6 +208,9 @@ def finish(run: Run) -> None:
         features = extract_features(model, pixels, run.device, label="choosing the bank")
         rows = fill_chosen_bank(model, features, run.bank_labels, run.config)
         bank = [run.bank_store.photos[i].label() for i in rows]
+        guide = model.head.guide if isinstance(model.head, Matching) else None
+        if guide is not None and (told := guide_warning(guide, features, run.bank_labels)):
+            print(told, flush=True)
     others = run.background
     if others is not None and isinstance(model.head, Matching):
         if not isinstance(others, Tensor):

@@ -26,6 +26,7 @@ from training.words import (
     WORDS,
     blended,
     doubted,
+    guide_warning,
     make_guide,
     read_words,
     teach_words,
@@ -123,6 +124,41 @@ def test_a_photo_of_what_no_entry_names_is_told_the_bin_of_what_is_called_alike(
         {"name": "orange peel", "superclass": "organic"},
         {"name": "glass bottle", "superclass": "recyclable"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("organic", "recyclable", "right"),
+    [
+        ('"fruit", "orange peel"', '"glass bottle", "tin can"', True),
+        ('"glass bottle", "tin can"', '"fruit", "orange peel"', False),
+    ],
+)
+def test_a_guide_that_says_nothing_is_told(
+    organic: str, recyclable: str, right: bool, tmp_path: Path
+) -> None:
+    weight = pretrained_classifier("efficientnet_lite0")[0]
+    classes = (
+        "banana",
+        "lemon",
+        "orange",
+        "cauliflower",
+        "wine bottle",
+        "beer bottle",
+        "water jug",
+    )
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 1])
+    torch.manual_seed(0)
+    photos = 0.5 * torch.rand(7, weight.shape[1])
+    photos += 10 * weight[[NAMES.index(one) for one in classes]]
+    text = f"[superclasses]\norganic = [{organic}]\nrecyclable = [{recyclable}]\n"
+    guide = make_guide(read_words(write(tmp_path, text), BINS), "efficientnet_lite0")
+    guide.fit(photos, labels)
+    warning = guide_warning(guide, photos, labels.numpy())
+    if right:
+        assert warning is None
+    else:
+        assert warning is not None
+        assert "(balanced), and guessing about 50.0%" in warning
 
 
 def test_how_a_thing_looks_is_foretold_from_its_name_by_ridge_regression(tmp_path: Path) -> None:
