@@ -269,7 +269,7 @@ def reproduce(
     ] = 1.0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
     only: Annotated[
-        list[str] | None, typer.Option(help="Part of a row's or column's name. Repeatable.")
+        list[str] | None, typer.Option(help="A row's or column's name, or a part. Repeatable.")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")

@@ -106,11 +106,14 @@ def _state(folder: Path) -> str:
 
 def _with_needed(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
     """The runs whose row or column is wanted, and those that they begin with, each once."""
-    wanted = {
-        run.folder
-        for run in runs
-        if not only or any(part.lower() in f"{run.row} {run.column}".lower() for part in only)
-    }
+    parts = [part.lower() for part in only]
+    names = {name.lower() for run in runs for name in (run.row, run.column)}
+
+    def matches(run: Run, part: str) -> bool:
+        cell = (run.row.lower(), run.column.lower())
+        return part in cell if part in names else part in " ".join(cell)
+
+    wanted = {run.folder for run in runs if not only or any(matches(run, p) for p in parts)}
     for run in reversed(runs):  # what is begun with stands above, and may begin with another
         if run.folder in wanted:
             wanted |= set(run.needs)

@@ -71,7 +71,8 @@ class Budget:
     Attributes:
         share: of the record's epochs.
         seeds: runs of each cell.
-        only: parts of a row's or a column's name; where there are any, other cells stay empty.
+        only: names of rows or columns, or parts of them; where there are any, other cells stay
+            empty.
     """
 
     share: float = 1.0

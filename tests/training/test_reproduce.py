@@ -211,6 +211,24 @@ def test_only_some_cells_are_filled_with_what_they_begin_with(
     assert capsys.readouterr().out.count("run 4 of 4: george-fake, seed 1") == 1
 
 
+@pytest.mark.parametrize(
+    ("only", "rows"), [("SCLRE", ["sclre"]), ("sclr", ["sclre", "sclre-again"])]
+)
+def test_a_whole_name_is_that_row_alone(
+    only: str,
+    rows: list[str],
+    table: Path,
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    again = '"SCLRE, again" = { set = ["method=sclre", "train.head_lr=0.02"] }'
+    table.write_text(f"{table.read_text()}{again}\n")
+    fill(table, data, tmp_path / "results", Budget(seeds=1, only=(only,)), dry=True)
+    planned = [line.split(None, 2)[2] for line in capsys.readouterr().out.splitlines()]
+    assert planned == [f"{row}-{column}, seed 0" for row in rows for column in ("real", "fake")]
+
+
 def test_answers_and_superclasses_are_figures_too(table: Path, data: Path, tmp_path: Path) -> None:
     out, text = tmp_path / "results", table.read_text()
     paper = "[paper.cross-entropy.Fake]\nflowers = 43.0\nbottles = 57.0\n"
