@@ -37,7 +37,7 @@ from service.classifier import Classifier
 from service.preprocess import decode
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNDLE = ROOT / "models" / "refuse" / "2"
+BUNDLE = ROOT / "models" / "refuse" / "4"
 RIVALS = "tests.benchmarks.rivals"
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_S = 60.0
@@ -51,27 +51,34 @@ class Contender:
     command: tuple[str, ...]
     route: str
     health: str
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: tuple[tuple[str, str], ...]
 
 
-def contenders(rivals: str | None, devices: list[str], port: int) -> list[Contender]:
+def contenders(bundle: Path, rivals: str | None, devices: list[str], port: int) -> list[Contender]:
+    theirs = (("BENCHMARK_BUNDLE", str(bundle)),)
+    ours = (  # the same
+        ("SUPERBIN_MODELS_DIR", str(bundle.parent.parent)),
+        ("SUPERBIN_MODEL", f"{bundle.parent.name}/{bundle.name}"),
+        ("SUPERBIN_LOG_LEVEL", "warning"),
+    )
     found = [
         Contender(
             f"superbin, {device}",
             (sys.executable, "-m", "service", "--port", str(port), "--device", device),
             "/v1/classify",
             "/readyz",
+            ours,
         )
         for device in devices
     ]
     hand = (sys.executable, "-m", f"{RIVALS}.hand_written", str(port))
-    found.append(Contender("written by hand", hand, "/predict", "/health"))
+    found.append(Contender("written by hand", hand, "/predict", "/health", theirs))
     if rivals:
         lit = (rivals, "-m", f"{RIVALS}.litserve_app", str(port))
-        found.append(Contender("LitServe", lit, "/predict", "/health"))
+        found.append(Contender("LitServe", lit, "/predict", "/health", theirs))
         app = f"{RIVALS}.bentoml_app:Bin"
         bento = (rivals, "-m", "bentoml", "serve", app, "--port", str(port))
-        quiet = (("BENTOML_DO_NOT_TRACK", "True"),)
+        quiet = (*theirs, ("BENTOML_DO_NOT_TRACK", "True"))
         found.append(Contender("BentoML", bento, "/predict", "/readyz", quiet))
     return found
 
@@ -79,12 +86,7 @@ def contenders(rivals: str | None, devices: list[str], port: int) -> list[Conten
 @contextmanager
 def started(contender: Contender, port: int, log: Path) -> Iterator[int]:
     """The process of a server that answers."""
-    environment = os.environ | {
-        "BENCHMARK_BUNDLE": str(BUNDLE),  # the rivals' graph
-        "SUPERBIN_MODEL": f"{BUNDLE.parent.name}/{BUNDLE.name}",  # and ours: the same
-        "SUPERBIN_LOG_LEVEL": "warning",
-    }
-    environment |= dict(contender.environment)
+    environment = os.environ | dict(contender.environment)
     with log.open("wb") as out:
         process = subprocess.Popen(
             contender.command,
@@ -178,14 +180,16 @@ def measure(
     }
 
 
-def ceiling(photos: list[Path], seconds: float, workers: int, threads: int) -> dict[str, float]:
+def ceiling(
+    folder: Path, photos: list[Path], seconds: float, workers: int, threads: int
+) -> dict[str, float]:
     """Decode and run in this process, photo by photo, without any HTTP.
 
     Args:
         workers: that do so beside each other, each with a session of its own.
         threads: of each session.
     """
-    bundle = read_bundle(BUNDLE)
+    bundle = read_bundle(folder)
     classifiers = [Classifier(bundle, threads=threads) for _ in range(workers)]
     for classifier in classifiers:
         classifier.time_batch(1)
@@ -234,6 +238,7 @@ def free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rivals", help="python of the environment with LitServe and BentoML")
+    parser.add_argument("--bundle", type=Path, default=BUNDLE, help="whose graph all run")
     parser.add_argument("--device", action="append", help="of Superbin; repeatable")
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
     parser.add_argument("--photos", nargs="+", default=["512x384", "12 megapixels"])
@@ -241,13 +246,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="parts of the names of the servers to run")
     asked = parser.parse_args()
+    bundle = asked.bundle.resolve()
     port = free_port()
     cores = len(os.sched_getaffinity(0))
     ceilings = [
         (f"in process, 1 x {cores} threads", 1, cores),
         (f"in process, {cores} x 1 thread", cores, 1),
     ]
-    everyone = contenders(asked.rivals, asked.device or ["cpu"], port)
+    everyone = contenders(bundle, asked.rivals, asked.device or ["cpu"], port)
     everyone = [c for c in everyone if not asked.only or any(o in c.name for o in asked.only)]
     with tempfile.TemporaryDirectory() as folder:
         sizes = make_photos(Path(folder))
@@ -259,7 +265,7 @@ def main() -> None:
                 rows: dict[str, list[dict[str, float]]] = {}
                 for _ in range(asked.rounds):
                     for name, workers, threads in ceilings:
-                        found = ceiling(photos, asked.seconds, workers, threads)
+                        found = ceiling(bundle, photos, asked.seconds, workers, threads)
                         rows.setdefault(name, []).append(found)
                     for one in everyone:
                         log = Path(folder) / "log"
