@@ -36,10 +36,21 @@ PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values whole or not at all."""
+    """Write tensors and plain values whole or not at all.
+
+    Raises:
+        RunError: where there is no room for them.
+    """
+    for left in path.parent.glob(f"{path.stem}.*.part"):  # of a process that was killed
+        left.unlink(missing_ok=True)
     part = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(state, part)
-    part.replace(path)
+    try:
+        torch.save(state, part)
+        part.replace(path)
+    except RuntimeError as error:  # what a full disk is to torch
+        raise RunError(f"{path} cannot be written; is the disk full? {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:

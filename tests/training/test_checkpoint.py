@@ -93,3 +93,14 @@ def test_a_device_that_is_not_there_is_an_error_and_no_fallback() -> None:
     for wrong in ("gpu", "cpu:0", "cuda:x", ""):
         with pytest.raises(ConfigError, match="expected a device of auto"):
             pick_device(wrong)
+
+
+def test_what_does_not_fit_on_the_disk_leaves_what_was_there(small_disk: Path) -> None:
+    file = small_disk / "checkpoint.pt"
+    checkpoint.save(file, {"step": 1})
+    left = small_disk / "checkpoint.999999.part"  # of a process that was killed
+    left.touch()
+    with pytest.raises(RunError, match="cannot be written; is the disk full"):
+        checkpoint.save(file, {"weights": torch.rand(100_000)})
+    assert checkpoint.load(file) == {"step": 1}
+    assert list(small_disk.iterdir()) == [file]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.preprocess import Preprocessing, decode
+from service.preprocess import FORMATS, Preprocessing, decode
 from training.data.photos import Photo, read_photos
 from training.data.store import cache_folder, open_store
 
@@ -129,3 +132,61 @@ def test_the_cache_is_where_the_environment_says(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "superbin"
+
+
+def test_a_format_that_is_read_from_now_on_is_decoded(root: Path) -> None:
+    """As HEIC is once its extra is installed."""
+    photos = photos_of(root)[:2]
+    Image.new("RGB", (30, 30), (1, 2, 3)).save(root / photos[0].path, "AVIF")
+    FORMATS.remove("AVIF")
+    try:
+        assert photos[0].path in open_store(root, photos, SPEC).bad
+    finally:
+        FORMATS.append("AVIF")
+    assert open_store(root, photos, SPEC).bad == {}
+
+
+def test_a_photo_that_could_not_be_read_is_read_when_it_can_be(root: Path) -> None:
+    photos = photos_of(root)[:2]
+    file, age = root / photos[0].path, (1_000, 1_000)
+    photo = file.read_bytes()
+    file.unlink()
+    file.mkdir()
+    os.utime(file, age)
+    size = file.stat().st_size
+    assert list(open_store(root, photos, SPEC).bad) == [photos[0].path]
+    assert list(open_store(root, photos, SPEC).bad) == [photos[0].path]
+    file.rmdir()
+    file.write_bytes(photo.ljust(size, b"\0"))
+    os.utime(file, age)
+    assert open_store(root, photos, SPEC).bad == {}
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(root: Path, tmp_path: Path) -> None:
+    folder, host = tmp_path / "pixels", socket.gethostname()
+    folder.mkdir()
+    names = [f"a.{host}.{pid}.{end}" for pid in (2**30, os.getpid()) for end in ("part", "trim")]
+    for name in (*names, f"a.not-{host}.1.part"):
+        (folder / name).touch()
+    open_store(root, photos_of(root), SPEC, tmp_path)
+    left = {file.name for file in folder.iterdir() if file.suffix not in (".npy", ".json")}
+    assert left == {*names[2:], f"a.not-{host}.1.part"}
+
+
+def test_a_full_disk_is_told_and_stays_as_it_was(root: Path, small_disk: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from service.preprocess import Preprocessing\n"
+        "from training.data.photos import read_photos; from training.data.store import open_store\n"
+        "root, cache = map(Path, sys.argv[1:])\n"
+        "photos, spec = read_photos(root).split('train'), Preprocessing(height=64, width=64)\n"
+        "open_store(root, photos, spec, cache)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(root), str(small_disk)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert list((small_disk / "pixels").iterdir()) == []

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from service.errors import PhotoError
-from service.preprocess import PhotoLimits, Pixels, Preprocessing, decode
+from service.preprocess import FORMATS, PhotoLimits, Pixels, Preprocessing, decode
 from training.data.photos import Photo, photo_bytes, photo_file
 from training.progress import track
 
 LIMITS = PhotoLimits(max_bytes=100_000_000, max_pixels=120_000_000)
-DECODER_VERSION = 1  # part of the key: raise it when `decode` gives other pixels
+DECODER_VERSION = 2  # part of the key: raise it when `decode` gives other pixels
 WINDOW = 256  # photos in flight
 
 
@@ -56,38 +58,56 @@ def open_store(
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{_key(root, photos, spec)}.npy"
     report = file.with_suffix(".json")
-    if not (report.is_file() and file.is_file()):
+    if not (report.is_file() and file.is_file() and _holds(root, photos, report)):
         _decode_all(root, photos, spec, file)
-    bad: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))
+    bad: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))["bad"]
     good = tuple(photo for photo in photos if photo.path not in bad)
     return PixelStore(good, np.load(file, mmap_mode="r"), bad)
 
 
 def _key(root: Path, photos: tuple[Photo, ...], spec: Preprocessing) -> str:
-    digest = hashlib.sha256(f"{DECODER_VERSION} {root.resolve()} {spec.model_dump_json()}".encode())
+    how = f"{DECODER_VERSION} {' '.join(FORMATS)} {root.resolve()} {spec.model_dump_json()}"
+    digest = hashlib.sha256(how.encode())
     for photo in photos:
         status = photo_file(root, photo).stat()
         digest.update(f"{photo.path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
 
+def _holds(root: Path, photos: tuple[Photo, ...], report: Path) -> bool:
+    """Whether the photos that could not be read still cannot: a disk may have been away."""
+    unread = set(json.loads(report.read_text(encoding="utf-8"))["unread"])
+    for photo in photos:
+        if photo.path in unread:
+            with suppress(OSError):
+                photo_bytes(root, photo)
+                return False
+    return True
+
+
 def _decode_all(root: Path, photos: tuple[Photo, ...], spec: Preprocessing, file: Path) -> None:
     """Fill the file; it gets its name, and its report, only when it is whole."""
-    part = file.with_suffix(f".{os.getpid()}.part")
+    _sweep(file.parent)
+    part = file.with_name(f"{file.stem}.{socket.gethostname()}.{os.getpid()}.part")
     shape = (len(photos), spec.height, spec.width, 3)
-    pixels: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
     bad: dict[str, str] = {}
+    unread: list[str] = []
     kept = 0
 
     def load(photo: Photo) -> Pixels | str:
         try:
             return decode(photo_bytes(root, photo), spec, LIMITS)
-        except (PhotoError, OSError) as error:
+        except PhotoError as error:
+            return str(error)
+        except OSError as error:
+            unread.append(photo.path)
             return str(error)
 
     workers = len(os.sched_getaffinity(0))
     waiting = iter(photos)
     try:
+        pixels: Any = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        _take_room(part)
         with ThreadPoolExecutor(workers) as pool, track("decoding", len(photos)) as advance:
             while window := list(islice(waiting, WINDOW)):
                 for photo, result in zip(window, pool.map(load, window), strict=True):
@@ -104,7 +124,25 @@ def _decode_all(root: Path, photos: tuple[Photo, ...], spec: Preprocessing, file
                 np.save(stream, pixels[:kept])
             trimmed.replace(part)
         part.replace(file)
-        part.write_text(json.dumps(bad), encoding="utf-8")
+        part.write_text(json.dumps({"bad": bad, "unread": sorted(unread)}), encoding="utf-8")
         part.replace(file.with_suffix(".json"))
     finally:
         part.unlink(missing_ok=True)
+        part.with_suffix(".trim").unlink(missing_ok=True)
+
+
+def _take_room(file: Path) -> None:
+    """So that a full disk says so now, and not by SIGBUS while pixels are written."""
+    with file.open("r+b") as whole:
+        try:
+            os.posix_fallocate(whole.fileno(), 0, file.stat().st_size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes of this machine left that were killed while they decoded."""
+    for left in folder.glob(f"*.{socket.gethostname()}.*.*"):
+        pid = left.suffixes[-2][1:]
+        if left.suffix in (".part", ".trim") and not Path("/proc", pid).exists():
+            left.unlink(missing_ok=True)
