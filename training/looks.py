@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,14 @@ from PIL import Image
 from service.appearance import Appearance, measure_appearance
 from service.classifier import Answers, Classifier
 from service.drift_window import surprise
-from service.preprocess import decode
+from service.preprocess import decode, upright
 from training.camera_changes import Random
 from training.data.photos import Photo, photo_bytes
+from training.data.store import LIMITS
 from training.progress import track
 
 Array = npt.NDArray[Any]
+FULL_SIZE = 1 << 30  # no side is longer
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def look(
     appearances: list[Appearance] = []
     with track(label, len(takes) * len(photos)) as advance:
         for photo in photos:
-            with Image.open(io.BytesIO(photo_bytes(root, photo))) as image:
-                whole = image.convert("RGB")
+            whole = upright(photo_bytes(root, photo), FULL_SIZE, LIMITS)
             for take in takes:
                 pixels = decode(take(whole, random), spec)
                 answers.append(classifier.run(pixels[np.newaxis]))

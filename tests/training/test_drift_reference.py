@@ -18,13 +18,13 @@ from service.classifier import Answers, Classifier
 from service.drift import CHECK_EVERY, DriftMonitor, Reading
 from service.drift_reference import read_reference
 from service.drift_window import Window
-from service.preprocess import Preprocessing, decode
+from service.preprocess import EXIF_ORIENTATION, Preprocessing, decode
 from service.tags import UNTOLD, Tags
 from tests import tiny_matching
 from tests.photo_factory import noise
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 from training import drift_reference as module
-from training.camera_changes import CHANGES, CameraChange, encoded, jittered
+from training.camera_changes import CHANGES, CameraChange, Random, encoded, jittered
 from training.data.photos import Photo, PhotoSet, read_photos
 from training.drift_reference import (
     calibrate,
@@ -36,7 +36,7 @@ from training.drift_reference import (
     with_drift_reference,
 )
 from training.errors import DataError
-from training.looks import Looks, looks_of
+from training.looks import Looks, look, looks_of
 from training.reference import add_references
 
 PHOTOS = 120
@@ -196,6 +196,25 @@ def test_thresholds_are_above_what_calm_runs_reach(monkeypatch: pytest.MonkeyPat
     drawn = random.integers(0, 3, 3000), random.integers(0, 200, 3000)
     reached = [highest_statistic(part[drawn]) for part in module._whitened(reference, usual)]
     assert (np.array(reached) < reference.thresholds).all()
+
+
+def test_a_photo_is_turned_as_the_service_turns_it(bundle_path: Path, tmp_path: Path) -> None:
+    """Phones store it lying on its side, and say so."""
+    upright = Image.new("RGB", (40, 20), (250, 10, 10))
+    upright.paste((10, 10, 250), (20, 0, 40, 20))
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "phone.png", exif=exif)
+    seen: list[Image.Image] = []
+
+    def take(image: Image.Image, random: Random) -> bytes:
+        seen.append(image)
+        return encoded(image, 90)
+
+    classifier = Classifier(read_bundle(bundle_path))
+    photos = (Photo("phone.png", "recyclable"),)
+    look(classifier, tmp_path, photos, [take], "looks", np.random.default_rng(0))
+    assert seen[0].tobytes() == upright.tobytes()
 
 
 def test_takes_of_a_photo_stay_together() -> None:
