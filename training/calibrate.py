@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import logsumexp
 from scipy.stats import beta
 
 from training.checkpoint import write_json
@@ -51,7 +52,13 @@ def calibrate_run(
     before = expected_calibration_error(outcome.probabilities(1.0), outcome.labels)
     after = expected_calibration_error(probabilities, outcome.labels)
     print(f"temperature {temperature:.3f}: ECE on {SPLIT} {before:.4f} before, {after:.4f} after")
-    if not LOG_RANGE[0] + MARGIN < np.log(temperature) < LOG_RANGE[1] - MARGIN:
+    if all_right(outcome.logits, outcome.labels):
+        print(
+            f"warning: all {len(outcome.labels)} photos of {SPLIT} are right, which does not tell "
+            "how sure the model should be: it is made no surer than if one more were wrong; take "
+            f"more of them for {SPLIT}"
+        )
+    elif not LOG_RANGE[0] + MARGIN < np.log(temperature) < LOG_RANGE[1] - MARGIN:
         print(
             "warning: the temperature stands at the end of its range: the "
             f"{len(outcome.labels)} photos of {SPLIT} do not tell how sure the model should be; "
@@ -91,15 +98,28 @@ def worst_error_rate(wrong: int, photos: int) -> float:
 def fit_temperature(logits: Array, labels: Array) -> float:
     """The temperature that makes the labels likeliest.
 
+    Where all are right none does: the sharper, the likelier. Then each label counts for
+    (n + 1) / (n + 2), and the other superclasses share the rest (Platt, 1999).
+
     Args:
         logits: float64 [n, K]; labels: int64 [n].
     """
+    photos, superclasses = logits.shape
+    wanted = np.eye(superclasses)[labels]
+    if all_right(logits, labels) and superclasses > 1:
+        other = 1.0 / (photos + 2)
+        wanted = wanted * (1.0 - other) + (1.0 - wanted) * other / (superclasses - 1)
 
     def loss(log_temperature: float) -> float:
-        likelihood = softmax(logits / np.exp(log_temperature))[np.arange(len(labels)), labels]
-        return float(-np.log(np.maximum(likelihood, 1e-300)).mean())
+        scaled = logits / np.exp(log_temperature)
+        return float((logsumexp(scaled, axis=1) - (wanted * scaled).sum(axis=1)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=LOG_RANGE, method="bounded").x))
+
+
+def all_right(logits: Array, labels: Array) -> bool:
+    """Whether no photo gets another answer than its label."""
+    return bool((logits.argmax(axis=1) == labels).all())
 
 
 def fit_threshold(probabilities: Array, labels: Array, error_rate: float) -> tuple[float, float]:

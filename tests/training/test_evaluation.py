@@ -45,6 +45,17 @@ def made_up(photos: int = 200, seed: int = 0, sharpness: float = 2.0) -> Outcome
     )
 
 
+@pytest.mark.parametrize("gap", [0.2, 1.0, 8.0, 50.0])
+@pytest.mark.parametrize("photos", [10, 40, 700])
+def test_photos_that_are_all_right_make_a_model_no_surer_than_one_more_error_would(
+    gap: float, photos: int
+) -> None:
+    labels = np.arange(photos) % 3
+    logits = gap * np.eye(3)[labels]
+    probabilities = softmax(logits / fit_temperature(logits, labels))
+    assert probabilities.max(axis=1) == pytest.approx((photos + 1) / (photos + 2), rel=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_calibration_error_is_that_of_torchmetrics(seed: int) -> None:
     outcome = made_up(seed=seed)
