@@ -41,12 +41,13 @@ from training.carried import (
     with_new_drift,
 )
 from training.correction_card import write_corrected_card
+from training.data.folds import read_photos_of
 from training.data.photos import PhotoSet
 from training.data.review import Reviewed, ReviewFolder, read_review, without_measured
 from training.errors import ConfigError
 from training.export import portable
 from training.kind_warnings import kind_warnings
-from training.recheck import read_photos_of, recheck
+from training.recheck import recheck
 from training.self_test import with_self_test
 from training.served_bank import MATCHING, served_bank
 from training.versions import check_place, in_place

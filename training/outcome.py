@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from service.bundle import MANIFEST, read_bundle
+from service.bundle import MANIFEST, read_bundle, read_manifest
 from service.classifier import Classifier
 from training import checkpoint
-from training.data.folds import read_photos_as
-from training.data.photos import Photo, PhotoSet, label_indices, read_photos
+from training.data.folds import read_photos_as, read_photos_of
+from training.data.photos import Photo, PhotoSet, label_indices
 from training.data.store import open_store
 from training.errors import DataError
 from training.model import SuperclassModel
@@ -102,8 +102,8 @@ def photos_for(target: Path, data: Path, superclass_map: Path | None) -> PhotoSe
         RunError, DataError: where they cannot be read.
     """
     if (target / MANIFEST).is_file():
-        return read_photos(data, superclass_map=superclass_map, to_learn=False)
-    return read_photos_as(data, checkpoint.read_config(target), superclass_map)
+        return read_photos_of(read_manifest(target), data, superclass_map)
+    return read_photos_as(data, checkpoint.read_config(target), superclass_map, to_learn=False)
 
 
 def measure_on(target: Path, photos: PhotoSet, split: str, device: str) -> Outcome:

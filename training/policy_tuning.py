@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from service.bundle import read_manifest
 from service.sites import SHIPPED, SUFFIX, find_sites
 from service.sorting import read_rules
-from training.data.photos import read_photos
+from training.data.folds import read_photos_of
 from training.errors import ConfigError
 from training.export import portable
 from training.policy import fit_coverage, fit_thresholds, gather
@@ -59,7 +60,7 @@ def tune_site(
     if out.exists() and not overwrite:
         raise ConfigError(f"--out: {out} exists; name another, or give --overwrite")
     rules = read_rules(source)
-    photos = read_photos(data, to_learn=False)
+    photos = read_photos_of(read_manifest(bundle), data)
     splits = dict.fromkeys((wish.split, *wish.reported))
     for split in splits:
         photos.some_of(split)  # a misspelt one is told before any photo is answered

@@ -19,12 +19,12 @@ from service.bundle import (
 from training.card import CARD
 from training.checkpoint import hardware
 from training.comparison import check_alike, compare_on_held_out, compare_on_test
+from training.data.folds import read_photos_of
 from training.data.review import ReviewFolder, read_review
 from training.errors import ConfigError, DataError
 from training.export import portable
 from training.paired import MARGIN
 from training.promotion_report import REPORT, Verdict
-from training.recheck import read_photos_of
 from training.versions import in_place, next_version
 
 

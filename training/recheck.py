@@ -14,10 +14,8 @@ from service.bundle import Bundle, Manifest, Metric, read_bundle
 from service.fitted import Calibration
 from training.bundle_metrics import agreement_with_fp32, bundle_metrics
 from training.calibrate import SPLIT, fit_threshold
-from training.config import parse_config
-from training.data.folds import read_photos_as
-from training.data.photos import PhotoSet, read_photos
-from training.errors import ConfigError, DataError
+from training.data.photos import PhotoSet
+from training.errors import DataError
 from training.evaluate import summarise
 from training.outcome import Outcome, measure_bundle
 from training.paired import MARGIN, is_worse
@@ -106,20 +104,6 @@ def _recalls(report: dict[str, Any]) -> dict[str, float]:
     each = {f"recall of {name}": one["recall"] for name, one in report["superclasses"].items()}
     found = {"balanced accuracy": report["balanced_accuracy"], **each}
     return {name: recall for name, recall in found.items() if recall is not None}
-
-
-def read_photos_of(manifest: Manifest, root: Path, superclass_map: Path | None) -> PhotoSet:
-    """Labelled photos in the splits that the model was trained with.
-
-    Raises:
-        DataError: as `read_photos`.
-    """
-    record = manifest.provenance.config
-    try:
-        config = parse_config(record)
-    except ConfigError:  # a bundle that no record made
-        return read_photos(root, superclass_map=superclass_map)
-    return read_photos_as(root, config, superclass_map)
 
 
 def recheck(parent: Bundle, part: Path, data: PhotoSet, *, recalibrate: bool) -> Recheck:

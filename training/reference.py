@@ -7,7 +7,8 @@ from pathlib import Path
 
 from service.bundle import Manifest, read_bundle
 from training.card import doubts_section, items_section, put_section
-from training.data.photos import PhotoSet, read_photos
+from training.data.folds import read_photos_of
+from training.data.photos import PhotoSet
 from training.doubt_reference import ACCEPTED_SHARE, with_doubts
 from training.drift_reference import with_drift_reference
 from training.errors import ConfigError, DataError
@@ -39,7 +40,7 @@ def add_references(
     if unknown := sorted(set(only) - set(PARTS)):
         raise ConfigError(f"expected --only {', '.join(PARTS)}, got {', '.join(unknown)}")
     manifest = read_bundle(path).manifest
-    photos = read_photos(data, superclass_map=superclass_map, to_learn=False)
+    photos = read_photos_of(manifest, data, superclass_map)
     if not set(photos.superclasses) <= set(manifest.superclasses):
         raise DataError(
             f"the model knows the superclasses {list(manifest.superclasses)}, and {data} has "

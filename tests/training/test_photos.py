@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.bundle import read_manifest
+from tests.tiny_bundle import write_bundle, write_manifest
+from tests.training_runs import ConfigMaker
+from training.data.folds import read_photos_as
 from training.data.photos import LAYOUTS, MAPS, Photo, PhotoSet, read_photos
 from training.errors import DataError
+from training.outcome import photos_for
 
 GOOD = """path,superclass,split
 a.jpg,organic,train
@@ -244,3 +249,27 @@ def test_the_summary_tells_one_labelling_from_another(tmp_path: Path) -> None:
     )
     other = read_photos(folder(tmp_path, relabelled)).summary()
     assert other["labels_sha256"] != summary["labels_sha256"]
+
+
+def test_a_bundle_is_measured_on_the_splits_that_its_model_was_trained_with(
+    tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    """Others of its photos would be those that it has learned from, or was calibrated on."""
+    root = folder(tmp_path, many(each=40))
+    path = write_bundle(tmp_path / "models")
+    manifest = read_manifest(path)
+    record = tiny_config(data={"val_fraction": 0.3, "test_fraction": 0.2}).model_dump(mode="json")
+    provenance = manifest.provenance.model_copy(update={"config": record})
+    write_manifest(path, manifest.model_copy(update={"provenance": provenance}))
+    measured = photos_for(path, root, None)
+    assert splits(measured) == splits(read_photos(root, val_fraction=0.3, test_fraction=0.2))
+    assert splits(measured) != splits(read_photos(root))
+
+
+def test_photos_of_one_split_are_enough_to_measure_on(
+    tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    root = folder(tmp_path, "path,superclass,split\na1.jpg,a,test\nb1.jpg,b,test\n")
+    with pytest.raises(DataError, match="the train split has no photo of a, b"):
+        read_photos_as(root, tiny_config())
+    assert len(read_photos_as(root, tiny_config(), to_learn=False).split("test")) == 2

@@ -17,11 +17,12 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from service.bundle import Manifest
 from training import shipped
-from training.config import Config
+from training.config import Config, parse_config
 from training.data.photo import place
 from training.data.photos import SPLITS, Photo, PhotoSet, read_photos
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 
 FOLDS = Path(__file__).parent / "folds"
 UNSEEN = "unseen"  # the split of photos whose kind is held out
@@ -111,7 +112,9 @@ def hold_out(data: PhotoSet, folds: Folds, fold: str, shots: int = 0) -> PhotoSe
     return replace(data, photos=photos)
 
 
-def read_photos_as(root: Path, config: Config, superclass_map: Path | None = None) -> PhotoSet:
+def read_photos_as(
+    root: Path, config: Config, superclass_map: Path | None = None, *, to_learn: bool = True
+) -> PhotoSet:
     """`read_photos` with the fractions of an experiment record, and without what it holds out.
 
     Raises:
@@ -122,11 +125,25 @@ def read_photos_as(root: Path, config: Config, superclass_map: Path | None = Non
         superclass_map=superclass_map,
         val_fraction=config.data.val_fraction,
         test_fraction=config.data.test_fraction,
+        to_learn=to_learn,
     )
     if config.data.hold_out is None:
         return data
     reference, _, fold = config.data.hold_out.rpartition(":")
     return hold_out(data, read_folds(reference), fold)
+
+
+def read_photos_of(manifest: Manifest, root: Path, superclass_map: Path | None = None) -> PhotoSet:
+    """Photos to measure a bundle on, in the splits that its model was trained with.
+
+    Raises:
+        DataError: as `read_photos_as`.
+    """
+    try:
+        config = parse_config(manifest.provenance.config)
+    except ConfigError:  # a bundle that no record made
+        return read_photos(root, superclass_map=superclass_map, to_learn=False)
+    return read_photos_as(root, config, superclass_map, to_learn=False)
 
 
 def _table(file: Path, record: dict[str, object], name: str) -> dict[str, tuple[str, ...]]:
