@@ -126,6 +126,7 @@ class Run:
         bad |= self.data.unusable()
         if distributed.rank() == 0:
             _report_bad(bad, self.out / checkpoint.BAD_PHOTOS)
+            _report_copies(self.data)
         for name, labels in (("train", self.labels), ("val", self.val_labels)):
             counts = np.bincount(labels, minlength=len(self.data.superclasses))
             if counts.min() == 0:
@@ -185,6 +186,20 @@ def _check_compiler() -> None:
         raise ConfigError(
             f"train.compile: expected a C++ compiler ({' '.join(compiler)}, or what CXX names), "
             "got none"
+        )
+
+
+def _report_copies(data: PhotoSet) -> None:
+    if data.copies:
+        named = ", ".join(
+            f"{later.path} of {later.split} is {first.path} of {first.split}"
+            for later, first in data.copies[:NAMED]
+        )
+        print(
+            f"warning: {len(data.copies)} photos of val or test are byte for byte photos that are "
+            f"learned from or calibrated on, so that figures on them say little: {named}"
+            + (", ..." if len(data.copies) > NAMED else ""),
+            flush=True,
         )
 
 

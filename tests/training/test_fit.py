@@ -150,6 +150,22 @@ def test_bad_and_missing_photos_do_not_stop_it_and_are_listed(
     assert not set(bad) & {item["path"] for item in got["model"]["bank"]}
 
 
+def test_photos_that_are_learned_and_measured_are_told(
+    make_dataset: DatasetMaker,
+    tiny_config: ConfigMaker,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = make_dataset()
+    for split in ("val", "test"):
+        photo = (root / "images/moss/train-00.png").read_bytes()
+        (root / f"images/moss/{split}-01.png").write_bytes(photo)
+    run(tiny_config(train={"epochs": 1}), read_photos(root), tmp_path / "run")
+    told = capsys.readouterr().out
+    assert "warning: 2 photos of val or test are byte for byte photos that" in told
+    assert "images/moss/val-01.png of val is images/moss/train-00.png of train, " in told
+
+
 def test_a_superclass_without_one_good_photo_stops_it_before_the_first_step(
     make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
 ) -> None:

@@ -251,6 +251,54 @@ def test_the_summary_tells_one_labelling_from_another(tmp_path: Path) -> None:
     assert other["labels_sha256"] != summary["labels_sha256"]
 
 
+def test_equal_photos_are_in_one_split(tmp_path: Path) -> None:
+    labels = many(each=60) + "".join(f"copies/{i:04}.jpg,class-{i % 2}\n" for i in range(60))
+    root = folder(tmp_path, labels)
+    for i in range(60):
+        (root / "0" / f"{i:04}.jpg").write_bytes(bytes([i, i]))
+        (root / "copies" / f"{i:04}.jpg").write_bytes(bytes([i, i]))
+    read = read_photos(root)
+    found = splits(read)
+    pairs = [(found[f"0/{i:04}.jpg"], found[f"copies/{i:04}.jpg"]) for i in range(60)]
+    assert all(one == other for one, other in pairs)
+    assert {"train", "val"} <= {one for one, _ in pairs}  # both by chance
+    assert read.copies == ()
+
+
+def test_equal_photos_whose_splits_are_given_are_told(tmp_path: Path) -> None:
+    labels = GOOD + "e.jpg,metal,test\nf.jpg,metal,\ng.jpg,metal,test\n"
+    root = folder(tmp_path, labels)
+    for name, content in zip("abcdefg", (b"a", b"a", b"c", b"d", b"c", b"c", b"d"), strict=True):
+        (root / f"{name}.jpg").write_bytes(content)
+    read = read_photos(root)
+    assert splits(read)["f.jpg"] == "train"  # as c.jpg, and not as e.jpg
+    assert {(later.path, first.path) for later, first in read.copies} == {
+        ("b.jpg", "a.jpg"),
+        ("e.jpg", "c.jpg"),
+        ("g.jpg", "d.jpg"),
+    }
+
+
+def test_a_bin_without_a_photo_is_missed_where_it_is_to_be_learned(tmp_path: Path) -> None:
+    record = '[superclasses]\nfruit = ["apple"]\ndrink = ["tea"]\nbulky = ["tyre"]\n'
+    root = folders(tmp_path, record, apple=20, tea=20, tyre=0)
+    for name in ("a.tif", "b.jfif", "Thumbs.db"):
+        (root / "tyre" / name).touch()
+    with pytest.raises(DataError, match="the train split has no photo of bulky"):
+        read_photos(root)
+    measured = read_photos(root, to_learn=False)
+    assert measured.superclasses == ("drink", "fruit")
+    assert list(measured.unusable()) == ["tyre/a.tif", "tyre/b.jfif"]
+    labels = GOOD + "e.jpg,glass,train\nf.jpg,glass,val\n"
+    with pytest.raises(DataError, match="the train split has no photo of glass"):
+        read_photos(folder(tmp_path / "labels", labels, absent=("e.jpg", "f.jpg")))
+
+
+def test_two_ways_to_write_a_path_are_one_photo(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"1 paths are listed twice, first a\.jpg"):
+        read_photos(folder(tmp_path, GOOD + "./a.jpg,organic,test\n"))
+
+
 def test_a_bundle_is_measured_on_the_splits_that_its_model_was_trained_with(
     tiny_config: ConfigMaker, tmp_path: Path
 ) -> None:

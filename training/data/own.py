@@ -15,9 +15,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from training.data.photo import Photo, is_below, read_text
+from training.data.photo import LeftOut, Photo, is_below, read_text
 from training.data.superclass_map import read_map
 from training.errors import DataError
 
@@ -25,6 +25,9 @@ LABELS = "labels.csv"
 COLUMNS = ("path", "source", "subclass", "superclass", "split")
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif", ".heic"})
+OTHER_IMAGES = frozenset(
+    {".tif", ".tiff", ".jfif", ".jpe", ".heif", ".jp2", ".jxl", ".svg", ".dng", ".cr2", ".nef"}
+)
 
 
 def read_labels(file: Path) -> Iterator[Photo]:
@@ -60,11 +63,12 @@ def _labelled(where: str, values: dict[str, str | None]) -> Photo:
         raise DataError(f"{where}: expected a path below the folder, got {path}")
     if split is not None and split not in SPLITS:
         raise DataError(f"{where}: expected a split of {', '.join(SPLITS)}, got {split!r}")
+    path = PurePosixPath(path).as_posix()  # one name for one file: ./a.jpg is a.jpg
     return Photo(path, superclass, values.get("subclass"), values.get("source"), split)
 
 
-def read_folders(root: Path, map_file: Path) -> Iterator[Photo]:
-    """The photos of folders that are named after subclasses.
+def read_folders(root: Path, map_file: Path) -> Iterator[Photo | LeftOut]:
+    """The photos of folders that are named after subclasses; other images are left out.
 
     Raises:
         DataError: where folders and map do not fit each other.
@@ -79,6 +83,8 @@ def read_folders(root: Path, map_file: Path) -> Iterator[Photo]:
         raise DataError(f"{map_file} names folders that {root} does not have: {', '.join(absent)}")
     for folder in sorted(folders):
         for file in sorted((root / folder).rglob("*")):
+            path = file.relative_to(root).as_posix()
             if file.suffix.lower() in EXTENSIONS:
-                path = file.relative_to(root).as_posix()
                 yield Photo(path, owner[folder], folder)
+            elif file.suffix.lower() in OTHER_IMAGES:
+                yield LeftOut(path, f"expected a photo, {', '.join(sorted(EXTENSIONS))}")

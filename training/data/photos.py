@@ -23,6 +23,7 @@ from training.data.own import LABELS, read_folders, read_labels
 from training.data.own import SPLITS as SPLITS
 from training.data.photo import Found, LeftOut, place
 from training.data.photo import Photo as Photo
+from training.data.repeats import repeats
 from training.data.superclass_map import MAP, map_file, read_map
 from training.data.superclass_map import MAPS as MAPS
 from training.data.voc import find_voc, read_voc
@@ -63,6 +64,8 @@ class PhotoSet:
         missing: paths that the labels name and the folder does not have.
         unlabelled: photos without a usable label.
         review: what of `training.data.review` joined `train`, for a run's record.
+        copies: pairs of equal photos in two splits: that of the later one, of train, val and test,
+            and the first of the earliest.
     """
 
     root: Path
@@ -71,6 +74,7 @@ class PhotoSet:
     missing: tuple[str, ...] = ()
     unlabelled: tuple[LeftOut, ...] = ()
     review: dict[str, object] | None = None
+    copies: tuple[tuple[Photo, Photo], ...] = ()
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of `train`, `val` or `test`."""
@@ -124,7 +128,8 @@ def read_photos(
         superclass_map: from subclasses to superclasses, where it is not `root/superclasses.toml`: a
             file, or the name of one under `training/data/maps`.
         val_fraction, test_fraction: drawn by a hash of the path where the data name no split; so
-            a photo keeps its split when others come.
+            a photo keeps its split when others come, and equal photos are in one. Photos in a
+            public layout are not compared with each other.
         to_learn: whether superclasses are to be learned: train and val then need photos of each.
 
     Raises:
@@ -135,7 +140,10 @@ def read_photos(
     present: list[Photo] = []
     missing: list[str] = []
     unlabelled: list[LeftOut] = []
-    for one in _read(root, superclass_map, val_fraction):
+    found, own, named = _read(root, superclass_map, val_fraction)
+    for one in found:
+        if isinstance(one, Photo):
+            named.add(one.superclass)
         if isinstance(one, LeftOut):
             unlabelled.append(one)
         elif photo_file(root, one).is_file():
@@ -144,12 +152,16 @@ def read_photos(
             missing.append(one.path)
     if not present:
         raise DataError(_why_none(root, missing, unlabelled))
-    split = _with_splits(present, val_fraction, test_fraction)
+    _check(present, root)
+    equal = repeats([photo_file(root, photo) for photo in present]) if own else {}
+    split = _with_splits(present, equal, val_fraction, test_fraction)
     superclasses = tuple(sorted({photo.superclass for photo in split}))
-    _check(split, root)
     if to_learn:
-        _check_to_learn(split, superclasses, root)
-    return PhotoSet(root, tuple(split), superclasses, tuple(missing), tuple(unlabelled))
+        _check_to_learn(split, tuple(sorted(named)), root)
+    apart = tuple(_apart([[split[i] for i in members] for members in equal.values()]))
+    return PhotoSet(
+        root, tuple(split), superclasses, tuple(missing), tuple(unlabelled), copies=apart
+    )
 
 
 def _why_none(root: Path, missing: list[str], unlabelled: list[LeftOut]) -> str:
@@ -159,16 +171,22 @@ def _why_none(root: Path, missing: list[str], unlabelled: list[LeftOut]) -> str:
     return f"none of the {len(missing)} photos of {root} exists; first: {tuple(missing[:3])}"
 
 
-def _read(root: Path, given: Path | None, val_fraction: float) -> Iterable[Photo | LeftOut]:
-    """By the first form that the folder has."""
+def _read(
+    root: Path, given: Path | None, val_fraction: float
+) -> tuple[Iterable[Photo | LeftOut], bool, set[str]]:
+    """By the first form that the folder has.
+
+    Returns:
+        The photos, whether the form is one of one's own, and superclasses that are to be there.
+    """
     if (root / LABELS).is_file() and given is None:
-        return read_labels(root / LABELS)
+        return read_labels(root / LABELS), True, set()
     for layout in LAYOUTS:
         if folder := layout.find(root):
             owner = read_map(_map_of(layout, root, given))
-            return layout.read(Found(root, folder, owner, val_fraction))
+            return layout.read(Found(root, folder, owner, val_fraction)), False, set()
     if (file := map_file(root, given)).is_file():
-        return read_folders(root, file)
+        return read_folders(root, file), True, set(read_map(file).values())
     raise DataError(
         f"{root} has neither a {LABELS} (path,superclass[,subclass,source,split]) nor a "
         f"{MAP} for folders named after subclasses, nor the layout of "
@@ -201,20 +219,31 @@ def photo_bytes(root: Path, photo: Photo) -> bytes:
     return row_as_png(file, row[1]) if row else file.read_bytes()
 
 
-def _with_splits(photos: list[Photo], val_fraction: float, test_fraction: float) -> list[Photo]:
+def _with_splits(
+    photos: list[Photo], equal: dict[str, list[int]], val_fraction: float, test_fraction: float
+) -> list[Photo]:
     """Give a split to those without, by the hash of the path alone.
 
+    Equal photos get the earliest that is given to one of them, or else one by the hash of what they
+    hold.
     A superclass too small to get a val or a test photo that way is lent the train photo whose hash
     is the highest or the lowest, until its own comes.
     """
     result = list(photos)
+    contents = {i: content for content, same in equal.items() for i in same}
+    given = {
+        i: min((s for j in same if (s := photos[j].split)), key=SPLITS.index, default=None)
+        for same in equal.values()
+        for i in same
+    }
     groups: dict[str, list[int]] = defaultdict(list)
     for index, photo in enumerate(photos):
         if photo.split is None:
             groups[photo.superclass].append(index)
-            where = place(photo.path)
+            where = place(contents.get(index, photo.path))
             drawn = "val" if where < test_fraction + val_fraction else "train"
-            result[index] = replace(photo, split="test" if where < test_fraction else drawn)
+            drawn = "test" if where < test_fraction else drawn
+            result[index] = replace(photo, split=given.get(index) or drawn)
     for members in groups.values():
         members.sort(key=lambda i: place(photos[i].path))
         for split, fraction, end in (("val", val_fraction, -1), ("test", test_fraction, 0)):
@@ -223,6 +252,13 @@ def _with_splits(photos: list[Photo], val_fraction: float, test_fraction: float)
             if fraction and lacking and len(trained) > 1:
                 result[trained[end]] = replace(photos[trained[end]], split=split)
     return result
+
+
+def _apart(equal: list[list[Photo]]) -> Iterator[tuple[Photo, Photo]]:
+    """As `PhotoSet.copies`."""
+    for photos in equal:
+        first = min(photos, key=lambda photo: SPLITS.index(str(photo.split)))
+        yield from ((photo, first) for photo in photos if photo.split != first.split)
 
 
 def _check(photos: list[Photo], root: Path) -> None:
