@@ -20,7 +20,7 @@ from training.config import SHIPPED_BACKGROUND, Config
 from training.data.background import open_background, shipped_background
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler, Indices
-from training.data.store import PixelStore, open_store
+from training.data.store import PixelStore, open_store, sizes_digest
 from training.errors import ConfigError, DataError, RunError
 from training.guide import Guide
 from training.model import SuperclassModel
@@ -95,6 +95,7 @@ class Run:
     def _open_stores(self) -> None:
         self.train_store = self._store("train", served=False)
         self.val_store = self._store("val", served=True)
+        self._photos = sizes_digest(self.data.root, self.train_store.photos)
         self.resident = resident(self.train_store.pixels, self.device)
         self.labels = label_indices(self.train_store.photos, self.data)
         self.val_labels = label_indices(self.val_store.photos, self.data)
@@ -141,6 +142,7 @@ class Run:
             "optimiser": self.optimiser.state_dict(),
             "progress": vars(self.progress),
             "things": self.things,
+            "photos": self._photos,
         }
 
     @property
@@ -153,8 +155,13 @@ class Run:
         """Continue from what `state` gave.
 
         Raises:
-            RunError: where the record's words are others than then.
+            RunError: where the record's words or the train photos are others than then.
         """
+        if state.get("photos", self._photos) != self._photos:
+            raise RunError(
+                f"photos in {self.data.root} have changed since {self.out} was started; start a "
+                "new run"
+            )
         if state.get("things", self.things) != self.things:
             raise RunError(
                 f"the things in {self.config.matching.words} have changed since {self.out} was "

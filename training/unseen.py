@@ -26,7 +26,7 @@ from training.config import Config, load_config
 from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
-from training.data.store import open_store
+from training.data.store import open_store, sizes_digest
 from training.device import pick_device
 from training.errors import ConfigError
 from training.guide import Guide
@@ -142,7 +142,8 @@ def features_of(
     """float32 [n, D] of every photo that decodes, and the row of each path; kept in `out`."""
     store = open_store(data.root, data.photos, config.data.served())
     paths = [photo.path for photo in store.photos]
-    key = "\n".join([config.backbone.model_dump_json(), config.data.model_dump_json(), *paths])
+    made_of = (config.backbone.model_dump_json(), config.data.model_dump_json())
+    key = "\n".join([*made_of, sizes_digest(data.root, store.photos), *paths])
     file = out / f"features-{zlib.crc32(key.encode()):08x}.npy"
     if file.is_file():
         found = torch.from_numpy(np.load(file))
@@ -250,10 +251,13 @@ class _Rows:
             "held_out": {fold: list(kinds) for fold, kinds in folds.held_out.items()},
             "kind_of": folds.kind_of,
             "data": data.summary(),
+            "photos": sizes_digest(data.root, data.photos),
             "hardware": hardware(pick_device(device)),
         }
         before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        same = all(before.get(key) == self._about[key] for key in ("held_out", "kind_of", "data"))
+        same = all(
+            before.get(key) == self._about[key] for key in ("held_out", "kind_of", "data", "photos")
+        )
         self.all: list[dict[str, Any]] = before["rows"] if same else []
 
     def has(self, name: str, fold: str, seed: int, settings: dict[str, Any]) -> bool:

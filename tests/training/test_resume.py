@@ -133,6 +133,22 @@ def test_a_run_that_ended_before_its_first_checkpoint_can_be_resumed_and_none_is
     assert (out / checkpoint.CHECKPOINT).read_bytes() == before
 
 
+def test_a_run_does_not_go_on_with_other_photos(
+    make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
+) -> None:
+    root = make_dataset()
+    out = tmp_path / "run"
+    with signal_in_step(2, signal.SIGTERM), pytest.raises(Interrupted):
+        run(tiny_config(), read_photos(root), out)
+    photo = root / "images/moss/train-00.png"
+    before = photo.read_bytes()
+    photo.write_bytes((root / "images/amber/train-00.png").read_bytes() + b"longer")
+    with pytest.raises(RunError, match=r"photos in .*photos have changed since .*run was started"):
+        run(tiny_config(), read_photos(root), out, resume=True)
+    photo.write_bytes(before)  # of another age
+    run(tiny_config(), read_photos(root), out, resume=True)
+
+
 def test_resuming_a_finished_run_changes_nothing(
     make_dataset: DatasetMaker, tiny_config: ConfigMaker, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.training_runs import run
 from training.config import Config, parse_config
@@ -235,6 +236,23 @@ def test_methods_are_measured_on_each_fold_and_not_twice(
     assert "seeds: 0, 1 (votes have none)" in told
     assert "Made by `superbin unseen folds.toml`." in told
     assert (out / "unseen.png").stat().st_size > 10_000
+
+
+def test_other_pictures_under_the_same_names_are_measured_anew(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    def measure() -> list[dict[str, Any]]:
+        records = [record("cross_entropy")]
+        return measure_unseen(str(fold_file), data.root, tmp_path, records, None, 1, None, "cpu")
+
+    before = measure()
+    assert measure() == before
+    for index, photo in enumerate(data.photos):
+        noise = np.random.default_rng(index).integers(0, 256, (20, 20, 3), np.uint8)
+        Image.fromarray(noise).save(data.root / photo.path)
+    assert [row["balanced_accuracy"] for row in measure()] != [
+        row["balanced_accuracy"] for row in before
+    ]
 
 
 def test_records_that_see_other_photos_are_not_compared(

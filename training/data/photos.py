@@ -100,7 +100,7 @@ class PhotoSet:
     def summary(self) -> dict[str, object]:
         """Counts and a digest of the labels, for a run's record."""
         counts = {
-            "name": self.root.name,
+            "name": self.root.absolute().name,
             "photos": len(self.photos),
             "splits": {
                 name: dict(Counter(p.superclass for p in self.split(name))) for name in SPLITS

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,6 +73,17 @@ def _key(root: Path, photos: tuple[Photo, ...], spec: Preprocessing) -> str:
         status = photo_file(root, photo).stat()
         digest.update(f"{photo.path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def sizes_digest(root: Path, photos: Sequence[Photo]) -> str:
+    """SHA-256 of the photos' paths and sizes in bytes, as lower-case hex: others differ in it.
+
+    It is the same for a copy of the folder, as ages are not.
+    """
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(f"{photo.path}\0{photo_file(root, photo).stat().st_size}\n".encode())
+    return digest.hexdigest()
 
 
 def _holds(root: Path, photos: tuple[Photo, ...], report: Path) -> bool:
