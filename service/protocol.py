@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.connection import LEAVING, Joining, Leaving
 
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
+OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
 
 @dataclass
@@ -33,6 +35,13 @@ class Guard:
     def protocol(self, **given: Any) -> Protocol:
         """A connection's, as uvicorn asks for it."""
         return Protocol(self, **given)
+
+
+def new_parser(protocol: Protocol) -> httptools.HttpRequestParser:
+    """As uvicorn makes it."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
 
 
 class Protocol(HttpToolsProtocol):
@@ -68,7 +77,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse, and end what has become too much."""
         self._overhead += len(data)
-        super().data_received(data)
+        self._feed(data)
         if self.transport.is_closing():
             return
         if self._overhead > self._guard.max_header_bytes:
@@ -76,14 +85,56 @@ class Protocol(HttpToolsProtocol):
         elif self._timer is None and (self.cycle is None or self.cycle.response_complete):
             self._expect()  # the rest of the headers
 
+    def _feed(self, data: bytes) -> None:
+        """As uvicorn does it, but for upgrades, which are ignored, as they may be (RFC 9110, 7.8).
+
+        The parser takes a request that asks for one to have no body, and stops behind its headers.
+        Java's client and `curl --http2` ask for one each time.
+        """
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as stopped:
+                if self.parser.get_method() == b"CONNECT":
+                    self._refuse(HTTPStatus.NOT_IMPLEMENTED, "expected no CONNECT")
+                    return
+                data = self._headers_without_upgrade() + data[stopped.args[0] :]
+                self.parser = new_parser(self)
+            except httptools.HttpParserError:
+                message = "Invalid HTTP request received."
+                self.logger.warning(message)
+                self.send_400_response(message)
+                return
+
+    def _headers_without_upgrade(self) -> bytes:
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token.strip() for token in value.split(b",")]
+                value = b", ".join(one for one in tokens if one.lower() not in OF_UPGRADES)
+            if name not in OF_UPGRADES:
+                lines.append(b"%b: %b" % (name, value))
+        return b"\r\n".join([*lines, b"", b""])
+
     def on_headers_complete(self) -> None:
         """A request begins."""
+        if self.parser.should_upgrade():  # it comes again, without
+            return
         limit = self._guard.max_header_bytes
         if self._overhead > limit:  # it may be the body behind them
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > limit:
                 self._refuse_headers()
                 return
+        if any(
+            name == b"transfer-encoding" and coding.lower() != b"chunked"
+            for name, coding in self.headers
+        ):
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, "expected no transfer coding but chunked")
+            return
         self._overhead = 0
         self._expect_no_more()
         self.scope["extensions"] = {LEAVING: self._leaving}  # type: ignore[dict-item]
@@ -102,6 +153,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """A request has come whole."""
+        if self.parser.should_upgrade():
+            return
         self._overhead = 0
         if self.transport.is_closing():
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -239,3 +240,42 @@ def test_a_client_that_closes_its_half_at_once_gets_its_answer(client: httpx.Cli
             connection.sendall(GET + b"\r\n")
             connection.shutdown(socket.SHUT_WR)
             assert everything(connection).startswith(b"HTTP/1.1 200 ")
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("asked", [UPGRADE, b"Upgrade: websocket\r\nConnection: x,upgrade\r\n"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_request_for_an_upgrade_is_answered_without_one(
+    client: httpx.Client, asked: bytes, apart: bool
+) -> None:
+    """Its body is its own, and never the next request."""
+    length = b"Content-Length: %d\r\n\r\n"
+    hidden = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    last = GET + asked.replace(b"Connection: ", b"Connection: close, ") + b"\r\n"
+    pieces = [
+        POST + asked + length % len(PHOTO),
+        PHOTO,
+        POST + asked + length % len(hidden),
+        hidden,
+    ]
+    with connect(client) as connection:
+        for piece in [*pieces, last] if apart else [b"".join([*pieces, last])]:
+            connection.sendall(piece)
+            time.sleep(0.05)
+        answers = everything(connection)
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", answers) == [b"200", b"415", b"200"]
+
+
+@pytest.mark.parametrize(
+    "request_head",
+    [
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+    ],
+)
+def test_what_is_not_done_is_refused(client: httpx.Client, request_head: bytes) -> None:
+    with connect(client) as connection:
+        connection.sendall(request_head)
+        assert everything(connection).startswith(b"HTTP/1.1 501 Not Implemented")
