@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.avif import AvifAnimated, AvifMalformed, coded_pixels
 from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
+from service.structure import TooManyParts, check_structure
 
 Pixels = npt.NDArray[np.uint8]
 T = TypeVar("T")
@@ -133,11 +134,14 @@ def _decoded(data: bytes, limits: PhotoLimits | None, use: Callable[[Image.Image
 def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
     """Read the header alone and check it."""
     try:
+        check_structure(data)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise PhotoTooLarge(
             f"expected at most {limits.max_pixels:,} pixels a photo, got far more ({error})"
         ) from error
+    except TooManyParts as error:
+        raise PhotoTooLarge(f"{error}, in {len(data):,} bytes") from error
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
             raise PhotoUnsupported(
