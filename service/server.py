@@ -196,6 +196,8 @@ def run(settings: Settings, listener: socket.socket, announce: Callable[[], None
         server_header=False,
         lifespan="on",
         ws="none",
+        proxy_headers=settings.trusted_proxies is not None,
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_period_s,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -131,6 +132,30 @@ def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(
         assert limited.json()["reason"] == "rate_limited"
         assert 100 <= int(limited.headers["retry-after"]) <= 200
         assert ask("five", 1).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "codes"),
+    [
+        ({}, [200, 429, 429]),
+        ({"trusted_proxies": "10.0.0.0/8"}, [200, 429, 429]),
+        ({"trusted_proxies": "10.0.0.0/8, 127.0.0.1"}, [200, 200, 429]),
+    ],
+)
+def test_only_a_trusted_proxy_says_who_asks(
+    models_dir: Path, settings: dict[str, Any], codes: list[int]
+) -> None:
+    with running(models_dir, rate_photos_s=0.01, max_photos=1, **settings) as server:
+        answers = [
+            httpx.post(
+                f"{server.url}/v1/classify",
+                files={"file": PHOTO},
+                headers={"x-forwarded-for": address},
+                timeout=30,
+            )
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2")
+        ]
+    assert [answer.status_code for answer in answers] == codes
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_an_unknown_variable_is_refused_with_all_that_there_are(
         ("DEVICE", "gpu"),
         ("WORKERS", "0"),
         ("CORS_ORIGINS", "app.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1, proxy"),
+        ("TRUSTED_PROXIES", "10.0.0.0/40"),
         ("MAX_BATCH", "0"),
         ("LOG_LEVEL", "loud"),
         ("MAX_PHOTO_PIXELS", "1000000000"),
