@@ -37,7 +37,7 @@ from service.photos import DeadlineExceeded
 from service.quota import RateLimited
 from service.registry import ModelRefused, ModelUnknown
 from service.results import InferenceError
-from service.review.records import PhotoGone, StoreUnavailable
+from service.review.records import PhotoAmbiguous, PhotoGone, StoreUnavailable
 from service.review_words import BinUnfit, ReviewMalformed, ReviewOff, SuperclassUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
@@ -100,6 +100,7 @@ MEANINGS: dict[type[SuperbinError], tuple[HTTPStatus, str]] = {
     SuperclassUnknown: (HTTPStatus.UNPROCESSABLE_ENTITY, "No such superclass"),
     BinUnfit: (HTTPStatus.UNPROCESSABLE_ENTITY, "The bin does not fit"),
     PhotoGone: (HTTPStatus.NOT_FOUND, "No such photo is kept"),
+    PhotoAmbiguous: (HTTPStatus.CONFLICT, "Several photos go by that id"),
     StoreUnavailable: (HTTPStatus.SERVICE_UNAVAILABLE, "The review store is away"),
     TallyOff: (HTTPStatus.NOT_FOUND, "Nothing is counted for reports"),
     ReportMalformed: (HTTPStatus.UNPROCESSABLE_ENTITY, "The report's time does not fit"),

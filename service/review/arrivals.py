@@ -15,6 +15,7 @@ from service.review.records import (
     Added,
     Feedback,
     NewPhoto,
+    PhotoAmbiguous,
     Rules,
     StoreFull,
     StoreUnavailable,
@@ -92,14 +93,23 @@ def take_feedback(
     verdict: Verdict,
     now: float,
 ) -> Feedback:
-    """A vote on the photo where it is kept; else words that wait for it."""
-    photo_id = connection.scalar(
-        sa.select(_sightings.c.photo_id)
-        .where(_sightings.c.request_id == request_id, _sightings.c.position == position)
-        .order_by(_sightings.c.id.desc())
-        .limit(1)
+    """A vote on the photo where it is kept; else words that wait for it.
+
+    Raises:
+        PhotoAmbiguous: where clients gave several requests one id, and their photos differ.
+    """
+    seen = sa.select(_sightings.c.photo_id).where(
+        _sightings.c.request_id == request_id, _sightings.c.position == position
     )
-    if photo_id is not None:
+    found = connection.scalars(seen.distinct().limit(2)).all()
+    if len(found) > 1:
+        raise PhotoAmbiguous(
+            f"expected one photo {position} of request {request_id!r}, got several that differ: "
+            "feedback needs an X-Request-ID of its own for each request, or none, so that the "
+            "answer has one"
+        )
+    if found:
+        photo_id = found[0]
         cast_vote(connection, photo_id, reviewer, verdict, "feedback", now)
         row = rows.find_photo(connection, photo_id)
         return Feedback(photo_id, True, row.settled, row.votes < row.wanted)

@@ -38,6 +38,12 @@ class PhotoGone(SuperbinError):
     reason = "photo_gone"
 
 
+class PhotoAmbiguous(SuperbinError):
+    """Several photos go by the same request and position."""
+
+    reason = "ambiguous_photo"
+
+
 @dataclass(frozen=True)
 class Rules:
     """How photos are kept, for how long and how many.

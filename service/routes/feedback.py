@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from service.capture import Capture
 from service.intake import identify
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
-from service.review.records import Feedback, StoreUnavailable, Verdict
+from service.review.records import Feedback, PhotoAmbiguous, StoreUnavailable, Verdict
 from service.review_schemas import FeedbackAnswer, ReviewKind
 from service.review_words import (
     MAX_BODY_BYTES,
@@ -37,6 +37,7 @@ REFUSALS = refusals(
     ReviewOff,
     ReviewMalformed,
     SuperclassUnknown,
+    PhotoAmbiguous,
     StoreUnavailable,
     RequestTooLarge,
     RequestUnsupported,

@@ -20,6 +20,7 @@ from service.review.records import (
     DAY_S,
     Feedback,
     NewPhoto,
+    PhotoAmbiguous,
     PhotoGone,
     Rules,
     StoreError,
@@ -299,6 +300,20 @@ def test_feedback_is_a_vote_also_where_it_comes_before_its_photo(place: Place) -
     (reviewed,) = store.reviewed()
     assert reviewed.superclass == "residual"
     assert [vote.kind for vote in reviewed.votes] == ["feedback"]
+
+
+def test_feedback_on_one_of_several_photos_of_one_id_is_refused(place: Place) -> None:
+    """As gateways give one id to all that they pass on."""
+    store = place.open()
+    for seed in (1, 2):
+        store.add(new_photo(seed, request_id="gateway"))
+    store.add(new_photo(3, request_id="again"))
+    store.add(new_photo(3, request_id="again"))
+    with pytest.raises(PhotoAmbiguous, match=r"expected one photo 0 of request 'gateway', got sev"):
+        store.feedback("gateway", 0, "client:kiosk", Verdict("residual"))
+    assert store.reviewed() == []
+    found = store.feedback("again", 0, "client:kiosk", Verdict("residual"))
+    assert found.photo_id is not None
 
 
 def test_progress_tells_today_from_before(place: Place) -> None:
