@@ -146,7 +146,7 @@ class Registry:
         log.error("model refused", model=reference, error=str(error))
 
     async def load(self, name: str, version: str | None = None) -> LoadedModel:
-        """Serve a version of a model, by default the newest; one that serves already is kept.
+        """Serve a version of a model, by default the newest; what its name stands for already is kept.
 
         Raises:
             ModelRefused: where it cannot be served; nothing has changed then.
@@ -158,15 +158,15 @@ class Registry:
         reference = name if version is None else f"{name}/{version}"
         try:
             path = resolve_bundle(self._settings.models_dir, reference)
-            for slot in self._slots:
-                if slot.model.bundle.path == path:
-                    await self._list()
-                    return slot.model
-            model = await self._open(path, by_default=self._slot(name) is self._slots[0])
+            slot = self._slot(name)
+            if slot and slot.model.bundle.path == path:
+                await self._list()
+                return slot.model
+            model = await self._open(path, by_default=slot is self._slots[0])
         except SuperbinError as error:
             self._refuse(reference, error)
             raise ModelRefused(f"{reference} is refused: {error}") from error
-        self._swap(self._slot(name), model)
+        self._swap(slot, model)
         await self._list()
         return model
 
@@ -197,8 +197,7 @@ class Registry:
             if not slot.history:
                 raise ModelRefused(f"no version of {name} served before {slot.model.bundle.id}")
             model = await self._load(name, slot.history[-1])
-            if slot.model is model:  # and it was not served by another slot all along
-                del slot.history[-2:]  # the one that it was, and the one that was left
+            del slot.history[-2:]  # the one that it was, and the one that was left
             return model
 
     async def watch(self) -> None:
@@ -240,6 +239,8 @@ class Registry:
         old, slot.model = slot.model, model
         slot.history.append(old.manifest.version)
         self._metrics.forget(old.sessions)
+        for one in self.served:  # another slot may serve what this one left
+            self._metrics.model(one.sessions)
         log.info("model swapped", model=model.bundle.id, before=old.bundle.id)
         self._retire(old)
 

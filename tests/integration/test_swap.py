@@ -189,11 +189,17 @@ def test_what_a_start_would_serve_is_told_as_the_folder_is_now(folder: Path) -> 
         assert load(client, "tiny", "1").json() == answers("1", "tiny/2")  # and serves already
 
 
-def test_a_version_that_is_served_beside_is_not_loaded_twice(folder: Path) -> None:
+def test_a_version_that_is_served_beside_can_be_what_the_name_stands_for(folder: Path) -> None:
     write_bundle(folder, version="2", seed=1)
     with served(folder, model="tiny/1,tiny/2") as (_, client):
-        assert load(client, "tiny", "2").json() == answers("2", "tiny/1", "tiny/2")
+        for _ in range(2):  # once there, it is kept
+            assert load(client, "tiny", "2").json() == answers("2", "tiny/1", "tiny/2")
+            assert version(client) == version(client, "tiny") == "tiny/2"
+        assert client.get("/metrics").text.count("superbin_model_info{") == 1
+        rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+        assert rolled.json() == answers("1", "tiny/1", "tiny/2")
         assert version(client) == "tiny/1"
+        assert version(client, "tiny/2") == "tiny/2"
         assert client.get("/metrics").text.count("superbin_model_info{") == 2
 
 
