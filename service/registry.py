@@ -209,10 +209,12 @@ class Registry:
                 slot = self._slot(name)
                 if slot is None or not slot.follows:
                     continue
-                newest = max((p for p in fresh if p.parent.name == name), key=_version)
-                if _version(newest) > _version(slot.model.bundle.path):
+                served = _version(slot.model.bundle.path)
+                newer = [p for p in fresh if p.parent.name == name and _version(p) > served]
+                for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
                     with suppress(ModelRefused):  # logged and counted already
-                        await self.load(name, newest.name)
+                        await self.load(name, path.name)
+                        break
             if fresh:
                 await self._list()
 

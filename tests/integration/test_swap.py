@@ -291,6 +291,22 @@ def test_a_new_version_in_the_folder_is_served_and_a_bad_one_is_not(folder: Path
         assert version(client) == "tiny/10"  # neither an older one nor what was rolled back
 
 
+def test_of_versions_that_appear_together_the_newest_sound_one_is_served(folder: Path) -> None:
+    with served(folder, watch_s=0.1) as (server, client):
+        new = folder.parent / "new"
+        for number in (2, 3):
+            write_bundle(new, "tiny", str(number), seed=number)
+        altered(write_bundle(new, "tiny", "4", seed=4))
+        shutil.copytree(folder / "tiny" / "1", new / "tiny" / "1")
+        shutil.move(folder / "tiny", folder.parent / "old")
+        (new / "tiny").rename(folder / "tiny")
+        until(lambda: version(client) == "tiny/3", "the sound one")
+        events = [(line["event"], line.get("model")) for line in server.log_lines()]
+        assert ("model refused", "tiny/4") in events
+        assert ("model swapped", "tiny/3") in events
+        assert ("model swapped", "tiny/2") not in events
+
+
 def test_another_model_can_be_loaded_beside_the_first(folder: Path) -> None:
     with served(folder) as (_, client):
         assert ask(client, "other").status_code == 404
