@@ -11,7 +11,7 @@ class LimitSettings(BaseModel):
     """Limits, with defaults that are safe."""
 
     max_batch: int = Field(
-        16, ge=1, description="Photos run together at most; fewer where more gain nothing."
+        16, ge=1, le=4096, description="Photos run together at most; fewer where more gain nothing."
     )
     max_queue: int = Field(
         128,
@@ -42,24 +42,30 @@ class LimitSettings(BaseModel):
     header_timeout_s: float = Field(
         10.0,
         gt=0.0,
+        le=3600.0,
         description="Seconds that a connection may take to send a request's headers.",
     )
     keep_alive_s: int = Field(
         75,
         ge=1,
+        le=86_400,
         description="Seconds that a connection is kept for the next request; let it be longer than "
         "a load balancer keeps its own.",
     )
     max_header_bytes: int = Field(
-        65_536, ge=1024, description="Bytes of a request's headers at most."
+        65_536, ge=1024, le=16_777_216, description="Bytes of a request's headers at most."
     )
     max_connections: int = Field(
         1000,
         ge=1,
+        le=1_000_000,
         description="Connections at once; one more closes the one that has idled longest.",
     )
     body_timeout_s: float = Field(
-        10.0, gt=0.0, description="Seconds that a body may take, and more as long as it flows."
+        10.0,
+        gt=0.0,
+        le=3600.0,
+        description="Seconds that a body may take, and more as long as it flows.",
     )
     body_min_rate: int = Field(
         4096, ge=1, description="Bytes a second that earn a body another second each."
@@ -76,5 +82,6 @@ class LimitSettings(BaseModel):
     rate_photos_s: float = Field(
         0.0,
         ge=0.0,
+        le=1e6,
         description="Photos a second that one key, or one address, may bring; 0 is no limit.",
     )

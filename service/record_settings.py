@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
+MOST_DAYS = 36_500.0
+
 
 class DriftSettings(BaseModel):
     """What is watched for drift."""
@@ -21,6 +23,7 @@ class DriftSettings(BaseModel):
     drift_photos_s: float = Field(
         50.0,
         gt=0.0,
+        le=1e6,
         description="Photos a second of such a combination that are watched, once its window was "
         "full; more say nothing new.",
     )
@@ -61,21 +64,25 @@ class ReviewSettings(BaseModel):
     review_days: float = Field(
         30.0,
         gt=0.0,
+        le=MOST_DAYS,
         description="Days that a photo is kept which nobody reviews.",
     )
     review_reviewed_days: float = Field(
         365.0,
         ge=0.0,
+        le=MOST_DAYS,
         description="Days that a photo is kept once it is reviewed; 0 is for ever.",
     )
     review_max_photos: int = Field(
         20_000,
         ge=1,
+        le=1_000_000_000,
         description="Photos kept at most; the oldest that nobody reviewed go first.",
     )
     review_max_bytes: int = Field(
         2_000_000_000,
         ge=1_000_000,
+        le=10**15,
         description="Bytes of photos kept at most; the oldest that nobody reviewed go first.",
     )
     review_long_side_px: int = Field(
@@ -106,6 +113,7 @@ class ReviewSettings(BaseModel):
     review_lease_s: float = Field(
         300.0,
         gt=0.0,
+        le=86_400.0,
         description="Seconds that a photo is one reviewer's alone.",
     )
     review_queue_photos: int = Field(
@@ -127,6 +135,7 @@ class ReviewSettings(BaseModel):
     feedback_rate_s: float = Field(
         10.0,
         ge=0.0,
+        le=1e6,
         description="Feedback a second that one key, or one address, may send; 0 is no limit.",
     )
 
@@ -148,7 +157,7 @@ class ReportSettings(BaseModel):
         "lose.",
     )
     tally_days: float = Field(
-        400.0, ge=0.0, description="Days that counts are kept; 0 is for ever."
+        400.0, ge=0.0, le=MOST_DAYS, description="Days that counts are kept; 0 is for ever."
     )
     tally_max_places: int = Field(
         64,

@@ -146,7 +146,7 @@ class Registry:
         log.error("model refused", model=reference, error=str(error))
 
     async def load(self, name: str, version: str | None = None) -> LoadedModel:
-        """Serve a version of a model, by default the newest; what its name stands for already is kept.
+        """Serve a version of a model, by default the newest; where it serves already, it is kept.
 
         Raises:
             ModelRefused: where it cannot be served; nothing has changed then.

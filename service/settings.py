@@ -6,6 +6,7 @@ import difflib
 import math
 import os
 import re
+from collections import Counter
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -53,7 +54,11 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     """Everything that can be set, each as `SUPERBIN_<NAME>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all of them.")
@@ -82,6 +87,7 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     watch_s: float = Field(
         10.0,
         ge=0.0,
+        le=86_400.0,
         description="Seconds between looks for newer models and changed site files in the folders; "
         "0 never looks.",
     )
@@ -106,17 +112,20 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     workers: int = Field(
         1,
         ge=1,
+        le=1024,
         description="Processes that serve; limits of the queue and rates hold for each of them.",
     )
     threads: int = Field(
         default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
         ge=1,
+        le=4096,
         description="Threads of ONNX Runtime, over all sessions of one process; by default its "
         "share of the available cores.",
     )
     decode_workers: int | None = Field(
         None,
         ge=0,
+        le=4096,
         description="Threads that decode photos; 0: each session decodes its own. By default 0 on "
         "a CPU, and the available cores beside a GPU.",
     )
@@ -148,11 +157,23 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     drain_delay_s: float = Field(
         0.0,
         ge=0.0,
+        le=3600.0,
         description="Seconds between SIGTERM, when readiness fails, and closing the port.",
     )
     grace_period_s: int = Field(
-        8, ge=0, description="Seconds that running requests get to finish once the port is closed."
+        8,
+        ge=0,
+        le=3600,
+        description="Seconds that running requests get to finish once the port is closed.",
     )
+
+    @field_validator("model")
+    @classmethod
+    def _each_model_once(cls, model: str) -> str:
+        (most, times), *_ = Counter(_parts(model)).most_common()
+        if times > 1:
+            raise ValueError(f"expected each model once, with {most} {times} times")
+        return model
 
     @field_validator("device")
     @classmethod
@@ -190,7 +211,7 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     @property
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
-        return tuple(one.strip() for one in self.model.split(","))
+        return _parts(self.model)
 
     @property
     def doubt_limits(self) -> dict[DoubtReason, float | None]:
@@ -200,7 +221,7 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     @property
     def origins(self) -> tuple[str, ...]:
         """`cors_origins`, one by one."""
-        return tuple(one.strip() for one in (self.cors_origins or "").split(",") if one.strip())
+        return tuple(one for one in _parts(self.cors_origins or "") if one)
 
     @cached_property
     def photo_limits(self) -> PhotoLimits:
@@ -237,6 +258,10 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
                 f"{given} alone"
             )
         return self
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(","))
 
 
 def load_settings(**overrides: Any) -> Settings:

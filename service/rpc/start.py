@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 STREAMS = 100  # of a connection at least, as HTTP/2 wants it; more wait with the client
 IDENTITY_ALONE = 1  # a bit for each coding: what is packed has no limit once it is unpacked
+MOST = 2**31 - 1  # that one of gRPC's numbers can be; 2 GiB are also the most of a message
 
 
 def check_packages(settings: Settings) -> None:
@@ -80,7 +81,7 @@ async def grpc_served(held: Serving, provider: TracerProvider | None) -> AsyncIt
 
 def options(settings: Settings) -> list[tuple[str, int]]:
     """The limits of HTTP, in gRPC's words."""
-    return [
+    limits = [
         ("grpc.so_reuseport", 1),  # of several workers each listens; `service.server` holds it
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_concurrent_streams", max(STREAMS, settings.max_queue)),
@@ -91,3 +92,4 @@ def options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", 1000 * settings.keep_alive_s),
         ("grpc.max_allowed_incoming_connections", settings.max_connections),
     ]
+    return [(name, min(limit, MOST)) for name, limit in limits]

@@ -322,6 +322,16 @@ def test_several_workers_answer_on_one_port(models_dir: Path) -> None:
         assert server.stop() == 0
 
 
+def test_limits_beyond_grpcs_own_numbers_do_not_stop_the_start(models_dir: Path) -> None:
+    bytes_ = {"max_request_bytes": 3_000_000_000, "max_queue_bytes": 4_000_000_000}
+    settings = {"max_queue": 10**10, "keep_alive_s": 86_400, "header_timeout_s": 3600}
+    with (
+        running(models_dir, grpc_port=0, **bytes_, **settings) as server,
+        asked(server) as channel,
+    ):
+        assert infer(channel)(ONE, timeout=30).outputs
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_port_that_another_has_stops_the_start(models_dir: Path, workers: int) -> None:
     with running(models_dir, grpc_port=0) as server:

@@ -62,6 +62,15 @@ def test_an_unknown_variable_is_refused_with_all_that_there_are(
         ("MAX_BATCH", "0"),
         ("LOG_LEVEL", "loud"),
         ("MAX_PHOTO_PIXELS", "1000000000"),
+        ("DRAIN_DELAY_S", "inf"),
+        ("WATCH_S", "nan"),
+        ("RATE_PHOTOS_S", "inf"),
+        ("RATE_PHOTOS_S", "1e300"),
+        ("FEEDBACK_RATE_S", "inf"),
+        ("KEEP_ALIVE_S", "10000000"),
+        ("MAX_CONNECTIONS", "10000000000"),
+        ("HEADER_TIMEOUT_S", "1e300"),
+        ("MODEL", "refuse,mine, refuse"),
     ],
 )
 def test_a_bad_value_is_refused_by_name_with_what_came(
