@@ -20,7 +20,11 @@ from service.access import REQUEST_ID, Access
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.parameters import refuse_unknown
+from service.routes.inference_protocol import HEADER_LENGTH
 from service.uploads import TIMEOUT
+
+KEYS = ("Authorization", "X-API-Key", "X-Reviewer")
+ASKED_WITH = ("Content-Type", *KEYS, "traceparent", "tracestate")
 
 
 class DirectRoutes(FastAPI):
@@ -42,9 +46,9 @@ class DirectRoutes(FastAPI):
         self._shared = CORSMiddleware(
             self._dispatch,
             allow_origins=origins,
-            allow_methods=("GET", "POST", "DELETE"),
-            allow_headers=("Authorization", "Content-Type", "X-API-Key", TIMEOUT, REQUEST_ID),
-            expose_headers=("Retry-After", "Server-Timing", REQUEST_ID),
+            allow_methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+            allow_headers=(*ASKED_WITH, TIMEOUT, REQUEST_ID, HEADER_LENGTH),
+            expose_headers=("Retry-After", "Server-Timing", REQUEST_ID, HEADER_LENGTH),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

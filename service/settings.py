@@ -191,7 +191,10 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     @field_validator("cors_origins")
     @classmethod
     def _known_origins(cls, origins: str | None) -> str | None:
-        if origins is not None and not re.fullmatch(ORIGINS, origins):
+        if origins is None:
+            return None
+        origins = origins.lower()  # as browsers send them
+        if not re.fullmatch(ORIGINS, origins):
             raise ValueError("expected origins such as https://app.example, by commas, or *")
         return origins
 

@@ -221,7 +221,7 @@ ALLOWED = "access-control-allow-origin"
 def test_pages_of_other_origins_may_ask_where_they_are_named(
     models_dir: Path, keys_file: Path
 ) -> None:
-    origins = "https://app.example, http://localhost:3000"
+    origins = "https://App.Example, http://localhost:3000"
     with (
         running(models_dir, cors_origins=origins, keys_file=keys_file) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,
@@ -234,10 +234,20 @@ def test_pages_of_other_origins_may_ask_where_they_are_named(
         assert preflight.status_code == 200
         assert preflight.headers[ALLOWED] == ORIGIN["origin"]
         assert "X-API-Key" in preflight.headers["access-control-allow-headers"]
+        for method, path, header in (
+            ("PUT", "/v1/review/photos/1/verdict", "x-reviewer"),
+            ("POST", "/v2/models/tiny/infer", "inference-header-content-length"),
+            ("POST", "/v1/classify", "traceparent,tracestate"),
+            ("HEAD", "/v1/models", "authorization"),
+        ):
+            asks = dict(zip(asked, (method, header), strict=True))
+            assert client.options(path, headers=ORIGIN | asks).status_code == 200, header
         key = {"x-api-key": "four", "content-type": "image/jpeg"}
         answer = client.post("/v1/classify", content=PHOTO, headers=ORIGIN | key)
         assert answer.status_code == 200
         assert answer.headers[ALLOWED] == ORIGIN["origin"]
+        exposed = answer.headers["access-control-expose-headers"]
+        assert "Inference-Header-Content-Length" in exposed
         refused = client.post("/v1/classify", content=PHOTO, headers=ORIGIN)
         assert refused.status_code == 401
         assert refused.headers[ALLOWED] == ORIGIN["origin"]  # or the page could not read why
