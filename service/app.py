@@ -88,6 +88,7 @@ def create_app(settings: Settings) -> DirectRoutes:
         description=DESCRIPTION,
         lifespan=lifespan,
         telemetry=telemetry(provider),
+        redirect_slashes=False,  # to where Host says, and a photo would be sent in vain
         openapi_url=None,  # routes/page.py has it, and /docs: FastAPI's loads parts from elsewhere
     )
     app.state.metrics = measures

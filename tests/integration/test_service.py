@@ -41,6 +41,17 @@ def test_it_is_alive_and_ready(client: httpx.Client) -> None:
     assert client.head("/livez").status_code == client.head("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v1/classify/", "/v1/models/", "/docs/", "/livez/"])
+def test_a_slash_too_many_is_not_found_and_nobody_is_sent_elsewhere(
+    client: httpx.Client, path: str
+) -> None:
+    for method in ("GET", "POST"):
+        answer = client.request(method, path, headers={"host": "elsewhere.example"})
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+    assert client.get("/").status_code == client.get("/docs").status_code == 200
+
+
 def test_models_are_listed_with_the_default_one(client: httpx.Client) -> None:
     (model,) = client.get("/v1/models").json()["models"]
     assert (model["name"], model["version"], model["default"]) == ("tiny", "1", True)
