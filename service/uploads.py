@@ -160,8 +160,8 @@ async def read_json(request: Request, max_bytes: int, settings: Settings) -> byt
 
 
 def _check_coding(request: Request) -> None:
-    coding = request.headers.get("content-encoding", "identity")
-    if coding != "identity":
+    coding = request.headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
         raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
 
 

@@ -148,6 +148,14 @@ def test_a_compressed_body_is_unsupported(client: httpx.Client) -> None:
     assert "gzip" in problem(response, 415, "unsupported_media_type")["detail"]
 
 
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_is_said_to_be_not_compressed_is_read(
+    client: httpx.Client, coding: str
+) -> None:
+    headers = {"content-type": "image/jpeg", "content-encoding": coding}
+    assert client.post("/v1/classify", content=PHOTO, headers=headers).status_code == 200
+
+
 def test_a_photo_over_the_limit_is_refused_alone(small: httpx.Client) -> None:
     big = b"\xff" * (PHOTO_BYTES + 1)
     told = "expected at most 100,000 bytes a photo, got 100,001"
