@@ -6,14 +6,19 @@ size is kept.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
+
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+EXTENDED = re.compile(rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[^']*'([^;\s]*)", re.IGNORECASE)
 
 
 class MultipartBroken(Exception):
@@ -133,8 +138,8 @@ class _Found:
             raise MultipartBroken("a part without a name in its Content-Disposition")
         self._field = _text(options[b"name"])
         filename = options.get(b"filename")
-        self._is_file = filename is not None
-        self._filename = None if filename is None else _text(filename)
+        self._filename = _extended(self._disposition) if filename is None else _text(filename)
+        self._is_file = self._filename is not None
         self._left[self._is_file] -= 1
         if self._left[self._is_file] < 0:
             raise TooManyParts if self._is_file else MultipartBroken("too many fields")
@@ -153,6 +158,12 @@ class _Found:
 
     def _end(self) -> None:
         self.ended = True
+
+
+def _extended(disposition: bytes) -> str | None:
+    """The name in `filename*`, which some clients send alone, though RFC 7578 has it nowhere."""
+    found = EXTENDED.search(QUOTED.sub(b"", disposition)) if b"*" in disposition else None
+    return unquote_to_bytes(found[2]).decode(found[1].decode(), "replace") if found else None
 
 
 def _text(value: bytes) -> str:

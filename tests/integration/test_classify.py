@@ -127,6 +127,34 @@ def test_forms_without_photos_are_malformed(client: httpx.Client, body: bytes) -
     problem(response, 400, "malformed_request")
 
 
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("filename*=UTF-8''Flasche%20gr%C3%BCn.jpg", "Flasche grün.jpg"),
+        ("FileName*=iso-8859-1'de'gr%FCn.jpg", "grün.jpg"),
+        ("filename*=UTF-8''..%2Fetc%2Fpasswd", "passwd"),
+        ("filename=\"plain.jpg\"; filename*=UTF-8''other.jpg", "plain.jpg"),
+    ],
+)
+def test_an_extended_filename_makes_a_part_a_photo(
+    client: httpx.Client, told: str, name: str
+) -> None:
+    head = f'--x\r\nContent-Disposition: form-data; name="file"; {told}\r\n\r\n'
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post(
+        "/v1/classify", content=head.encode() + PHOTO + b"\r\n--x--\r\n", headers=form
+    )
+    assert answer.json()["results"][0]["filename"] == name
+
+
+@pytest.mark.parametrize("told", ["x=\"; filename*=UTF-8''a.jpg\"", "filename*=ascii", "a*=b"])
+def test_what_is_no_extended_filename_makes_no_photo(client: httpx.Client, told: str) -> None:
+    body = f'--x\r\nContent-Disposition: form-data; name="file"; {told}\r\n\r\ntext\r\n--x--\r\n'
+    form = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/v1/classify", content=body, headers=form)
+    assert "without a filename" in problem(answer, 400, "malformed_request")["detail"]
+
+
 def test_a_form_without_a_boundary_is_malformed(client: httpx.Client) -> None:
     headers = {"content-type": "multipart/form-data"}
     response = client.post("/v1/classify", content=b"x", headers=headers)
