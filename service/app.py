@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 
 import structlog
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -94,13 +94,11 @@ def create_app(settings: Settings) -> DirectRoutes:
     app.state.metrics = measures
     app.add_middleware(Access, metrics=measures)
     for family in OWN:
-        app.include_router(
-            family.router,
-            dependencies=[Depends(refuse_unknown)],
-            responses=refusals(),
-        )
+        for router in (family.router, _heads(family.router)):
+            app.include_router(router, dependencies=[Depends(refuse_unknown)], responses=refusals())
     for family in OTHERS:
-        app.include_router(family.router)
+        for router in (family.router, _heads(family.router)):
+            app.include_router(router)
     _handle_errors(app, measures)
     # A trace is begun by FastAPI: where there are traces, everything goes the usual way.
     direct = [] if provider else [r for r in classify.router.routes if isinstance(r, APIRoute)]
@@ -210,6 +208,22 @@ async def _keep_fresh(serving: Serving) -> None:
         await asyncio.sleep(REFRESH_S)
 
 
+def _heads(router: APIRouter) -> APIRouter:
+    """HEAD wherever there is GET; the server leaves out the body."""
+    heads = APIRouter()
+    for route in router.routes:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            heads.add_api_route(
+                route.path,
+                route.endpoint,
+                methods=["HEAD"],
+                response_class=route.response_class,
+                response_model=route.response_model,
+                include_in_schema=False,
+            )
+    return heads
+
+
 def _methods(request: Request) -> list[str]:
     """That some route takes at the request's path; the router itself names those of one."""
     found: set[str] = set()
@@ -217,7 +231,7 @@ def _methods(request: Request) -> list[str]:
         for route in family.router.routes:
             if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
                 found |= route.methods or set()
-    return sorted(found)
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
 def _handle_errors(app: FastAPI, measures: Metrics) -> None:

@@ -11,14 +11,12 @@ from service.serving import serving
 router = APIRouter(tags=["health"])
 
 
-@router.head("/livez", include_in_schema=False)
 @router.get("/livez")
 async def livez() -> Health:
     """Whether the process runs and answers; restart it where not."""
     return Health(status="alive")
 
 
-@router.head("/readyz", response_model=Health, include_in_schema=False)
 @router.get("/readyz", response_model=Health, responses={503: {"content": PROBLEM_CONTENT}})
 async def readyz(request: Request) -> Health | Response:
     """Whether it wants requests: from the end of the warm-up to the start of the shutdown."""

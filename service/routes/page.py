@@ -32,7 +32,6 @@ LINK = '<a href="review">Review</a> '
 REPORT_LINK = '<a href="report">Report</a> '
 
 
-@router.head("/")
 @router.get("/")
 async def page(request: Request) -> Response:
     """Drop, choose or photograph an image; the page does not promise more than is kept."""

@@ -38,7 +38,19 @@ def samples(client: httpx.Client) -> dict[tuple[str, frozenset[tuple[str, str]]]
 def test_it_is_alive_and_ready(client: httpx.Client) -> None:
     assert client.get("/livez").json() == {"status": "alive"}
     assert client.get("/readyz").json() == {"status": "ready"}
-    assert client.head("/livez").status_code == client.head("/readyz").status_code == 200
+
+
+def test_what_can_be_got_can_be_asked_for_by_head(client: httpx.Client) -> None:
+    paths = ("/", "/docs", "/static/style.css", "/openapi.json", "/livez", "/readyz", "/metrics")
+    for path in (*paths, "/v1/models", "/v1/sites", "/v2", "/v2/health/live", "/v2/models/tiny"):
+        answer = client.head(path)
+        got = client.get(path)
+        assert answer.status_code == got.status_code == 200, path
+        assert answer.content == b""
+        assert answer.headers["content-type"] == got.headers["content-type"]
+    assert client.head("/v1/models", params={"modle": "x"}).status_code == 422
+    assert client.post("/livez").headers["allow"] == "GET, HEAD"
+    assert client.head("/v1/classify").headers["allow"] == "POST"
 
 
 @pytest.mark.parametrize("path", ["/v1/classify/", "/v1/models/", "/docs/", "/livez/"])
