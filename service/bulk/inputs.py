@@ -5,6 +5,7 @@ Paths are bytes, as the file system has them. However many there are, few are he
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import heapq
 import os
@@ -122,7 +123,9 @@ class Inputs:
                 if source == STDIN
                 else Path(source).open("rb") as file
             ):
-                for line in file:
+                for number, line in enumerate(file):
+                    if number == 0:
+                        line = line.removeprefix(codecs.BOM_UTF8)
                     if b"\0" in line:
                         known = ", ".join(sorted(suffixes()))
                         raise BulkError(

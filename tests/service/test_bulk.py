@@ -376,6 +376,13 @@ def test_a_pipe_that_is_named_like_a_photo_is_not_waited_for(folder: Path) -> No
     assert rows()[-1]["error"] == "expected a file, and this is no regular one"
 
 
+def test_a_lists_byte_order_mark_is_no_part_of_a_path(folder: Path) -> None:
+    named = folder.parent / "list.txt"
+    named.write_text("\ufeffphotos/f.jpg\n\ufeffphotos/g.jpg\n")
+    paths = list(Inputs([str(named)]).paths())
+    assert paths == [b"photos/f.jpg", "\ufeffphotos/g.jpg".encode()]
+
+
 def test_a_list_that_leads_nowhere_says_from_where_it_was_read(folder: Path) -> None:
     (folder.parent / "list.txt").write_text("a.jpg\nb.jpg\n")
     for _ in range(2):  # also once it is whole
