@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from service.extras import how_to_install
-from service.terminal import fail
+from service.terminal import fail, write_anything
 
 if TYPE_CHECKING:
     from service.composition.command import Format
@@ -68,6 +68,8 @@ def report(
         else:
             text = told(found, form, settings.sites_dir, wish)
         if out is None:
+            if form == "table":
+                write_anything()
             sys.stdout.write(text)
         else:
             out.write_text(text, encoding="utf-8", newline="")

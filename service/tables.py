@@ -14,6 +14,7 @@ from service.composition.answer import CompositionAnswer
 from service.composition.formats import MEASURES, in_words, places_in_words, rows_of
 from service.schemas import BrokenModel, ModelInfo
 from service.sites import Site
+from service.terminal import write_anything
 
 SHOWN_REFERENCES = 3
 WIDE = 200  # letters of a line that goes into a file
@@ -96,6 +97,7 @@ def _show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*(Column(heading, overflow="fold") for heading in headings))
     for row in rows:
         table.add_row(*map(Text, row))
+    write_anything()
     Console().print(table)
 
 

@@ -1,7 +1,8 @@
-"""How a command says that it failed."""
+"""How a command speaks to a terminal, and says that it failed."""
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -12,3 +13,9 @@ def fail(message: str) -> NoReturn:
     """End with status 1, after saying why on stderr."""
     print(f"superbin: {message}", file=sys.stderr)
     raise typer.Exit(1)
+
+
+def write_anything() -> None:
+    """Escape what stdout has no letters for, as stderr does; for people, not for JSON."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import EntryPoint, version
@@ -47,6 +48,22 @@ def test_a_table_is_for_people(tmp_path: Path) -> None:
     assert "superclass" in result.stdout
     assert "/dev/null" not in result.stdout
     assert result.stderr == "error: /dev/null: expected a file, and this is no regular one\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
+def test_a_name_that_the_terminal_has_no_letters_for_is_shown_all_the_same(
+    tmp_path: Path, models_dir: Path, encoding: str
+) -> None:
+    photo = os.fsencode(tmp_path) + b"/a\xff.jpg"
+    Path(os.fsdecode(photo)).write_bytes((PHOTOS / "glass.jpg").read_bytes())
+    shown = subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", "classify", photo],
+        env=os.environ
+        | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "COLUMNS": "300"},
+        capture_output=True,
+    )
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"/a\\udcff.jpg" in shown.stdout
 
 
 def test_a_guide_has_its_place_among_what_was_looked_at(
