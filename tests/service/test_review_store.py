@@ -311,7 +311,7 @@ def test_feedback_on_one_of_several_photos_of_one_id_is_refused(place: Place) ->
     store.add(new_photo(3, request_id="again"))
     with pytest.raises(PhotoAmbiguous, match=r"expected one photo 0 of request 'gateway', got sev"):
         store.feedback("gateway", 0, "client:kiosk", Verdict("residual"))
-    assert store.reviewed() == []
+    assert list(store.reviewed()) == []
     found = store.feedback("again", 0, "client:kiosk", Verdict("residual"))
     assert found.photo_id is not None
 
