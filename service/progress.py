@@ -48,8 +48,9 @@ Show = Callable[[int, Callable[[], str]], None]
 
 @contextmanager
 def _bar(label: str, total: int, done: int) -> Iterator[Show]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    told = (TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    label_column = TextColumn("{task.description}", markup=False)
+    columns = (label_column, BarColumn(), MofNCompleteColumn())
+    told = (TextColumn("{task.fields[rate]}", markup=False), TimeRemainingColumn())
     with Progress(*columns, *told, console=Console(stderr=True)) as bar:
         task = bar.add_task(label, total=total, completed=done, rate="")
         yield lambda count, rate: bar.update(task, completed=count, rate=rate())

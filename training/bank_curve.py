@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import ScalarFormatter
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -106,6 +107,7 @@ def _draw(rows: list[dict[str, Any]], split: str) -> Any:
             x, y, e = ([row[key] for row in mine] for key in ("size", name, f"{name}_spread"))
             axes.errorbar(x, y, e, marker="o", capsize=2, label=rule)
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.set(xlabel="items in the bank", title=f"{name.replace('_', ' ')} on {split}")
     panels[0].legend()
     return figure

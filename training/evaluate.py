@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from service.bundle import MANIFEST
 from training.checkpoint import hardware, write_json
@@ -196,7 +197,8 @@ def _grouped(outcome: Outcome, key: Callable[[Photo], str]) -> dict[str, dict[st
 def print_report(report: dict[str, Any]) -> None:
     """The report's main figures as tables."""
     console = Console()
-    main = Table(title=f"{report['target']} ({report['variant']}) on {report['split']}")
+    title = f"{report['target']} ({report['variant']}) on {report['split']}"
+    main = Table(title=Text(title, style="table.title"))
     for heading in ("figure", "value", "95% interval"):
         main.add_column(heading)
     for name in ("accuracy", "balanced_accuracy"):
@@ -215,7 +217,8 @@ def print_report(report: dict[str, Any]) -> None:
     for heading in ("superclass", "recall", "precision", "photos"):
         per.add_column(heading)
     for name, row in report["superclasses"].items():
-        per.add_row(name, _percent(row["recall"]), _percent(row["precision"]), str(row["photos"]))
+        shares = _percent(row["recall"]), _percent(row["precision"])
+        per.add_row(Text(name), *shares, str(row["photos"]))
     console.print(per)
     if report["bad_photos"]:
         console.print(f"Could not be read, see report.json: {len(report['bad_photos'])}")

@@ -18,6 +18,7 @@ from training.outcome import Array, Outcome
 from training.projection import BY_TSNE, BY_UMAP, LEAST, choose, project
 from training.subclass_points import SubclassPoints, lay_out
 
+mpl.rcParams["text.parse_math"] = False  # of all pictures: names may have dollar signs
 DPI = 120
 EMBEDDING, SUBCLASSES = "embedding", "subclasses"  # names of pictures
 SUFFIXES = {BY_TSNE: "", BY_UMAP: "-umap"}  # of those names

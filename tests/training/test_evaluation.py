@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from training.calibrate import fit_temperature, fit_threshold
 from training.data.photos import Photo
-from training.evaluate import decisions, summarise
+from training.evaluate import decisions, print_report, summarise
 from training.figures import confusion_matrix, draw_report
 from training.metrics import balanced_accuracy, credible_interval, expected_calibration_error
 from training.outcome import Outcome, softmax
@@ -167,6 +168,23 @@ def test_every_picture_is_drawn(tmp_path: Path) -> None:
     assert {file.stem for file in tmp_path.glob("*.png")} == {
         n for n in drawn if not n.startswith(("embedding", "subclasses"))
     }
+
+
+def test_names_are_shown_as_they_are_whatever_their_letters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = made_up(40)
+    names = ("food [/ garden]", r"Pfand $\foo$", "[red]:car:")
+    photos = tuple(
+        replace(photo, superclass=names[k], subclass=rf"{photo.subclass} $\foo$")
+        for photo, k in zip(outcome.photos, outcome.labels, strict=True)
+    )
+    named = replace(outcome, target="runs/[/x]", superclasses=names, photos=photos)
+    print_report(summarise(named))
+    shown = capsys.readouterr().out
+    for name in ("runs/[/x]", *names):
+        assert name in shown
+    assert draw_report(named, tmp_path) is not None
 
 
 def test_a_superclass_is_as_rich_as_its_subclasses_are_many_and_far_apart() -> None:
