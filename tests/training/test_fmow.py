@@ -120,3 +120,13 @@ def test_facts_of_another_form_are_refused(tmp_path: Path, facts: bytes | None, 
         file.write_bytes(facts)
     with pytest.raises(DataError, match=told):
         read_photos(root)
+
+
+def test_a_photo_whose_name_is_not_utf_8_is_left_out_and_told(tmp_path: Path) -> None:
+    root = fmow(tmp_path / "fmow")
+    zoo = root / "train" / "zoo" / "zoo_0"
+    view(zoo, "zoo_0_0", "TUR")
+    for ending in ("jpg", "json"):
+        (zoo / f"zoo_0_0_rgb.{ending}").rename(zoo / f"z\udcfc_rgb.{ending}")
+    data = read_photos(root, val_fraction=0.3)
+    assert data.unusable() == {r"train/zoo/zoo_0/z\xfc_rgb.jpg": "its name is not in UTF-8"}

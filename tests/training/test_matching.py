@@ -289,7 +289,7 @@ def test_a_folder_without_pictures_is_refused_before_anything_is_trained(
         parse_config({"name": "x", "method": "sclre", "matching": {"background": str(folder)}})
 
 
-def test_pictures_of_a_background_that_do_not_decode_are_left_out(
+def test_pictures_of_a_background_that_cannot_be_used_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_pictures(tmp_path / "others", 6)
@@ -297,7 +297,10 @@ def test_pictures_of_a_background_that_do_not_decode_are_left_out(
     store = open_background(folder, Preprocessing(height=32, width=32))
     assert [photo.path for photo in store.photos] == [f"noise/{n}.png" for n in range(6)]
     assert store.pixels.shape == (6, 32, 32, 3)
-    assert "background: left out, since they do not decode: bad.JPG (" in capsys.readouterr().out
+    assert "background: left out, since they cannot be used: bad.JPG (" in capsys.readouterr().out
+    (folder / "bad.JPG").rename(folder / "m\udcfcll.jpg")
+    open_background(folder, Preprocessing(height=32, width=32))
+    assert r"m\xfcll.jpg (its name is not in UTF-8)" in capsys.readouterr().out
     for n in range(4):
         (folder / f"bad-{n}.png").write_bytes(b"no picture")
     open_background(folder, Preprocessing(height=32, width=32))

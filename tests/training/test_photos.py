@@ -12,7 +12,7 @@ from service.bundle import read_manifest
 from tests.tiny_bundle import write_bundle, write_manifest
 from tests.training_runs import ConfigMaker
 from training.data.folds import read_photos_as
-from training.data.photos import LAYOUTS, MAPS, Photo, PhotoSet, read_photos
+from training.data.photos import LAYOUTS, MAPS, Photo, PhotoSet, labels_digest, read_photos
 from training.errors import DataError
 from training.outcome import photos_for
 
@@ -168,6 +168,18 @@ def test_folders_are_subclasses_and_the_map_gives_their_superclass(tmp_path: Pat
         ("tea", "organic"),
         ("can", "metal"),
     }
+
+
+def test_a_photo_whose_name_is_not_utf_8_is_left_out_and_named_legibly(tmp_path: Path) -> None:
+    root = folders(tmp_path, MAP, apple=20, tea=20, can=20)
+    (root / "can" / "00.JPG").rename(root / "can" / "m\udcfcll.jpg")
+    read = read_photos(root)
+    assert len(read.photos) == 59
+    assert read.unusable() == {r"can/m\xfcll.jpg": "its name is not in UTF-8"}
+    labels_digest(read.photos)
+    (root / "t\udcfcte").mkdir()
+    with pytest.raises(DataError, match=r"no superclass for the folders t\\xfcte"):
+        read_photos(root)
 
 
 def test_a_map_elsewhere_regroups_the_same_folders(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 from service.preprocess import Preprocessing
 from training.config import SHIPPED_BACKGROUND
 from training.data.own import EXTENSIONS
-from training.data.photo import Photo
+from training.data.photo import NOT_UTF_8, Photo, legible
 from training.data.store import PixelStore, open_store
 from training.errors import DataError
 
@@ -38,12 +38,14 @@ def open_background(folder: Path, spec: Preprocessing) -> PixelStore:
         for path in folder.rglob("*")
         if path.suffix.lower() in EXTENSIONS and path.is_file()
     )
-    store = open_store(folder, tuple(Photo(path, superclass="") for path in paths), spec)
-    if store.bad:
-        some = [f"{path} ({why})" for path, why in list(store.bad.items())[:NAMED]]
-        more = len(store.bad) - len(some)
+    named = tuple(Photo(path, superclass="") for path in paths if legible(path) == path)
+    store = open_store(folder, named, spec)
+    bad = store.bad | {legible(path): NOT_UTF_8 for path in paths if legible(path) != path}
+    if bad:
+        some = [f"{path} ({why})" for path, why in list(bad.items())[:NAMED]]
+        more = len(bad) - len(some)
         told = "; ".join([*some, *([f"and {more} more"] if more else [])])
-        print(f"background: left out, since they do not decode: {told}")
+        print(f"background: left out, since they cannot be used: {told}")
     if len(store.photos) < LEAST:
         raise DataError(
             f"background: expected {LEAST} pictures or more below {folder}, got "

@@ -17,7 +17,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from training.data.photo import LeftOut, Photo, is_below, read_text
+from training.data.photo import NOT_UTF_8, LeftOut, Photo, is_below, legible, read_text
 from training.data.superclass_map import read_map
 from training.errors import DataError
 
@@ -77,14 +77,18 @@ def read_folders(root: Path, map_file: Path) -> Iterator[Photo | LeftOut]:
     folders = {
         folder.name for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."
     }
-    if strays := sorted(folders - set(owner)):
+    if strays := [legible(name) for name in sorted(folders - set(owner))]:
         raise DataError(f"{map_file} names no superclass for the folders {', '.join(strays)}")
     if absent := sorted(set(owner) - folders):
         raise DataError(f"{map_file} names folders that {root} does not have: {', '.join(absent)}")
     for folder in sorted(folders):
         for file in sorted((root / folder).rglob("*")):
-            path = file.relative_to(root).as_posix()
-            if file.suffix.lower() in EXTENSIONS:
+            name = file.relative_to(root).as_posix()
+            if file.suffix.lower() not in EXTENSIONS | OTHER_IMAGES:
+                continue
+            if (path := legible(name)) != name:
+                yield LeftOut(path, NOT_UTF_8)
+            elif file.suffix.lower() in EXTENSIONS:
                 yield Photo(path, owner[folder], folder)
-            elif file.suffix.lower() in OTHER_IMAGES:
+            else:
                 yield LeftOut(path, f"expected a photo, {', '.join(sorted(EXTENSIONS))}")

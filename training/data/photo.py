@@ -11,6 +11,8 @@ from pathlib import Path, PurePath
 
 from training.errors import DataError
 
+NOT_UTF_8 = "its name is not in UTF-8"
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -30,7 +32,7 @@ class Photo:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A photo of the dataset without a usable label, and why."""
+    """A photo of the dataset without a usable label or name, and why."""
 
     path: str
     reason: str
@@ -61,6 +63,8 @@ class Found:
     ) -> Photo | LeftOut:
         """The photo `name` with the superclass of `label`, or left out where it has none."""
         path = self.path(name)
+        if (told := legible(path)) != path:
+            return LeftOut(told, NOT_UTF_8)
         if label not in self.owner:
             return LeftOut(path, f"no superclass has {label!r}")
         return Photo(path, self.owner[label], subclass, source, split)
@@ -76,6 +80,11 @@ def place(key: str) -> float:
     """Uniform in 0..1 over keys."""
     digest = hashlib.sha256(key.encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def legible(path: str) -> str:
+    """A file's path with escapes in place of bytes that are not UTF-8; other paths as they are."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def is_below(path: str) -> bool:

@@ -62,7 +62,7 @@ class PhotoSet:
 
     Attributes:
         missing: paths that the labels name and the folder does not have.
-        unlabelled: photos without a usable label.
+        unlabelled: photos without a usable label or name.
         review: what of `training.data.review` joined `train`, for a run's record.
         copies: pairs of equal photos in two splits: that of the later one, of train, val and test,
             and the first of the earliest.
@@ -167,7 +167,7 @@ def read_photos(
 def _why_none(root: Path, missing: list[str], unlabelled: list[LeftOut]) -> str:
     if unlabelled and not missing:
         first = unlabelled[0]
-        return f"{root}: no photo has a superclass; first: {first.path}, {first.reason}"
+        return f"{root}: no photo can be used; first: {first.path}, {first.reason}"
     return f"none of the {len(missing)} photos of {root} exists; first: {tuple(missing[:3])}"
 
 
