@@ -21,7 +21,7 @@ from training.bank import fill_chosen_bank
 from training.config import BankConfig, Config
 from training.data.folds import read_photos_as
 from training.data.photos import label_indices
-from training.data.store import open_store
+from training.data.store import open_split
 from training.device import pick_device
 from training.errors import RunError
 from training.figures import save_picture
@@ -42,6 +42,7 @@ def measure_bank_curve(
 
     Raises:
         RunError: for a run whose method has no bank.
+        DataError: where train or the split has no photo that can be decoded.
     """
     config = checkpoint.read_config(run)
     model, _ = checkpoint.load_model(run)
@@ -51,8 +52,8 @@ def measure_bank_curve(
     model = model.to(chosen)
     photos = read_photos_as(data, config, superclass_map)
     parts: dict[str, tuple[Tensor, Any]] = {}
-    for name in ("train", split):
-        store = open_store(photos.root, photos.split(name), config.data.served())
+    for name in (split, "train"):
+        store = open_split(photos, name, config.data.served())
         features = extract_features(model, store.pixels, chosen, label=name)
         parts[name] = features, label_indices(store.photos, photos)
     rows = _curve(model, config, parts["train"], parts[split])

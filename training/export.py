@@ -34,7 +34,7 @@ from training.bundle_metrics import FP32, INT8, agreement_with_fp32, bundle_metr
 from training.card import CARD, write_card
 from training.data.folds import read_photos_as
 from training.data.photos import PhotoSet, label_indices
-from training.data.store import open_store
+from training.data.store import open_split, open_store
 from training.device import pick_device
 from training.doubt_reference import with_doubts
 from training.drift_reference import with_drift_reference
@@ -155,7 +155,7 @@ def _fill(
 
 def quantisation_photos(data: PhotoSet, run: Path) -> Pixels:
     """Class-balanced training photos as the service would see them: uint8 [n, H, W, 3]."""
-    store = open_store(data.root, data.split("train"), checkpoint.read_config(run).data.served())
+    store = open_split(data, "train", checkpoint.read_config(run).data.served())
     labels = label_indices(store.photos, data)
     rows = choose_bank(labels[:, None].astype(np.float32), labels, QUANTISATION_PHOTOS, "random")
     return np.ascontiguousarray(store.pixels[rows])

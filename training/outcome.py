@@ -16,7 +16,7 @@ from service.classifier import Classifier
 from training import checkpoint
 from training.data.folds import read_photos_as, read_photos_of
 from training.data.photos import Photo, PhotoSet, label_indices
-from training.data.store import open_store
+from training.data.store import open_split
 from training.errors import DataError
 from training.model import SuperclassModel
 from training.predict import answer_all, extract_features
@@ -125,7 +125,7 @@ def measure_model(
     """Answers of a PyTorch model in all three contexts; features are computed once."""
     config = checkpoint.read_config(run)
     _same_superclasses(tuple(state["superclasses"]), data)
-    store = open_store(data.root, data.some_of(split), config.data.served())
+    store = open_split(data, split, config.data.served())
     features = extract_features(model, store.pixels, device, label=f"{run.name} on {split}")
     banked = answer_all(model, features, "bank")
     others: dict[str, list[Array]] = {}
@@ -157,7 +157,7 @@ def measure_bundle(
     manifest = bundle.manifest
     _same_superclasses(manifest.superclasses, data)
     classifier = Classifier(bundle, variant=variant)
-    store = open_store(data.root, data.some_of(split), manifest.preprocessing)
+    store = open_split(data, split, manifest.preprocessing)
     answers = []
     with track(f"{bundle.id} {classifier.variant} on {split}", len(store.photos)) as advance:
         for index in range(len(store.photos)):

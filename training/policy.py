@@ -18,7 +18,7 @@ from service.doubts import open_doubts, own_limits
 from service.results import Sorted, classification
 from service.sorting import Rules, Sorter
 from training.data.photos import PhotoSet
-from training.data.store import open_store
+from training.data.store import open_split
 from training.errors import ConfigError
 from training.outcome import Array
 from training.progress import track
@@ -109,7 +109,7 @@ def gather(bundle_path: Path, rules: Rules, data: PhotoSet, split: str) -> Evide
     manifest = bundle.manifest
     classifier = Classifier(bundle)
     sorter = rules.sorter(manifest)
-    store = open_store(data.root, data.some_of(split), manifest.preprocessing)
+    store = open_split(data, split, manifest.preprocessing)
     by = Sorted(rules, rules.site.languages[0])
     doubts = open_doubts(bundle, dict.fromkeys(own_limits(manifest)))
     told, embeddings = [], []

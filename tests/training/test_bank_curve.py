@@ -1,8 +1,18 @@
-"""The bank's curve: its picture."""
+"""The bank's curve: its picture, and splits that it cannot be measured on."""
 
 from __future__ import annotations
 
-from training.bank_curve import SELECTIONS, _draw
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.training_runs import run
+from training.bank_curve import SELECTIONS, _draw, measure_bank_curve
+from training.config import Config
+from training.data.photos import read_photos
+from training.errors import DataError
+from training.outcome import measure
 
 
 def test_sizes_of_banks_stand_as_numbers_below_the_curves() -> None:
@@ -17,3 +27,24 @@ def test_sizes_of_banks_stand_as_numbers_below_the_curves() -> None:
     figure.canvas.draw()
     for axes in figure.axes:
         assert {"4", "8", "16"} <= {label.get_text() for label in axes.get_xticklabels()}
+
+
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
+def test_a_split_without_photos_that_decode_is_refused_by_its_name(
+    make_dataset: Callable[..., Path], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    data, trained = make_dataset(), tmp_path / "run"
+    run(tiny_config(train={"epochs": 0.3}), read_photos(data), trained)
+    with pytest.raises(DataError, match="no photo in the split 'tset', but 24 in train, 9 in val"):
+        measure_bank_curve(trained, data, "tset", tmp_path, None, "cpu")
+    for file in data.rglob("test-*.png"):
+        file.write_bytes(b"no photo")
+    told = (
+        r"in the split 'test' that can be decoded, got 6 that cannot; first: images/amber/test-00"
+    )
+    with pytest.raises(DataError, match=told):
+        measure_bank_curve(trained, data, "test", tmp_path, None, "cpu")
+    with pytest.raises(DataError, match=told):
+        measure(trained, data, "test", None, "cpu")
+    measure_bank_curve(trained, data, "val", tmp_path, None, "cpu")
+    assert (tmp_path / "bank-curve.png").is_file()

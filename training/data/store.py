@@ -22,7 +22,8 @@ import numpy as np
 
 from service.errors import PhotoError
 from service.preprocess import FORMATS, PhotoLimits, Pixels, Preprocessing, decode
-from training.data.photos import Photo, photo_bytes, photo_file
+from training.data.photos import Photo, PhotoSet, photo_bytes, photo_file
+from training.errors import DataError
 from training.progress import track
 
 LIMITS = PhotoLimits(max_bytes=100_000_000, max_pixels=120_000_000)
@@ -64,6 +65,22 @@ def open_store(
     bad: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))["bad"]
     good = tuple(photo for photo in photos if photo.path not in bad)
     return PixelStore(good, np.load(file, mmap_mode="r"), bad)
+
+
+def open_split(data: PhotoSet, split: str, spec: Preprocessing) -> PixelStore:
+    """`open_store` of a split that is needed.
+
+    Raises:
+        DataError: where it has no photo, or none that can be decoded.
+    """
+    store = open_store(data.root, data.some_of(split), spec)
+    if not store.photos:
+        path, why = next(iter(store.bad.items()))
+        raise DataError(
+            f"{data.root}: expected photos in the split {split!r} that can be decoded, got "
+            f"{len(store.bad)} that cannot; first: {path}, {why}"
+        )
+    return store
 
 
 def _key(root: Path, photos: tuple[Photo, ...], spec: Preprocessing) -> str:
