@@ -28,7 +28,7 @@ from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import open_store, sizes_digest
 from training.device import pick_device
-from training.errors import ConfigError
+from training.errors import ConfigError, DataError
 from training.guide import Guide
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel, build_model
@@ -93,6 +93,11 @@ def measure_unseen(
         raise ConfigError("expected records without data.hold_out: each fold holds out its own")
     data = read_photos_as(root, configs[0], superclass_map)
     splits = {fold: hold_out(data, folds, fold, shots) for fold in folds.held_out}
+    if untested := [fold for fold, held in splits.items() if not held.split("test")]:
+        raise DataError(
+            f"{root}: expected photos of kinds that are seen in the test split, got none by fold "
+            f"{untested[0]} of {folds.name}; set data.test_fraction where the data name no split"
+        )
     told = read_words(words, data.superclasses) if words is not None else None
     out.mkdir(parents=True, exist_ok=True)
     features, places = features_of(configs[0], data, out, pick_device(device))
@@ -163,6 +168,8 @@ def _asked(held: PhotoSet, features: Tensor, places: dict[str, int]) -> Asked:
     parts = []
     for split in ("train", UNSEEN, "val", "test"):
         photos = tuple(photo for photo in held.split(split) if photo.path in places)
+        if not photos:
+            raise DataError(f"{held.root}: no photo of the {split} split can be decoded")
         rows = torch.tensor([places[photo.path] for photo in photos])
         parts.append((features[rows], label_indices(photos, held)))
     mean, deviation = parts[0][0].mean(dim=0), parts[0][0].std(dim=0) + 1e-3

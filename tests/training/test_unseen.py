@@ -266,6 +266,21 @@ def test_records_that_see_other_photos_are_not_compared(
         measure_unseen(str(fold_file), data.root, tmp_path / "o", records[:1], held, 1, None, "cpu")
 
 
+def test_folds_need_photos_of_seen_kinds_to_test_by(
+    data: PhotoSet, fold_file: Path, record: Callable[..., str], tmp_path: Path
+) -> None:
+    given = str(fold_file), data.root, tmp_path / "out", [record("cross_entropy")]
+    for file in data.root.rglob("test-*.png"):
+        file.write_bytes(b"no photo")
+    with pytest.raises(DataError, match="no photo of the test split can be decoded"):
+        measure_unseen(*given, None, 1, None, "cpu")
+    lines = (data.root / "labels.csv").read_text(encoding="utf-8").splitlines()
+    undivided = "\n".join(line.rpartition(",")[0] for line in lines)
+    (data.root / "labels.csv").write_text(undivided, encoding="utf-8")
+    with pytest.raises(DataError, match=r"in the test split, got none by fold a .*test_fraction"):
+        measure_unseen(*given, ["data.test_fraction=0"], 1, None, "cpu")
+
+
 def test_a_reported_table_has_every_superclass(tmp_path: Path) -> None:
     """Even those that the first fold does not hold out."""
     shared = {"record": "r", "seed": 0, "coverage": [0.5, 1.0], "accuracy_at_coverage": [1.0, 0.5]}
