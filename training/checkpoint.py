@@ -92,6 +92,7 @@ def open_folder(
     elif (run / CHECKPOINT).exists() or (run / MODEL).exists():
         raise RunError(f"{run} already holds a run; add --resume, or name another folder")
     else:
+        (run / SUBCLASSES).unlink(missing_ok=True)  # of an attempt that came to no checkpoint
         write_record(run, config, command, device, photos.summary())
 
 

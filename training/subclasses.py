@@ -80,7 +80,10 @@ def first_stage_subclasses(
         )
     features = extract_features(model.to(device), pixels, device, label="first stage")
     found = find_subclasses(features.cpu().numpy(), labels, spec.most_clusters, config.seed)
-    np.save(file, found)
+    part = file.with_suffix(".part")
+    with part.open("wb") as stream:
+        np.save(stream, found)
+    part.replace(file)
     return found
 
 

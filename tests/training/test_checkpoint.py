@@ -12,6 +12,7 @@ import torch
 
 from training import checkpoint
 from training.config import Config
+from training.data.photos import read_photos
 from training.device import pick_device
 from training.errors import ConfigError, RunError
 
@@ -83,6 +84,18 @@ def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{")
     with pytest.raises(RunError, match=r"expected a run folder with a record\.json"):
         checkpoint.read_record(tmp_path)
+
+
+def test_a_run_that_begins_anew_keeps_no_subclasses_and_one_that_goes_on_does(
+    tmp_path: Path, make_dataset: Callable[..., Path], tiny_config: Callable[..., Config]
+) -> None:
+    photos, out = read_photos(make_dataset()), tmp_path / "run"
+    out.mkdir()
+    file = out / checkpoint.SUBCLASSES
+    for resume in (False, True):
+        file.touch()
+        checkpoint.open_folder(out, tiny_config(), "a test", "cpu", photos, resume=resume)
+        assert file.exists() == resume
 
 
 def test_a_device_that_is_not_there_is_an_error_and_no_fallback() -> None:
