@@ -11,7 +11,7 @@ import typer
 from training import versions_cli
 from training.policy_cli import app as policy
 from training.terminal import explained, kept_command, tell_how_to_go_on, typed_command
-from training.versions_cli import ReviewOption, ReviewPhotosOption
+from training.versions_cli import ReviewOption, ReviewPhotosOption, check_review
 
 DataOption = Annotated[
     Path,
@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
+    context: typer.Context,
     config: Annotated[str, typer.Argument(help="A TOML record, or the name of a shipped one.")],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for the run.")],
@@ -68,6 +69,7 @@ def train(
         from training.fit import fit
         from training.interruption import Interrupted
 
+        check_review(context, from_review)
         record = load_config(config, set_)
         keep_freed_memory()
         with distributed.processes(), ExitStack() as held:

@@ -94,6 +94,8 @@ def correct_bundle(order: Order, command: str) -> None:
         ConfigError: where nothing would change, or too much; for a method without such a bank.
         BundleError, DataError, RunError: for what cannot be read.
     """
+    if order.recalibrate and order.data is None:
+        raise ConfigError("--recalibrate: expected --data, whose val the threshold is fitted on")
     check_place(order.out)
     parent = read_bundle(order.bundle)
     if order.out.absolute().parent.name != parent.manifest.name:

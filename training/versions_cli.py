@@ -41,7 +41,25 @@ def register(app: typer.Typer) -> None:
     app.command()(promote)
 
 
+def check_review(context: typer.Context, from_review: str | None) -> None:
+    """See that --review-photos has its use where it was typed; the environment may always have it.
+
+    Raises:
+        ConfigError: where no review store is named.
+    """
+    from training.errors import ConfigError
+
+    source = context.get_parameter_source("review_photos")
+    typed = source is not None and source.name == "COMMANDLINE"
+    if typed and "://" not in (from_review or ""):
+        raise ConfigError(
+            "--review-photos says where the photos of a review store lie: expected --from-review "
+            f"with the URL of its database, got {from_review or 'none'}"
+        )
+
+
 def correct(
+    context: typer.Context,
     bundle: Annotated[
         Path, typer.Argument(help="The version to correct: models/<name>/<version>.")
     ],
@@ -94,6 +112,7 @@ def correct(
         from training.data.review import review_folder
         from training.versions import next_version
 
+        check_review(context, from_review)
         reviewed = review_folder(from_review, review_photos) if from_review else nullcontext()
         with reviewed as folder:
             order = Order(
@@ -115,6 +134,7 @@ def correct(
 
 
 def promote(
+    context: typer.Context,
     candidate: Annotated[Path, typer.Argument(help="The new model, a bundle folder.")],
     over: Annotated[
         Path, typer.Option("--over", help="The version that it is to follow, a bundle folder.")
@@ -139,6 +159,7 @@ def promote(
         from training.promote import Contest
         from training.promote import promote as compare_and_write
 
+        check_review(context, from_review)
         reviewed = review_folder(from_review, review_photos) if from_review else nullcontext()
         with reviewed as folder:
             contest = Contest(

@@ -93,6 +93,12 @@ def order(wrong: Path, review: Path) -> Order:
     return Order(bundle=wrong, out=wrong.parent / "2", review=ReviewFolder(review))
 
 
+def test_a_threshold_is_not_fitted_anew_without_data(order: Order) -> None:
+    with pytest.raises(ConfigError, match="--recalibrate: expected --data"):
+        correct_bundle(replace(order, recalibrate=True), COMMAND)
+    assert not order.out.exists()
+
+
 def test_what_was_wrong_is_right_and_nothing_else_changes(
     order: Order, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,29 @@ def test_ctrl_c_before_the_first_step_says_how_to_go_on_too(
     assert errors.strip().splitlines()[-1].strip() == " ".join(["superbin", *arguments, "--resume"])
 
 
+@pytest.mark.parametrize("review", [[], ["--from-review", "reviewed"]])
+def test_a_folder_of_review_photos_without_a_store_is_refused_but_in_the_environment(
+    review: list[str],
+    make_dataset: Callable[..., Path],
+    record: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = "--review-photos says where the photos of a review store lie: expected --from-review"
+    trained = ["train", str(record), "--data", str(make_dataset()), "--out", str(tmp_path / "run")]
+    trained += ["--set", "seed=-1"]
+    versions = [["correct", "models/x/1"], ["promote", "models/x/2", "--over", "x", "--data", "y"]]
+    for words in (trained, *versions):
+        code, output = invoke(*words, *review, "--review-photos", "kept")
+        assert code == 2
+        assert told in output
+    monkeypatch.setenv("SUPERBIN_REVIEW_PHOTOS", "kept")
+    code, output = invoke(*trained, *review)
+    assert code == 2
+    assert "seed: " in output
+    assert told not in output
+
+
 def test_a_run_that_never_began_leaves_its_folder_free(
     make_dataset: Callable[..., Path], record: Path, tmp_path: Path
 ) -> None:
