@@ -20,6 +20,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.training_runs import run
+from training.checkpoint import RECORD, read_record, write_json
 from training.cli import register
 from training.data.photos import read_photos
 from training.embedding_figures import look_of
@@ -81,6 +82,14 @@ def data(make_dataset: Callable[..., Path]) -> Path:
 def trained(data: Path, tmp_path: Path, tiny_config: Callable[..., Any]) -> Path:
     run(tiny_config(train={"epochs": 0.3}), read_photos(data), tmp_path / "run")
     return tmp_path / "run"
+
+
+def another(trained: Path, out: Path, **changes: Any) -> Path:
+    """A copy of a run, as if it were of another record."""
+    shutil.copytree(trained, out)
+    record = read_record(out)
+    write_json(out / RECORD, {**record, "config": {**record["config"], **changes}})
+    return out
 
 
 @pytest.mark.parametrize("photos", [3, 10, 15, 40])
@@ -164,8 +173,8 @@ def test_numba_is_not_loaded_before_a_picture_is_drawn() -> None:
 
 def test_compare_puts_runs_beside_each_other(data: Path, trained: Path, tmp_path: Path) -> None:
     picture = tmp_path / "subclasses.png"
-    arguments = (trained, trained, "--picture", picture)
     evaluate_target(trained, data, "test", None, None, "cpu")
+    arguments = (trained, another(trained, tmp_path / "other", seed=1), "--picture", picture)
     code, output = compare(*arguments)
     assert code == 0, output
     assert "| tiny | bank (served) | accuracy |" in output
@@ -192,8 +201,8 @@ def test_runs_on_other_photos_are_not_put_beside_each_other(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
     evaluate_target(trained, data, "test", None, None, "cpu")
-    other, picture = tmp_path / "other", tmp_path / "subclasses.png"
-    shutil.copytree(trained, other)
+    picture = tmp_path / "subclasses.png"
+    other = another(trained, tmp_path / "other", seed=1)
     points = read_points(other / "evaluation-test")
     assert points is not None
     replace(points, photos=points.photos[::-1]).write(other / "evaluation-test")
@@ -201,6 +210,33 @@ def test_runs_on_other_photos_are_not_put_beside_each_other(
     assert code == 2
     assert "expected runs that were evaluated on the same photos" in " ".join(output.split())
     assert not picture.exists()
+
+
+def test_only_runs_of_one_record_and_the_same_photos_are_its_seeds(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    evaluate_target(trained, data, "test", None, None, "cpu")
+    code, output = compare(trained, trained)
+    assert code == 2
+    assert "expected each seed of tiny once, got seed 0 in" in " ".join(output.split())
+    seed = another(trained, tmp_path / "seed", seed=1)
+    bank = another(trained, tmp_path / "bank", seed=1, bank={"size": 9})
+    code, output = compare(trained, seed, bank)
+    assert code == 0, output
+    rows = [line for line in output.splitlines() if "bank (served) | accuracy" in line]
+    assert [row.partition(" | ")[0] for row in rows] == [
+        "| tiny (bank.size=6)",
+        "| tiny (bank.size=9)",
+    ]
+    assert [row.rpartition(" | ")[2].count("%") for row in rows] == [2, 1]
+    report = seed / "evaluation-test" / "report.json"
+    figures = json.loads(report.read_text())
+    write_json(report, {**figures, "dataset": {"name": "photos", "labels_sha256": "0"}})
+    code, output = compare(trained, seed)
+    assert code == 2
+    assert "expected runs that were evaluated on the same photos of test" in " ".join(
+        output.split()
+    )
 
 
 def panel(title: str, planes: list[str], subclasses: int = 5, photos: int = 60) -> Panel:
