@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,20 +18,21 @@ SHIPPED_BACKGROUND = "pictures"
 LITE_GROUPS = 18  # of EfficientNet-Lite0, all of them
 WITH_WORDS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Side = Annotated[int, Field(ge=16)]  # of a square of pixels
+
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Record):
     """What of the photos the model sees, and how splits are drawn where the data name none."""
 
-    px: int = Field(default=224, ge=16, description="side of the square that the served model sees")
+    px: Side = Field(default=224, description="side of the square that the served model sees")
     fit: Literal["squash", "crop"] = "squash"
     crop_fraction: float = Field(default=1.0, gt=0.0, le=1.0)
-    cache_px: int = Field(
-        default=256, ge=16, description="side of the cached photos that are augmented"
-    )
+    cache_px: Side = Field(default=256, description="side of the cached photos that are augmented")
     val_fraction: float = Field(default=0.1, gt=0.0, lt=1.0)
     test_fraction: float = Field(default=0.1, ge=0.0, lt=1.0)
     hold_out: str | None = Field(
@@ -176,7 +177,7 @@ class TrainConfig(_Record):
     sync_batchnorm: bool = Field(
         default=False, description="with several processes: normalise by the whole batch"
     )
-    sizes: tuple[tuple[float, int], ...] = Field(
+    sizes: tuple[tuple[Share, Side], ...] = Field(
         (), description="(share of training, px) from which a size holds; data.px where empty"
     )
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -204,7 +205,7 @@ class Config(_Record):
     method: Literal["sclre", "cross_entropy", "supcon", "simclr", "moco", "george", "matching"] = (
         "sclre"
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32, strict=True)
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     sclre: SclreConfig = SclreConfig()

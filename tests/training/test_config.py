@@ -124,6 +124,12 @@ def test_overrides_change_nothing_else_and_the_last_one_wins() -> None:
         ("seed.lr=1", "seed is a value and has no keys"),
         ("train.lrr=1", r"train\.lrr: no such key, did you mean lr\?"),
         ("train.lr=", r"train\.lr: "),
+        ("train.epochs=inf", r"train\.epochs: .*finite number, got inf"),
+        ("train.sizes=[[0.0, 0]]", r"train\.sizes\.0\.1: .*greater than or equal to 16, got 0"),
+        ("train.sizes=[[0.0, 1]]", r"train\.sizes\.0\.1: .*greater than or equal to 16, got 1"),
+        ("train.sizes=[[1.5, 32]]", r"train\.sizes\.0\.0: .*less than or equal to 1, got 1\.5"),
+        ("seed=99999999999999999999", "seed: .*less than 4294967296, got 99999999999999999999"),
+        ("seed=true", "seed: .*valid integer, got True"),
     ],
 )
 def test_a_bad_override_is_refused(tmp_path: Path, override: str, expected: str) -> None:
