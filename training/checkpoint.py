@@ -135,8 +135,10 @@ def load_model(run: Path) -> tuple[SuperclassModel, dict[str, Any]]:
     """The chosen model of a finished run, in eval mode, and what was saved beside its weights.
 
     Raises:
-        RunError: where the run has not finished.
+        RunError: where there is no run, or it has not finished.
     """
+    if not (run / RECORD).is_file():
+        raise RunError(f"expected the folder of a finished run, got {run}, where there is no run")
     if not (run / MODEL).is_file():
         raise RunError(
             f"{run} has no {MODEL}: the run has not finished; go on with superbin train --resume"

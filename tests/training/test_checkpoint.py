@@ -98,6 +98,17 @@ def test_a_run_that_begins_anew_keeps_no_subclasses_and_one_that_goes_on_does(
         assert file.exists() == resume
 
 
+def test_a_run_that_is_not_there_is_told_from_one_that_has_not_finished(
+    tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    config = tiny_config(backbone={"weights": str(tmp_path)})
+    with pytest.raises(RunError, match=r"a finished run, got .*, where there is no run"):
+        checkpoint.begin_model(config, 2)
+    checkpoint.write_record(tmp_path, config, "superbin train tiny", "cpu", {"photos": 3})
+    with pytest.raises(RunError, match="has not finished; go on with superbin train --resume"):
+        checkpoint.begin_model(config, 2)
+
+
 def test_a_device_that_is_not_there_is_an_error_and_no_fallback() -> None:
     assert pick_device("cpu") == "cpu"
     missing = f"cuda:{torch.cuda.device_count()}"
