@@ -95,6 +95,11 @@ def test_a_byte_order_mark_as_spreadsheets_write_it_is_no_part_of_a_name(tmp_pat
         (GOOD.replace("split", "fold"), "expected the columns .* got path,superclass,fold"),
         (GOOD.replace("superclass", "label"), "expected the columns"),
         ("", "got nothing"),
+        ("path,superclass,superclass,split\n", "each once, got path,superclass,superclass,split"),
+        (
+            GOOD + 'e.jpg,"metal,train\n' + "f.jpg,metal,train\n" * 10_000,
+            r"labels\.csv, line \d+: field larger than field limit .*a double quote left open",
+        ),
         ("path,superclass\n", "none of the 0 photos"),
         (GOOD.replace("metal", "organic"), "at least two superclasses"),
         (GOOD.replace("metal,val", "metal,test"), "the val split has no photo of metal"),

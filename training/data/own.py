@@ -38,21 +38,31 @@ def read_labels(file: Path) -> Iterator[Photo]:
     """
     with io.StringIO(read_text(file), newline="") as stream:
         reader = csv.DictReader(stream)
-        names = set(reader.fieldnames or ())
-        unknown, lacking = names - set(COLUMNS), {"path", "superclass"} - names
-        if unknown or lacking:
+        try:
+            yield from _rows(file, reader)
+        except csv.Error as error:
             raise DataError(
-                f"{file}: expected the columns {','.join(COLUMNS)} (path and superclass at least), "
-                f"got {','.join(reader.fieldnames or ['nothing'])}"
+                f"{file}, line {reader.line_num}: {error}; is a double quote left open before it?"
+            ) from error
+
+
+def _rows(file: Path, reader: csv.DictReader[str]) -> Iterator[Photo]:
+    columns = list(reader.fieldnames or ())
+    names = set(columns)
+    unknown, lacking = names - set(COLUMNS), {"path", "superclass"} - names
+    if unknown or lacking or len(names) < len(columns):
+        raise DataError(
+            f"{file}: expected the columns {','.join(COLUMNS)} (path and superclass at least), "
+            f"each once, got {','.join(columns) or 'nothing'}"
+        )
+    for row in reader:
+        where = f"{file}, line {reader.line_num}"
+        if None in row:  # where DictReader puts what has no column
+            raise DataError(
+                f"{where}: expected {len(columns)} values, got more; a value "
+                "that has a comma goes in double quotes"
             )
-        for row in reader:
-            where = f"{file}, line {reader.line_num}"
-            if None in row:  # where DictReader puts what has no column
-                raise DataError(
-                    f"{where}: expected {len(reader.fieldnames or ())} values, got more; a value "
-                    "that has a comma goes in double quotes"
-                )
-            yield _labelled(where, {key: (row[key] or "").strip() or None for key in names})
+        yield _labelled(where, {key: (row[key] or "").strip() or None for key in names})
 
 
 def _labelled(where: str, values: dict[str, str | None]) -> Photo:
