@@ -24,8 +24,8 @@ def find(reference: str, folder: Path, what: str, error: type[SuperbinError]) ->
 
 
 def read(file: Path, error: type[SuperbinError]) -> dict[str, Any]:
-    """A TOML file's content; `error` is raised where it is none."""
+    """A TOML file's content, with a byte order mark or without; `error` where it is none."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise error(f"{file} is not TOML: {problem}") from problem

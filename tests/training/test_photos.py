@@ -187,6 +187,11 @@ def test_a_photo_whose_name_is_not_utf_8_is_left_out_and_named_legibly(tmp_path:
         read_photos(root)
 
 
+def test_a_map_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    root = folders(tmp_path, f"\ufeff{MAP}", apple=20, tea=20, can=20)
+    assert read_photos(root).superclasses == ("metal", "organic")
+
+
 def test_a_map_elsewhere_regroups_the_same_folders(tmp_path: Path) -> None:
     root = folders(tmp_path / "data", MAP, apple=20, tea=20, can=20)
     other = tmp_path / "other.toml"
