@@ -46,7 +46,7 @@ from training.item_reference import with_item_spread
 from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
-from training.self_test import self_test_photos, with_self_test
+from training.self_test import own_photos, self_test_photos, with_self_test
 from training.verify import check_against_model, check_invariance
 from training.versions import check_place, in_place
 
@@ -74,10 +74,15 @@ def export_run(
     Raises:
         RunError: for a run that is not finished or not calibrated, or has no context bank.
         ExportError: where the graph does not answer as the model does.
-        ConfigError: where `out` exists already or its name cannot be a bundle's.
+        ConfigError: where `out` exists already or its name cannot be a bundle's; for a card or
+            photos for the self-test that cannot be used.
     """
     check_place(out)
     config = checkpoint.read_config(run)
+    if self_test is not None:
+        own_photos(self_test, config.data.served())
+    if card is not None and not card.is_file():
+        raise ConfigError(f"expected a Markdown file for the card, got {card}")
     model, state = checkpoint.load_model(run)
     calibration = read_calibration(run)
     if calibration is None:

@@ -289,6 +289,26 @@ def test_the_self_tests_photos_can_be_chosen(loop: Loop, tmp_path: Path) -> None
     (photos / "b.png").write_bytes(good)
     assert self_test_photos(part, photos, data, run) == ["self-test-b.png"]
     assert (part / "self-test-b.png").read_bytes() == good
+    (photos / "dir.jpg").mkdir()
+    assert self_test_photos(part, photos, data, run) == ["self-test-b.png"]
+
+
+def test_a_card_and_photos_for_the_self_test_are_checked_before_anything_is_measured(
+    loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models, photos, nowhere = tmp_path / "models", tmp_path / "photos", tmp_path / "nowhere"
+    photos.mkdir()
+    (photos / "m\udcfcll.jpg").write_bytes(b"no photo")
+    given: list[tuple[Path | None, Path | None, str]] = [
+        (None, nowhere, r"a folder of photos for the self-test, got .*nowhere"),
+        (None, photos, r"m\\xfcll\.jpg: its name is not in UTF-8"),
+        (nowhere, None, r"a Markdown file for the card, got .*nowhere"),
+    ]
+    for card, self_test, told in given:
+        with pytest.raises(ConfigError, match=told):
+            export_run(loop.run, loop.data, models / "loop" / "1", None, card, self_test, "cpu")
+    assert not models.exists()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_version_is_never_overwritten(loop: Loop) -> None:
