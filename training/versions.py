@@ -7,7 +7,10 @@ into, and then renamed, so that a service that watches the folder sees all of it
 from __future__ import annotations
 
 import re
+import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,11 +39,16 @@ def check_place(out: Path) -> None:
 def in_place(out: Path) -> Iterator[Path]:
     """A folder to put a bundle together in; it becomes `out` where nothing went wrong.
 
+    Else nothing of it stays, not even where the process is asked to end (SIGTERM).
+
     Raises:
         ConfigError: where another has taken the place meanwhile.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".new-") as folder:
+    with (
+        _ending_in_order(),
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=".new-") as folder,
+    ):
         part = Path(folder) / out.name
         part.mkdir()
         yield part
@@ -48,6 +56,24 @@ def in_place(out: Path) -> Iterator[Path]:
             part.rename(out)
         except OSError as error:
             raise ConfigError(f"{out} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """SIGTERM ends the process as an exception does, so that what was begun is cleared away."""
+    if threading.current_thread() is not threading.main_thread():  # no other may handle signals
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the clearing
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def next_version(folder: Path) -> Path:
