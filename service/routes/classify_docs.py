@@ -17,6 +17,7 @@ from service.parameters import ParameterUnknown
 from service.photos import DeadlineExceeded
 from service.problems import MEDIA_TYPE, problem_of
 from service.registry import ModelUnknown
+from service.results import InferenceError
 from service.rulebook import SiteUnknown
 from service.schemas import Line
 from service.sorting import SiteUnfit
@@ -147,7 +148,7 @@ _KINDS: tuple[type[SuperbinError], ...] = (
     *KEY_REFUSALS,
     *(type(one) for one in _EXAMPLES),
     *(RequestMalformed, RequestTooLarge, TooManyPhotos, RequestUnsupported, TimeoutMalformed),
-    *(ModelUnknown, SiteUnknown, SiteUnfit, TagMalformed, TooSlow, Stopping),
+    *(ModelUnknown, SiteUnknown, SiteUnfit, TagMalformed, TooSlow, Stopping, InferenceError),
 )
 
 

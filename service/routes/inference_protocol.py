@@ -24,6 +24,7 @@ from service.keys import KeyRefused
 from service.openapi import KEY_REFUSALS, KEYED, refusals, schema_of
 from service.photos import DeadlineExceeded, Outcome
 from service.registry import LoadedModel, ModelUnknown
+from service.results import InferenceError
 from service.serving import Serving, serving
 from service.tensor_json import InferRequest, json_length, read_inference, write_answer
 from service.tensors import EXTENSIONS, Inference, TensorMalformed, answers_of, metadata
@@ -59,6 +60,7 @@ OF_INFER = refusals(
     QueueFull,
     TooSlow,
     DeadlineExceeded,
+    InferenceError,
     v2=True,
 )
 BODY = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from service.errors import SuperbinError
-from service.keys import ReviewerNameless, ReviewerOff, ReviewerOnly, ReviewerUnlisted
-from service.openapi import ADMIN, KEY_REFUSALS, json_body, refusals
+from service.keys import KeyRefused, ReviewerNameless, ReviewerOff, ReviewerOnly, ReviewerUnlisted
+from service.openapi import ADMIN, json_body, refusals
 from service.review.records import PhotoGone, StoreUnavailable
 from service.review_words import (
     BinUnfit,
@@ -18,7 +18,7 @@ from service.review_words import (
 )
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported
 
-_ALWAYS = (*KEY_REFUSALS, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
+_ALWAYS = (KeyRefused, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
 _BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)
 _NAMED = (ReviewerNameless, ReviewerUnlisted)
 GIVES_QUEUE: Any = {

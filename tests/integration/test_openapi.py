@@ -68,5 +68,15 @@ def test_every_reason_for_a_refusal_is_told(client: httpx.Client) -> None:
         "/v1/classify?modle=tiny", content=b"", headers={"content-type": "image/png"}
     )
     assert refused.json()["reason"] == "unknown_parameter"
+    for path in ("/v1/classify", "/v1/embed"):
+        assert paths[path]["post"]["responses"]["500"]["description"] == "The model failed"
+    infer = paths["/v2/models/{name}/infer"]["post"]["responses"]
+    assert infer["500"]["description"] == "The model failed"
+    rated = {
+        path for path, how in paths.items() for one in how.values() if "429" in one["responses"]
+    }
+    assert {path for path in rated if not path.startswith("/v2")} == {
+        *("/v1/classify", "/v1/embed", "/v1/feedback")
+    }
     for path, method in (("/v1/feedback", "post"), ("/v1/composition", "get")):
         assert "A query parameter" in paths[path][method]["responses"]["422"]["description"]
