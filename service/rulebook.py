@@ -133,7 +133,8 @@ class Rulebook:
                 log.error("site refused", file=file.name, error=str(error))
             else:
                 self._refused.pop(file.stem, None)
-                self._metrics.site_load("loaded")
+                if self._model():  # the first look is that of the start
+                    self._metrics.site_load("loaded")
                 site = self._rules[file.stem].site
                 log.info("site loaded", site=file.stem, version=site.version)
                 taken.append(site)

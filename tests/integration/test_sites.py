@@ -242,10 +242,11 @@ def test_a_site_that_does_not_fit_the_model_says_so(models_dir: Path, tmp_path: 
         (line,) = [line for line in server.log_lines() if line["event"].startswith("site does")]
         assert line["level"] == "warning"
         assert "['residual', 'organic'] of the model" in line["error"]
+        assert counted(client, 'superbin_site_loads_total{outcome="loaded"}') == 0
         write_site(
             tmp_path, {"version": "2", "superclasses": {"recyclable": "mixed"}, "hazards": {}}
         )
-        until(lambda: counted(client, 'superbin_site_loads_total{outcome="loaded"}') == 2, "it")
+        until(lambda: counted(client, 'superbin_site_loads_total{outcome="loaded"}') == 1, "it")
 
 
 def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
