@@ -124,8 +124,9 @@ class Workers:
         Raises:
             ServeError: where one cannot start before all were ready once.
         """
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, self._signalled)
+        for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if sig != signal.SIGHUP or signal.getsignal(sig) != signal.SIG_IGN:  # as by nohup
+                signal.signal(sig, self._signalled)
         try:
             while self._workers or not self._stopping:
                 self._pass_on()
@@ -139,7 +140,8 @@ class Workers:
                 worker.process.join()
 
     def _signalled(self, sig: int, frame: FrameType | None) -> None:
-        self._signals.append(signal.Signals(sig))
+        told = signal.SIGTERM if sig == signal.SIGHUP else signal.Signals(sig)
+        self._signals.append(told)
 
     def _pass_on(self) -> None:
         """Signals go to the workers from here, and from nowhere else."""

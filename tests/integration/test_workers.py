@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -126,17 +127,27 @@ def test_the_others_serve_on_when_one_is_killed_and_another_takes_its_place(
         assert server.stop() == 0
 
 
-def test_ctrl_c_ends_them_in_good_order_and_leaves_nothing(
-    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_or_a_closed_terminal_ends_them_in_good_order_and_leaves_nothing(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sig: signal.Signals
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with running(models_dir, workers=WORKERS) as server:
         assert list(tmp_path.glob("superbin-metrics-*"))
-        assert server.stop(signal.SIGINT) == 0
+        assert server.stop(sig) == 0
         stopped = [line for line in server.log_lines() if line["event"] == "stopped"]
         assert len(stopped) == WORKERS
     assert not any("Traceback" in line for line in server.stderr)
     assert not list(tmp_path.iterdir())
+
+
+def test_nohup_keeps_them_when_the_terminal_closes(models_dir: Path) -> None:
+    command = ("nohup", sys.executable, "-m", "service")
+    with running(models_dir, workers=WORKERS, command=command) as server:
+        server.process.send_signal(signal.SIGHUP)
+        os.kill(min(pids(server)), signal.SIGKILL)
+        until(lambda: len(pids(server)) == WORKERS + 1, "a worker to be replaced")
+        assert server.stop() == 0
 
 
 def test_workers_do_not_outlive_their_parent(models_dir: Path) -> None:
