@@ -22,7 +22,7 @@ import grpc
 from service import __version__
 from service.inference import INLINE_BYTES, inferring
 from service.intake import Admitted, key_of
-from service.photos import results_of
+from service.photos import DeadlineExceeded, results_of
 from service.registry import ModelUnknown
 from service.rpc.call import Call, NoSuchMethod, answered, parsed
 from service.rpc.messages import SERVICE, message_class
@@ -122,6 +122,8 @@ class Calls:
                 request = await parsed("ModelInferRequest", body, held.settings)
                 del body
         announced = Announced(1, nbytes, call.timeout_s)
+        if announced.timeout_s <= 0:
+            raise DeadlineExceeded("expected a deadline that leaves time, got one that has passed")
         named = held.registry.find(_reference(request.model_name, request.model_version))
         with (
             named.lease() as model,

@@ -237,6 +237,21 @@ def test_a_deadline_ends_a_call_and_what_it_asked_for(models_dir: Path) -> None:
         assert infer(channel)(ONE, timeout=60).outputs
 
 
+def test_a_deadline_that_has_passed_once_the_message_is_there_is_told_so(models_dir: Path) -> None:
+    with running(models_dir, grpc_port=0) as server, asked(server) as channel:
+        told: list[str] = []
+
+        def is_told() -> bool:
+            error = infer(channel).future(ONE, timeout=0.0005).exception(60)
+            if error and "expected" in error.details():
+                told.append(error.details())
+            return any("got one that has passed" in one for one in told)
+
+        assert infer(channel)(ONE, timeout=30).outputs
+        until(is_told, "a call that was late at once")
+        assert not any("within 0 s" in one for one in told)
+
+
 def test_a_deadline_that_cannot_be_kept_is_told_at_once(models_dir: Path) -> None:
     with (
         running(models_dir, grpc_port=0, decode_workers=1) as server,
