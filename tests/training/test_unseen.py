@@ -271,7 +271,7 @@ def test_folds_need_photos_of_seen_kinds_to_test_by(
 ) -> None:
     given = str(fold_file), data.root, tmp_path / "out", [record("cross_entropy")]
     for file in data.root.rglob("test-*.png"):
-        file.write_bytes(b"no photo")
+        file.write_text(f"no photo, {file}")  # equal ones would be in one split
     with pytest.raises(DataError, match="no photo of the test split can be decoded"):
         measure_unseen(*given, None, 1, None, "cpu")
     lines = (data.root / "labels.csv").read_text(encoding="utf-8").splitlines()
