@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from ipaddress import ip_network
+
+from pydantic import BaseModel, Field, field_validator
 
 PILLOW_MAX_PIXELS = 178_956_970  # beyond it Pillow itself refuses a header
 
@@ -85,3 +87,21 @@ class LimitSettings(BaseModel):
         le=1e6,
         description="Photos a second that one key, or one address, may bring; 0 is no limit.",
     )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of proxies, by commas, whose X-Forwarded-For says who "
+        "asks, such as 10.0.0.0/8; * for any; none without.",
+    )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_proxies(cls, proxies: str | None) -> str | None:
+        for one in (proxies or "*").split(","):
+            try:
+                if one.strip() != "*":
+                    ip_network(one.strip())
+            except ValueError as error:
+                raise ValueError(
+                    f"expected addresses or networks such as 10.0.0.0/8, by commas, or *, got {one}"
+                ) from error
+        return proxies

@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from functools import cached_property
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -144,11 +143,6 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
         description="Origins whose pages may ask from a browser, by commas, such as "
         "https://app.example; * for any; none without.",
     )
-    trusted_proxies: str | None = Field(
-        None,
-        description="Addresses or networks of proxies, by commas, whose X-Forwarded-For says who "
-        "asks, such as 10.0.0.0/8; * for any; none without.",
-    )
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
@@ -197,19 +191,6 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
         if not re.fullmatch(ORIGINS, origins):
             raise ValueError("expected origins such as https://app.example, by commas, or *")
         return origins
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _known_proxies(cls, proxies: str | None) -> str | None:
-        for one in (proxies or "*").split(","):
-            try:
-                if one.strip() != "*":
-                    ip_network(one.strip())
-            except ValueError as error:
-                raise ValueError(
-                    f"expected addresses or networks such as 10.0.0.0/8, by commas, or *, got {one}"
-                ) from error
-        return proxies
 
     @property
     def models(self) -> tuple[str, ...]:
