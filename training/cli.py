@@ -15,7 +15,7 @@ from training.versions_cli import ReviewOption, ReviewPhotosOption, check_review
 
 DataOption = Annotated[
     Path,
-    typer.Option("--data", help="Folder of labelled photos, in a form of the README."),
+    typer.Option("--data", help="Folder of labelled photos, in a form of training/README.md."),
 ]
 MapOption = Annotated[
     Path | None,

@@ -17,9 +17,9 @@ def sources() -> dict[Path, str]:
     return {file: file.read_text(encoding="utf-8") for file in files}
 
 
-def test_the_command_is_the_one_of_readme() -> None:
+def test_the_command_is_the_one_of_the_guide() -> None:
     command, where = how_to_install("cpu", "bulk").split(" in ")
-    assert command in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert command in (ROOT / "service" / "bulk" / "README.md").read_text(encoding="utf-8")
     assert where == "the repository"
 
 

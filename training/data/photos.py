@@ -190,7 +190,7 @@ def _read(
     raise DataError(
         f"{root} has neither a {LABELS} (path,superclass[,subclass,source,split]) nor a "
         f"{MAP} for folders named after subclasses, nor the layout of "
-        f"{', '.join(layout.name for layout in LAYOUTS)}; see README, 'Retrain on your own photos'"
+        f"{', '.join(layout.name for layout in LAYOUTS)}; see training/README.md, 'Your own photos'"
     )
 
 
