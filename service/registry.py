@@ -152,13 +152,12 @@ class Registry:
             ModelRefused: where it cannot be served; nothing has changed then.
         """
         async with self._loading:
-            return await self._load(name, version)
+            return await self._load(name, version, self._slot(name))
 
-    async def _load(self, name: str, version: str | None) -> LoadedModel:
+    async def _load(self, name: str, version: str | None, slot: Slot | None) -> LoadedModel:
         reference = name if version is None else f"{name}/{version}"
         try:
             path = resolve_bundle(self._settings.models_dir, reference)
-            slot = self._slot(name)
             if slot and slot.model.bundle.path == path:
                 await self._list()
                 return slot.model
@@ -194,9 +193,12 @@ class Registry:
             slot = self._slot(name)
             if slot is None:
                 raise self._unknown(name)
+            follower = self._follower(name)
+            if not slot.history and follower and follower.history:
+                slot = follower  # it alone has changed
             if not slot.history:
                 raise ModelRefused(f"no version of {name} served before {slot.model.bundle.id}")
-            model = await self._load(name, slot.history[-1])
+            model = await self._load(name, slot.history[-1], slot)
             del slot.history[-2:]  # the one that it was, and the one that was left
             return model
 
@@ -206,17 +208,20 @@ class Registry:
             await asyncio.sleep(self._settings.watch_s)
             fresh = await asyncio.to_thread(self._look)
             for name in sorted({path.parent.name for path in fresh}):
-                slot = self._slot(name)
-                if slot is None or not slot.follows:
-                    continue
-                served = _version(slot.model.bundle.path)
-                newer = [p for p in fresh if p.parent.name == name and _version(p) > served]
-                for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
-                    with suppress(ModelRefused):  # logged and counted already
-                        await self.load(name, path.name)
-                        break
+                if slot := self._follower(name):
+                    await self._follow(slot, [p for p in fresh if p.parent.name == name])
             if fresh:
                 await self._list()
+
+    async def _follow(self, slot: Slot, fresh: list[Path]) -> None:
+        """Serve the newest sound one of these versions, if it is newer than what serves."""
+        served = _version(slot.model.bundle.path)
+        newer = [path for path in fresh if _version(path) > served]
+        for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
+            with suppress(ModelRefused):  # logged and counted already
+                async with self._loading:
+                    await self._load(path.parent.name, path.name, slot)
+                return
 
     async def close(self) -> None:
         """Finish what was begun, then let go of everything."""
@@ -229,7 +234,13 @@ class Registry:
         return ModelUnknown(f"expected a model of {served}, got {reference[:128]!r}")
 
     def _slot(self, name: str) -> Slot | None:
+        """What answers to a name alone."""
         return next((slot for slot in self._slots if slot.model.manifest.name == name), None)
+
+    def _follower(self, name: str) -> Slot | None:
+        """What follows a name's newest version, of which there is one at most."""
+        named = (slot for slot in self._slots if slot.model.manifest.name == name)
+        return next((slot for slot in named if slot.follows), None)
 
     def _swap(self, slot: Slot | None, model: LoadedModel) -> None:
         self._metrics.load("loaded")

@@ -307,6 +307,21 @@ def test_of_versions_that_appear_together_the_newest_sound_one_is_served(folder:
         assert ("model swapped", "tiny/2") not in events
 
 
+def test_a_name_beside_a_version_of_it_follows_the_folder_and_can_be_rolled_back(
+    folder: Path,
+) -> None:
+    write_bundle(folder, version="2", seed=1)
+    with served(folder, model="tiny/1,tiny", watch_s=0.1) as (_, client):
+        assert ask(client, "tiny/2").status_code == 200
+        write_bundle(folder.parent, "tiny", "3", seed=2).rename(folder / "tiny" / "3")
+        until(lambda: ask(client, "tiny/3").status_code == 200, "the new version")
+        assert version(client) == version(client, "tiny") == "tiny/1"
+        rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
+        assert rolled.json() == answers("2", "tiny/1", "tiny/3")
+        assert version(client, "tiny/2") == "tiny/2"
+        assert version(client) == "tiny/1"
+
+
 def test_another_model_can_be_loaded_beside_the_first(folder: Path) -> None:
     with served(folder) as (_, client):
         assert ask(client, "other").status_code == 404
