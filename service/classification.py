@@ -20,8 +20,8 @@ from service.results import Sorted, classification
 from service.schemas import Classification, Doubt
 from service.sessions import open_sessions
 from service.settings import Settings
+from service.site_rules import read_rules
 from service.sites import SUFFIX, SiteError, find_sites
-from service.sorting import read_rules
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from service.preprocess import Pixels, decode
 from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.settings import Settings
-from service.sorting import Rules
+from service.site_rules import Rules
 from service.tags import UNTOLD, Tags, read_tags
 from service.uploads import Announced, Upload, receive
 

@@ -41,7 +41,7 @@ from service.review.records import PhotoAmbiguous, PhotoGone, StoreUnavailable
 from service.review_words import BinUnfit, ReviewMalformed, ReviewOff, SuperclassUnknown
 from service.rulebook import SiteUnknown
 from service.schemas import Problem, ProtocolProblem
-from service.sorting import SiteUnfit
+from service.site_rules import SiteUnfit
 from service.tags import TagMalformed
 from service.tensors import TensorMalformed
 from service.uploads import (

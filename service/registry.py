@@ -24,7 +24,7 @@ from service.metrics import Metrics
 from service.models_folder import find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel, ModelInfo
 from service.settings import Settings
-from service.sorting import SiteUnfit
+from service.site_rules import SiteUnfit
 
 log = structlog.get_logger()
 

@@ -12,8 +12,8 @@ from service.bundle import Manifest
 from service.classifier import Answers
 from service.errors import SuperbinError
 from service.schemas import Classification, Decision, Doubt, Embedding, Reference, Sorting, Thing
+from service.site_rules import Rules
 from service.sites import MANUAL
-from service.sorting import Rules
 
 DIGITS = 6  # what float32 holds; more would be noise
 

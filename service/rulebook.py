@@ -12,8 +12,8 @@ import structlog
 from service.bundle import Manifest
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.site_rules import Rules, SiteUnfit, read_rules
 from service.sites import Site, SiteError, find_sites, missing_superclasses, unknown_items
-from service.sorting import Rules, SiteUnfit, read_rules
 
 log = structlog.get_logger()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from service.bundle import read_manifest
 from service.models_folder import known_superclasses, resolve_bundle
+from service.site_rules import SiteUnfit, read_rules
 from service.sites import Site, SiteError, told_unknown, unknown_items
-from service.sorting import SiteUnfit, read_rules
 
 
 @dataclass

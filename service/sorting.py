@@ -12,33 +12,22 @@ to items that none of them names (`service.fitted.ItemSpread`, fitted on val).
 
 from __future__ import annotations
 
-import hashlib
-import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from service.bundle import BankItem, Manifest
-from service.errors import SuperbinError
+from service.bundle import BankItem
 from service.fitted import ItemSpread
-from service.sites import MANUAL, Site, SiteError, missing_superclasses, read_site
+from service.sites import MANUAL, Site, SiteError, missing_superclasses
 
 Floats = npt.NDArray[np.float64]
 
-DIGEST_LETTERS = 12
 # Why a person has to look: something hazardous may be there; the photo is no ground to decide on;
 # the rules say so; a person costs less than the mistakes to be expected; no bin is probable enough.
 Reason = Literal["hazard", "doubt", "rule", "expected_cost", "threshold"]
-
-
-class SiteUnfit(SuperbinError):
-    """A site's rules do not say where all of a model's superclasses belong."""
-
-    reason = "site_unfit"
 
 
 @dataclass(frozen=True)
@@ -258,44 +247,3 @@ class Sorter:
                 matrix[self._place[true], self._place[chosen]] = cost
         matrix[:, -1] = costs.manual
         return matrix
-
-
-@dataclass(eq=False)
-class Rules:
-    """One site's rules as they are in force, and a sorter for each model that was asked with them.
-
-    Attributes:
-        digest: of the file, so that an answer tells rules apart that have the same version.
-    """
-
-    site: Site
-    digest: str
-    sorters: dict[int, tuple[weakref.ref[Manifest], Sorter]] = field(default_factory=dict)  # by id
-
-    def sorter(self, manifest: Manifest) -> Sorter:
-        """For a model, made once; those of models that are gone make room for it.
-
-        Raises:
-            SiteUnfit: where some of its superclasses have no bin.
-        """
-        model, known = self.sorters.get(id(manifest), (None, None))
-        if known and model and model() is manifest:
-            return known
-        items, spread = manifest.bank.items, manifest.item_spread
-        try:
-            made = Sorter(self.site, manifest.superclasses, items, spread)
-        except SiteError as error:
-            raise SiteUnfit(str(error)) from error
-        used = {key: one for key, one in self.sorters.items() if one[0]() is not None}
-        self.sorters = used | {id(manifest): (weakref.ref(manifest), made)}
-        return made
-
-
-def read_rules(file: Path) -> Rules:
-    """A site file's rules.
-
-    Raises:
-        SiteError: where it cannot be used.
-    """
-    site, data = read_site(file)
-    return Rules(site, hashlib.sha256(data).hexdigest()[:DIGEST_LETTERS])

@@ -16,7 +16,8 @@ from service.bundle import read_bundle
 from service.classifier import Classifier
 from service.doubts import open_doubts, own_limits
 from service.results import Sorted, classification
-from service.sorting import Rules, Sorter
+from service.site_rules import Rules
+from service.sorting import Sorter
 from training.data.photos import PhotoSet
 from training.data.store import open_split
 from training.errors import ConfigError

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from service.bundle import read_manifest
+from service.site_rules import read_rules
 from service.sites import SHIPPED, SUFFIX, find_sites
-from service.sorting import read_rules
 from training.data.folds import read_photos_of
 from training.errors import ConfigError
 from training.export import portable

@@ -40,7 +40,7 @@ from service.schemas import (
     Line,
     Refusal,
 )
-from service.sorting import SiteUnfit
+from service.site_rules import SiteUnfit
 from service.uploads import Upload, announce
 
 NOT_STORED = {"Cache-Control": "no-store"}

@@ -20,7 +20,7 @@ from service.registry import ModelUnknown
 from service.results import InferenceError
 from service.rulebook import SiteUnknown
 from service.schemas import Line
-from service.sorting import SiteUnfit
+from service.site_rules import SiteUnfit
 from service.tags import TAG, TagMalformed
 from service.uploads import (
     FIELD,

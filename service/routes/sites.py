@@ -9,8 +9,8 @@ from service.keys import KeyRefused
 from service.openapi import KEYED, refusals
 from service.schemas import Choice, SiteInfo, SitesAnswer
 from service.serving import serving
+from service.site_rules import Rules
 from service.sites import MANUAL
-from service.sorting import Rules
 
 router = APIRouter(tags=["sites"])
 

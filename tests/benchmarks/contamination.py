@@ -17,8 +17,8 @@ from pathlib import Path
 
 from scipy.stats import beta
 
+from service.site_rules import read_rules
 from service.sites import SHIPPED, find_sites
-from service.sorting import read_rules
 from training.data.photos import read_photos
 from training.policy import Evidence, gather, own_thresholds
 

@@ -13,8 +13,8 @@ from service.classifier import Answers, Classifier
 from service.errors import BundleError
 from service.results import InferenceError, Sorted, classification
 from service.schemas import Classification, Doubt
+from service.site_rules import read_rules
 from service.sites import MANUAL, SHIPPED
-from service.sorting import read_rules
 from tests.tiny_bundle import SUPERCLASSES, add_guide, write_bundle
 from tests.tiny_graph import SIZE
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from service.bundle import BankItem, read_manifest
 from service.fitted import ItemSpread
+from service.site_rules import Rules
 from service.sites import MANUAL, SiteError
-from service.sorting import Rules, Sorter
+from service.sorting import Sorter
 from tests.tiny_site import tiny_site
 
 SUPERCLASSES = ("recyclable", "residual", "organic", "hazardous")

@@ -17,8 +17,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from typer.testing import CliRunner
 
 from service.cli import add_commands, app
+from service.site_rules import read_rules
 from service.sites import read_site
-from service.sorting import Sorter, read_rules
+from service.sorting import Sorter
 from tests import tiny_matching
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 from tests.tiny_site import tiny_site, write_site
