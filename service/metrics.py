@@ -21,7 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from service.drift import Reading
 from service.drift_metrics import DriftGauges
 from service.model_metrics import ModelMetrics
-from service.review.records import Agreement, Counts
+from service.review.figures import Agreement, Counts
 from service.review_metrics import ReviewMetrics
 from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions

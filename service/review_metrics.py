@@ -6,7 +6,7 @@ from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from service.review.records import Agreement, Counts
+from service.review.figures import Agreement, Counts
 
 MODE: Literal["mostrecent"] = "mostrecent"
 

@@ -53,7 +53,7 @@ def open_capture(settings: Settings, metrics: Metrics) -> Capture | None:
     if settings.review_url is None or settings.review_photos is None:
         return None
     try:
-        from service.review.store import open_store
+        from service.review.opening import open_store
     except ImportError as error:
         raise StoreError(
             f"SUPERBIN_REVIEW_URL needs packages that are not installed ({error}): "

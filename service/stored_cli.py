@@ -95,7 +95,7 @@ def export(
 
     try:
         from service.review.export import export as write
-        from service.review.store import read_store
+        from service.review.opening import read_store
 
         with read_store(store, photos) as opened:
             found = write(opened, out, val_share)

@@ -20,9 +20,10 @@ from types import FrameType
 from typing import Any
 
 from service.review.database import Database
+from service.review.opening import open_store
 from service.review.records import Rules, Verdict
 from service.review.schema import metadata
-from service.review.store import Store, open_store
+from service.review.store import Store
 from tests.review_stores import new_photo
 
 REVIEW = str(Path(open_store.__code__.co_filename).parent)

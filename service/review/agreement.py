@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from service.review import schema
-from service.review.records import Agreement, PairAgreement
+from service.review.figures import Agreement, PairAgreement
 
 _votes = schema.votes
 Pairs = Sequence[tuple[str | None, str | None]]

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from service.review import leases, schema
-from service.review.records import Counts, Progress
+from service.review.figures import Counts, Progress
 
 _photos, _votes = schema.photos, schema.votes
 

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from service.keys import digest_of
 from service.review import schema
+from service.review.opening import open_store
 from service.review.records import Rules
-from service.review.store import Store, open_store
+from service.review.store import Store
 from tests.integration.server import Server, running
 from tests.review_stores import new_photo
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.keys import digest_of
-from service.review.store import open_store
+from service.review.opening import open_store
 from tests.integration.server import until
 from tests.integration.test_swap import ADMIN, load, served, shadow_counts
 from tests.tiny_matching import photo_of, write_bundle, write_photos

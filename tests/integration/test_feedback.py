@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.keys import digest_of
-from service.review.store import open_store
+from service.review.opening import open_store
 from tests.integration.asking import JPEG, PHOTO, files, problem
 from tests.integration.server import Server, environment, running, spawn, until
 from tests.photo_factory import noise

@@ -17,8 +17,8 @@ from PIL import Image
 from service.cli import main
 from service.keys import digest_of
 from service.review import schema
+from service.review.opening import open_store
 from service.review.records import Rules, Verdict
-from service.review.store import open_store
 from tests.integration.asking import JPEG, PHOTO, problem
 from tests.integration.reviewing import CLIENT, KEY, Reviewing, reviewing
 from tests.integration.server import running

@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.capture import Capture, Origin
 from service.classifier import Answers
 from service.metrics import Metrics
+from service.review.opening import open_store
 from service.review.records import Added, NewPhoto, Rules, Verdict
-from service.review.store import Store, open_store
+from service.review.store import Store
 from service.schemas import Classification, Reference
 from service.selection import Shares, is_contested, reason_to_keep
 from service.tags import Tags

@@ -33,8 +33,8 @@ from service.composition.schema import counts
 from service.composition.store import CompositionStore
 from service.composition.tally import HOUR_S, OTHER, Count, Key, Tally
 from service.metrics import Metrics
+from service.review.opening import open_store
 from service.review.records import DAY_S, StoreError
-from service.review.store import open_store
 from service.schemas import Doubt
 from service.tags import UNTOLD, Tags
 from tests.composition import HALL, MODEL, answered, sorting

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
 
 from service.review.agreement import kappa
+from service.review.opening import open_store
 from service.review.records import Rules, Verdict
-from service.review.store import open_store
 from tests.review_stores import new_photo
 
 WORDS = st.sampled_from(["organic", "residual", "recyclable"])

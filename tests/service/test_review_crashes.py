@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from service.review.opening import open_store
 from service.review.records import Rules
-from service.review.store import open_store
 from tests.postgres import find_pg_ctl, postgres
 
 ROOT = Path(__file__).resolve().parents[2]

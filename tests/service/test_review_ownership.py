@@ -14,8 +14,8 @@ from service.cli import main
 from service.review import ownership, schema
 from service.review.database import Database
 from service.review.files import MARK, PART_S, PhotoFiles
+from service.review.opening import open_store, read_store
 from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
-from service.review.store import open_store, read_store
 from tests.review_stores import new_photo
 
 RULES = Rules(double_share=0.0)

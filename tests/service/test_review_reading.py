@@ -15,15 +15,15 @@ import sqlalchemy as sa
 
 from service.review.database import Database
 from service.review.files import PhotoFiles
+from service.review.opening import open_store, read_store
 from service.review.records import Rules, StoreError, StoreUnavailable, Verdict
-from service.review.store import open_store, read_store
 from tests.review_stores import new_photo
 
 RULES = Rules(double_share=0.0)
 ROOT = Path(__file__).resolve().parents[2]
 READER = """
 import os, sys, tempfile
-from service.review.store import open_store, read_store
+from service.review.opening import open_store, read_store
 with tempfile.TemporaryDirectory() as other:  # imports all, which nobody may be forbidden to do
     open_store(f"sqlite:///{other}/a.db", other).close()
     read_store(f"sqlite:///{other}/a.db", other).close()
@@ -39,7 +39,7 @@ with read_store(*sys.argv[1:]) as store:
 WRITER = """
 import sys
 from service.review.records import Verdict
-from service.review.store import open_store
+from service.review.opening import open_store
 with open_store(*sys.argv[1:]) as store:
     store.undo(2, "anna")
     print("undone", flush=True)

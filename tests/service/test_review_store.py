@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from service.errors import PhotoBroken
 from service.review import arrivals, leftovers, likeness
+from service.review.opening import open_store, read_store
 from service.review.records import (
     DAY_S,
     Feedback,
@@ -28,7 +29,7 @@ from service.review.records import (
     StoreUnavailable,
     Verdict,
 )
-from service.review.store import Store, open_store, read_store
+from service.review.store import Store
 from tests.postgres import Postgres, fresh_database
 from tests.review_stores import new_photo
 from tests.s3 import BUCKET, s3_server

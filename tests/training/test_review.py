@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from service.preprocess import Preprocessing
+from service.review.opening import open_store as open_review
 from service.review.records import Rules, StoreError, Verdict
-from service.review.store import open_store as open_review
 from tests.review_stores import new_photo
 from tests.tiny_matching import photo_of, write_photos
 from tests.training.test_whole_loop import superbin

@@ -96,7 +96,7 @@ def _export(url: str, photos: str, folder: Path) -> str:
     """Copy a store's reviewed photos and say what is left out; what to call the store."""
     try:
         from service.review.export import export
-        from service.review.store import read_store
+        from service.review.opening import read_store
     except ImportError as error:
         raise DataError(
             f"{url}: a review store needs packages that are not installed ({error}): "
