@@ -215,4 +215,5 @@ def new_photo(
         site=origin.tags.site,
         line=origin.tags.line,
         camera=origin.tags.camera,
+        answered_at=time.time(),
     )

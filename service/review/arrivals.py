@@ -1,4 +1,4 @@
-"""What arrives for the store: photos, and clients' feedback, which may come before its photo."""
+"""What arrives for the store: photos, and clients' feedback, which may be here sooner."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _add(
 ) -> Added:
     """A row for a photo, if its bytes are new, and one for where they were seen.
 
-    Feedback that came before its photo is counted as a vote now.
+    Feedback that came since the photo was answered is counted as a vote now.
     """
     known = connection.scalar(sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256))
     if known is None:
@@ -138,7 +138,12 @@ def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) ->
 
 
 def _apply_early_feedback(connection: Connection, photo_id: int, photo: NewPhoto) -> None:
-    mine = (_feedback.c.request_id == photo.request_id) & (_feedback.c.position == photo.position)
+    """What was said since the photo was answered; before, the request's id was another's."""
+    mine = (
+        (_feedback.c.request_id == photo.request_id)
+        & (_feedback.c.position == photo.position)
+        & (_feedback.c.at >= photo.answered_at)
+    )
     for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
         verdict = Verdict(early.superclass, early.subclass, early.item)
         cast_vote(connection, photo_id, early.reviewer, verdict, "feedback", early.at)

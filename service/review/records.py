@@ -91,6 +91,7 @@ class NewPhoto:
         model: `name/version`.
         probabilities: by superclass.
         embedding: float32 bytes, little-endian, unit length; None where not known.
+        answered_at: seconds since 1970; what clients said of its place before is of another photo.
     """
 
     data: bytes
@@ -107,6 +108,7 @@ class NewPhoto:
     site: str | None = None
     line: str | None = None
     camera: str | None = None
+    answered_at: float = 0.0
 
 
 @dataclass(frozen=True)

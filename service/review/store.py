@@ -81,8 +81,8 @@ class Store:
     def add(self, photo: NewPhoto) -> Added:
         """Keep a clean copy of a photo; once this returns it outlives a crash.
 
-        The same bytes are kept once, whoever sends them. Feedback that came before its photo is
-        counted as a vote now.
+        The same bytes are kept once, whoever sends them. Feedback that came since it was answered
+        is counted as a vote now.
 
         Raises:
             PhotoError: where it does not decode.
@@ -159,7 +159,7 @@ class Store:
         """Record what a client says of a photo that it sent.
 
         Where the photo is not kept, or is still on its way, the verdict alone is; it becomes a vote
-        if the photo comes.
+        if a photo comes that was answered before.
 
         Raises:
             StoreUnavailable: where it cannot be recorded now.

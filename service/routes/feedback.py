@@ -60,9 +60,9 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
 
     Where the photo is kept for review this counts as one person's review of it. A share of the
     photos wants two people (`SUPERBIN_REVIEW_DOUBLE_SHARE`): `settled` says whether it is enough.
-    Where the photo is not kept (202), the words wait for one that may be on its way still, as long
-    as an unreviewed photo would be kept. The same client's next word on the same photo replaces
-    its last.
+    Where the photo is not kept (202), the words wait for one that was answered before and may be on
+    its way still, as long as an unreviewed photo would be kept. The same client's next word on the
+    same photo replaces its last.
     """
     held = serving(request)
     client = identify(request)

@@ -130,6 +130,18 @@ def test_feedback_on_a_request_of_which_nothing_is_kept_says_so(asking: httpx.Cl
     assert 'superbin_feedback_total{outcome="alone"}' in asking.get("/metrics").text
 
 
+def test_feedback_does_not_count_for_a_photo_that_comes_later_with_its_id(
+    asking: httpx.Client, folder: Path
+) -> None:
+    assert correct(asking, request_id="later", superclass="organic").json()["recorded"] is False
+    before = kept(asking).get("kept", 0)
+    asking.post("/v1/classify", files=files(noise(41)), headers={"X-Request-ID": "later"})
+    until(lambda: kept(asking).get("kept", 0) > before, "the photo to be kept")
+    with open_store(f"sqlite:///{folder}/review.db", str(folder / "photos")) as store:
+        assert "later" in {photo.request_id for photo in store.photos()}
+        assert "later" not in {one.photo.request_id for one in store.reviewed()}
+
+
 @pytest.mark.parametrize(
     ("kind", "known", "near"),
     [

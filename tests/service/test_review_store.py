@@ -303,6 +303,15 @@ def test_feedback_is_a_vote_also_where_it_comes_before_its_photo(place: Place) -
     assert [vote.kind for vote in reviewed.votes] == ["feedback"]
 
 
+def test_feedback_that_came_before_a_photo_was_answered_is_of_another(place: Place) -> None:
+    store = place.open()
+    store.feedback("request-1", 0, "client:kiosk", Verdict("residual"))
+    store.add(new_photo(1, answered_at=place.clock.now + 1))
+    assert list(store.reviewed()) == []
+    store.add(new_photo(2, request_id="request-1", answered_at=place.clock.now))
+    assert [one.superclass for one in store.reviewed()] == ["residual"]
+
+
 def test_feedback_on_one_of_several_photos_of_one_id_is_refused(place: Place) -> None:
     """As gateways give one id to all that they pass on."""
     store = place.open()
