@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.access_settings import AccessSettings
 from service.devices import CPU, DEVICES, EXPECTED, session_devices
 from service.doubt_settings import read_doubts
 from service.errors import SuperbinError
@@ -25,7 +26,6 @@ from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
 FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
-ORIGINS = r"(\*|https?://[^\s,/*]+(\s*,\s*https?://[^\s,/*]+)*)"
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -49,7 +49,9 @@ def default_models_dir() -> Path:
     return beside if beside.is_dir() else Path("models")
 
 
-class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, BaseSettings):
+class Settings(
+    AccessSettings, LimitSettings, DriftSettings, ReviewSettings, ReportSettings, BaseSettings
+):
     """Everything that can be set, each as `SUPERBIN_<NAME>`."""
 
     model_config = SettingsConfigDict(
@@ -135,14 +137,6 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
         "for never. too_dark=60 sets a limit in place of the model's own.",
     )
 
-    keys_file: Path | None = Field(
-        None, description="TOML file with API keys; without one anybody may ask."
-    )
-    cors_origins: str | None = Field(
-        None,
-        description="Origins whose pages may ask from a browser, by commas, such as "
-        "https://app.example; * for any; none without.",
-    )
     otlp_endpoint: str | None = Field(
         None,
         pattern=r"^https?://\S+$",
@@ -182,16 +176,6 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
         read_doubts(doubts)
         return doubts
 
-    @field_validator("cors_origins")
-    @classmethod
-    def _known_origins(cls, origins: str | None) -> str | None:
-        if origins is None:
-            return None
-        origins = origins.lower()  # as browsers send them
-        if not re.fullmatch(ORIGINS, origins):
-            raise ValueError("expected origins such as https://app.example, by commas, or *")
-        return origins
-
     @property
     def models(self) -> tuple[str, ...]:
         """`model`, one by one."""
@@ -201,11 +185,6 @@ class Settings(LimitSettings, DriftSettings, ReviewSettings, ReportSettings, Bas
     def doubt_limits(self) -> dict[DoubtReason, float | None]:
         """`doubts`, one by one: the limit that was set, or None for the model's own."""
         return read_doubts(self.doubts)
-
-    @property
-    def origins(self) -> tuple[str, ...]:
-        """`cors_origins`, one by one."""
-        return tuple(one for one in _parts(self.cors_origins or "") if one)
 
     @cached_property
     def photo_limits(self) -> PhotoLimits:

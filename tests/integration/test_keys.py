@@ -221,7 +221,7 @@ ALLOWED = "access-control-allow-origin"
 def test_pages_of_other_origins_may_ask_where_they_are_named(
     models_dir: Path, keys_file: Path
 ) -> None:
-    origins = "https://App.Example, http://localhost:3000"
+    origins = "https://App.Example:443, http://localhost:3000"
     with (
         running(models_dir, cors_origins=origins, keys_file=keys_file) as server,
         httpx.Client(base_url=server.url, timeout=30) as client,

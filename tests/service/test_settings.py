@@ -35,6 +35,26 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
     assert load_settings().variant is None
 
 
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("https://App.Example:443", ("https://app.example",)),
+        (
+            "http://a.example:80 , https://[::1]:443,http://b.example",
+            ("http://a.example", "https://[::1]", "http://b.example"),
+        ),
+        (
+            "https://a.example:80, http://a.example:443",
+            ("https://a.example:80", "http://a.example:443"),
+        ),
+        ("https://a.example:8443,http://[fe::80]", ("https://a.example:8443", "http://[fe::80]")),
+        ("*", ("*",)),
+    ],
+)
+def test_origins_are_taken_as_browsers_send_them(given: str, sent: tuple[str, ...]) -> None:
+    assert load_settings(cors_origins=given).origins == sent
+
+
 def test_a_misspelt_variable_is_refused_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPERBIN_MAX_BACH", "4")
     with pytest.raises(SettingsError, match=r"MAX_BACH: did you mean SUPERBIN_MAX_BATCH\?"):
