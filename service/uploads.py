@@ -160,8 +160,9 @@ async def read_json(request: Request, max_bytes: int, settings: Settings) -> byt
 
 
 def _check_coding(request: Request) -> None:
-    coding = request.headers.get("content-encoding", "").strip()
-    if coding.lower() not in ("", "identity"):
+    # Several lines are one list (RFC 9110, section 5.3).
+    coding = ", ".join(request.headers.getlist("content-encoding")).strip()
+    if any(one.strip().lower() not in ("", "identity") for one in coding.split(",")):
         raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
 
 
