@@ -246,7 +246,7 @@ def read_keys(file: Path | None) -> Keys:
         return Keys()
     text = ""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")  # Windows editors put a mark before it
         return Keys.model_validate(tomllib.loads(text))
     except OSError as error:
         raise SettingsError(f"SUPERBIN_KEYS_FILE: cannot read {file}: {error.strerror}") from error

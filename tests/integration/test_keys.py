@@ -191,6 +191,12 @@ def test_a_file_that_does_not_fit_stops_the_start(
     assert "Traceback" not in " ".join(server.stderr)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text(f'[clients]\nkiosk = "{digest_of("sesame")}"\n', encoding="utf-8-sig")
+    assert read_keys(file).client("sesame") == "kiosk"
+
+
 def test_a_name_that_stands_there_twice_is_told_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(f'clients."a" = "{"0" * 64}"\n# more\nclients."a" = "{"1" * 64}"\n')
