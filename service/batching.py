@@ -96,14 +96,11 @@ class Scheduler:
         A photo's future has its outcome, or one of PhotoError, DeadlineExceeded, InferenceError.
 
         Args:
-            watched: is asked of each photo whether drift is to see it.
+            watched: is asked of each photo that decodes, on threads, whether drift is to see it.
         """
         deadline = time.monotonic() + timeout_s
         new = self._loop.create_future
-        photos = [
-            Photo(load, client, bulk, watched is not None and watched(), deadline, new())
-            for load in loads
-        ]
+        photos = [Photo(load, client, bulk, watched, deadline, new()) for load in loads]
         timer = self._loop.call_later(timeout_s, self._expire, photos, timeout_s)
         try:
             self.backlog.enter(len(photos))
@@ -141,10 +138,10 @@ class Scheduler:
         pixels = [photo.pixels for photo in decoded if photo.pixels is not None]
         try:
             found = self._doubts.of_pixels(pixels)
-            if self._watch_appearance:
-                for photo, seen in zip(decoded, pixels, strict=True):
-                    if photo.watched:
-                        photo.appearance = measure_appearance(seen)
+            for photo, seen in zip(decoded, pixels, strict=True):
+                photo.watched = photo.is_watched is not None and photo.is_watched()
+                if photo.watched and self._watch_appearance:
+                    photo.appearance = measure_appearance(seen)
         except Exception as error:
             log.exception("checking failed", photos=len(decoded))
             self._hand_over([(photo, _failure(error)) for photo in decoded])

@@ -7,6 +7,7 @@ alarm when its score reaches 1.
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ class Reading:
 
 @dataclass
 class DriftMonitor:
-    """The windows of one model. For one event loop."""
+    """The windows of one model. For one event loop, but for `watches`."""
 
     model: str
     superclasses: tuple[str, ...]
@@ -65,11 +66,16 @@ class DriftMonitor:
     max_tags: int
     most_per_s: float = math.inf
     _windows: dict[Tags, Window] = field(default_factory=dict)
+    _taking: threading.Lock = field(default_factory=threading.Lock)
 
     def watches(self, tags: Tags) -> bool:
-        """Whether to observe the next photo with these tags: not more of them than are needed."""
+        """Whether to observe a photo with these tags: not more of them than are needed.
+
+        From any thread.
+        """
         window = self._windows.get(self._counted_as(tags))
-        return window is None or window.takes(time.monotonic(), self.most_per_s)
+        with self._taking:
+            return window is None or window.takes(time.monotonic(), self.most_per_s)
 
     def observe(self, tags: Tags, answers: Answers, appearance: Appearance | None = None) -> None:
         """Take one photo's row (N = 1), whose numbers are finite.

@@ -46,18 +46,20 @@ class Photo:
         load: gives its pixels, [H, W, 3]; called on a decoding thread.
         client: who sent it; clients take turns.
         bulk: whether it may wait for the photos that people wait for.
-        watched: whether drift is to see it.
+        is_watched: says whether drift is to see it; asked once its pixels are there, on the
+            thread that decoded it. None where it is not.
     """
 
     load: Callable[[], Pixels]
     client: str
     bulk: bool
-    watched: bool
+    is_watched: Callable[[], bool] | None
     deadline: float
     outcome: asyncio.Future[Outcome]
     since: float = field(default_factory=time.monotonic)
     pixels: Pixels | None = None
     decode_s: float = 0.0
+    watched: bool = False
     doubts: tuple[Doubt, ...] = ()  # about its pixels
     appearance: Appearance | None = None
 

@@ -298,6 +298,22 @@ def test_each_photo_brings_its_appearance_where_that_is_watched(decode_workers: 
     run(test)
 
 
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_only_photos_that_decode_are_among_those_that_drift_is_to_see(decode_workers: int) -> None:
+    def broken() -> Pixels:
+        raise PhotoBroken("half a photo")
+
+    async def test() -> None:
+        engine = scheduler(Gate(), decode_workers=decode_workers)
+        watched = iter((True, False)).__next__  # once for each that decodes
+        loads = [broken, partial(load, 1), broken, partial(load, 2)]
+        found = await classify(engine, loads, client="a", timeout_s=FOREVER_S, watched=watched)
+        assert [one.watched for one in found if isinstance(one, Outcome)] == [True, False]
+        await engine.close()
+
+    run(test)
+
+
 @pytest.mark.parametrize("decode_workers", [0, 2])
 def test_a_photo_that_does_not_decode_fails_alone(decode_workers: int) -> None:
     def broken(error: Exception) -> Pixels:
