@@ -53,11 +53,17 @@ class Compared:
 
 
 def check_alike(old: Bundle, new: Bundle) -> None:
-    """See that both answer the same question.
+    """See that both answer the same question, and that they are two.
 
     Raises:
-        ConfigError: where their superclasses differ.
+        ConfigError: where their superclasses differ, or nothing but name and version does.
     """
+    names = {"name", "version"}
+    if old.manifest.model_dump(exclude=names) == new.manifest.model_dump(exclude=names):
+        raise ConfigError(
+            f"expected another model than {old.id}, got {new.path}, which is the same file by "
+            "file: there is nothing to promote; name the bundle that is to follow it"
+        )
     before, after = old.manifest.superclasses, new.manifest.superclasses
     if set(before) != set(after):
         raise ConfigError(

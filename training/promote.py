@@ -55,7 +55,7 @@ def promote(contest: Contest, command: str) -> bool:
     """Compare; where the candidate passes, write it as the next version. Whether it passed.
 
     Raises:
-        ConfigError: for models that cannot be compared.
+        ConfigError: for models that cannot be compared, or are one.
         BundleError, DataError: for what cannot be read.
     """
     if not 0.0 <= contest.margin < 1.0:

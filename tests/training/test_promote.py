@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_other_superclasses_cannot_be_compared(contest: Contest) -> None:
     )
     with pytest.raises(ConfigError, match="clients would meet other answers"):
         promote(contest, COMMAND)
+    assert versions(contest) == ["1", "2"]
+
+
+def test_a_model_is_never_promoted_over_itself(contest: Contest, tmp_path: Path) -> None:
+    twin = tmp_path / "elsewhere" / "bins" / "9"
+    shutil.copytree(contest.over, twin)
+    write_manifest(twin, read_manifest(twin).model_copy(update={"version": "9"}))
+    for candidate in (contest.over, twin):
+        with pytest.raises(ConfigError, match=r"another model than bins/2, got .* nothing to pro"):
+            promote(replace(contest, candidate=candidate), COMMAND)
     assert versions(contest) == ["1", "2"]
 
 
