@@ -114,6 +114,23 @@ def test_of_a_photo_that_is_in_both_the_review_says_what_it_is(data: Path, revie
     assert joined.review["in_place_of"] == 1
 
 
+def test_of_equal_photos_with_different_superclasses_the_last_line_is_believed(
+    data: Path, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("battery-101", "battery-105", "can-101"):  # 105 is held out
+        shutil.copy(review / "photos/can-100.png", review / f"photos/{name}.png")
+    reviewed = read_review(ReviewFolder(review), NAMES)
+    assert set(reviewed.left_out) == {f"review/photos/battery-{n}.png" for n in (101, 105)}
+    assert len(reviewed.held_out) == 5
+    assert reviewed.held_out_missing == 0
+    joined = join_train(read_photos(data), reviewed)
+    assert joined.review is not None
+    assert joined.review["superclasses"] == {"hazardous": 3, "recyclable": 4}
+    told = capsys.readouterr().err
+    why = "called hazardous, and review/photos/can-101.png, the same photo in a later line, recycl"
+    assert f"warning: review/photos/battery-101.png is left out: {why}" in told
+
+
 def test_what_is_no_review_is_refused(data: Path, review: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"expected superclasses of a, b, got hazardous, rec"):
         read_review(ReviewFolder(review), ("a", "b"))

@@ -1,7 +1,8 @@
 """Photos that people have reviewed: a folder with a `labels.csv` in the form of one's own photos.
 
 Those of the split `train` (or of none) are there to learn from; all others are held out, to measure
-by, and are never learned.
+by, and are never learned. Where equal photos are called different superclasses, the last line of
+the list is believed, as a verdict that was added to it later, and the others are left out.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from training.data.copies import short_lived
 from training.data.own import LABELS, read_labels
 from training.data.photo import Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
+from training.data.repeats import repeats
 from training.errors import DataError
 from training.kind_warnings import kind_warnings
 
@@ -144,11 +146,35 @@ def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed
     if repeated := [path for path, n in Counter(p.path for p in photos).items() if n > 1]:
         raise DataError(f"{folder}: {len(repeated)} paths are listed twice, first {repeated[0]}")
     present = [photo for photo in photos if photo_file(root, photo).is_file()]
-    missing = dict.fromkeys(sorted({p.path for p in photos} - {p.path for p in present}), "missing")
-    learned = tuple(photo for photo in present if _learnable(photo))
-    held_out = tuple(photo for photo in present if not _learnable(photo))
-    to_measure = sum(not _learnable(photo) for photo in photos)
-    return Reviewed(str(folder), learned, held_out, missing, to_measure - len(held_out))
+    missing = [photo for photo in photos if not photo_file(root, photo).is_file()]
+    contradicted = _contradicted(present)
+    for path, why in contradicted.items():
+        print(f"warning: {path} is left out: {why}", file=sys.stderr)
+    believed = [photo for photo in present if photo.path not in contradicted]
+    return Reviewed(
+        name=str(folder),
+        learned=tuple(photo for photo in believed if _learnable(photo)),
+        held_out=tuple(photo for photo in believed if not _learnable(photo)),
+        left_out=dict.fromkeys(sorted(p.path for p in missing), "missing") | contradicted,
+        held_out_missing=sum(not _learnable(photo) for photo in missing),
+    )
+
+
+def _contradicted(photos: list[Photo]) -> dict[str, str]:
+    """Path to what speaks against a photo: an equal one of another superclass, later in the list.
+
+    An empty file is equal to none.
+    """
+    found = {}
+    for places in repeats([_file(photo) for photo in photos]).values():
+        *earlier, last = (photos[place] for place in places)
+        for one in earlier:
+            if one.superclass != last.superclass:
+                found[one.path] = (
+                    f"called {one.superclass}, and {last.path}, the same photo in a later line, "
+                    f"{last.superclass}"
+                )
+    return found
 
 
 def _learnable(photo: Photo) -> bool:
@@ -191,9 +217,13 @@ def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
     return replace(data, photos=kept + joined, review=record)
 
 
-def _digest(photo: Photo) -> str:
+def _file(photo: Photo) -> Path:
     assert photo.file is not None  # all reviewed photos have one
-    return hashlib.sha256(photo.file.read_bytes()).hexdigest()
+    return photo.file
+
+
+def _digest(photo: Photo) -> str:
+    return hashlib.sha256(_file(photo).read_bytes()).hexdigest()
 
 
 def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> dict[str, str]:
