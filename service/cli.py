@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from service import __version__, stored_cli
-from service.terminal import fail
+from service.terminal import fail, print_json
 
 if TYPE_CHECKING:
     from service.bulk.run import BulkConfig
@@ -178,7 +178,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
     found = with_default(list_models(settings.models_dir), settings.models[0])
     if json:
         for one in found:
-            print(one.model_dump_json())
+            print_json(one.model_dump(mode="json"))
     elif found:
         show_models(found)
     else:
@@ -216,7 +216,7 @@ def sites(
     checked = check.check(files or find_sites(folder))
     if json:
         for one in checked.sites:
-            print(one.model_dump_json(by_alias=True))
+            print_json(one.model_dump(mode="json", by_alias=True))
     show_sites([] if json else checked.sites, checked.errors)
     for told in checked.warnings:
         print(f"warning: {told}", file=sys.stderr)

@@ -75,6 +75,11 @@ def report(
             out.write_text(text, encoding="utf-8", newline="")
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): {how_to_install('report')}")
+    except UnicodeEncodeError as error:
+        fail(
+            f"stdout takes {error.encoding} and has no letter for {error.object[error.start]!r}: "
+            "name a file with --out, or set PYTHONIOENCODING=utf-8"
+        )
     except (SuperbinError, OSError) as error:
         fail(str(error))
 

@@ -71,7 +71,7 @@ def told(report: CompositionAnswer, form: Format, sites_dir: Path, wish: Wish) -
     if form == "csv":
         return as_csv(report)
     if form == "json":
-        return as_json(report) + "\n"
+        return as_json(report, in_ascii=True) + "\n"
     sites = []
     for file in _site_files(sites_dir):
         try:

@@ -13,9 +13,13 @@ MEASURES = ("photos", "share", "manual", "alerts", "expected_wrong", "contaminat
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that would be worked out
 
 
-def as_json(answer: CompositionAnswer) -> str:
-    """One document; columns that were not asked for are left out."""
-    return answer.model_dump_json(exclude_unset=True)
+def as_json(answer: CompositionAnswer, *, in_ascii: bool = False) -> str:
+    """One document; columns that were not asked for are left out.
+
+    Args:
+        in_ascii: whether other letters are escaped, for a stdout that may not have them.
+    """
+    return answer.model_dump_json(exclude_unset=True, ensure_ascii=in_ascii)
 
 
 def as_csv(answer: CompositionAnswer) -> str:

@@ -8,14 +8,20 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from service import cli
+from service.composition.store import CompositionStore
+from service.composition.tally import Tally
+from service.tags import UNTOLD
+from tests.composition import answered
 from tests.photo_factory import noise
 from tests.tiny_bundle import add_guide, write_bundle
+from tests.tiny_site import write_site
 
 PHOTOS = Path(__file__).parent.parent / "photos"
 runner = CliRunner()
@@ -50,20 +56,66 @@ def test_a_table_is_for_people(tmp_path: Path) -> None:
     assert result.stderr == "error: /dev/null: expected a file, and this is no regular one\n"
 
 
+def in_ascii(*words: str | bytes | Path, encoding: str = "ascii") -> Any:
+    """The command where stdout takes another encoding than file names have."""
+    return subprocess.run(
+        [sys.executable, "-c", "from service.cli import main; main()", *words],
+        env=os.environ
+        | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "COLUMNS": "300"},
+        capture_output=True,
+    )
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_name_that_the_terminal_has_no_letters_for_is_shown_all_the_same(
     tmp_path: Path, models_dir: Path, encoding: str
 ) -> None:
     photo = os.fsencode(tmp_path) + b"/a\xff.jpg"
     Path(os.fsdecode(photo)).write_bytes((PHOTOS / "glass.jpg").read_bytes())
-    shown = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; main()", "classify", photo],
-        env=os.environ
-        | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding, "COLUMNS": "300"},
-        capture_output=True,
-    )
+    shown = in_ascii("classify", photo, encoding=encoding)
     assert (shown.returncode, shown.stderr) == (0, b"")
     assert b"/a\\udcff.jpg" in shown.stdout
+
+
+def test_json_holds_every_name_whatever_letters_the_terminal_has(
+    tmp_path: Path, models_dir: Path
+) -> None:
+    name = "müll\udcff"
+    in_c = os.fsencode(name).decode("ascii", "surrogateescape")  # as LC_ALL=C has it
+    photo, broken = tmp_path / f"{name}.jpg", tmp_path / "models" / name / "1"
+    photo.write_bytes((PHOTOS / "glass.jpg").read_bytes())
+    broken.mkdir(parents=True)
+    (broken / "manifest.json").write_text("{")
+    write_site(tmp_path)
+
+    def told(*words: str | Path) -> Any:
+        shown = in_ascii(*words, "--json")
+        assert b"Traceback" not in shown.stderr
+        return json.loads(shown.stdout)
+
+    assert Path(told("classify", photo)["photo"]).stem == in_c
+    assert told("models", "--models-dir", tmp_path / "models")["name"] == in_c
+    assert told("sites", "--sites-dir", tmp_path)["bins"]["rest"]["name"]["de"] == "Restmüll"
+
+
+def test_a_report_is_escaped_as_json_and_refused_as_csv_where_the_terminal_lacks_letters(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path}/counts.db"
+    tally = Tally(max_places=8, max_keys=8, now=lambda: 1_700_000_000.0)
+    tally.count(answered(superclass="müll"), UNTOLD, "tiny/1")
+    batch = tally.take()
+    assert batch is not None
+    store = CompositionStore(url)
+    store.add("a test", batch)
+    store.close()
+    words = ("report", "--url", url, "--from", "2020-01-01", "--to", "2100-01-01", "--by", "bin")
+    shown = in_ascii(*words, "--format", "json")
+    assert [row["bin"] for row in json.loads(shown.stdout)["rows"]] == ["müll"]
+    refused = in_ascii(*words, "--format", "csv")
+    assert refused.returncode == 1
+    told = b"superbin: stdout takes ascii and has no letter for '\\xfc': name a file with --out"
+    assert refused.stderr.startswith(told)
 
 
 def test_a_guide_has_its_place_among_what_was_looked_at(
