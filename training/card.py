@@ -8,6 +8,7 @@ from typing import Any
 from service.bundle import Correction, Manifest, Metric
 from service.familiarity import BACKGROUND_WEIGHT, STATISTIC_LESS_BACKGROUND
 from training.doubt_reference import ENOUGH
+from training.markdown import markdown_table
 
 CARD = "CARD.md"
 REVIEWED = "review"  # the source of items that a correction brought
@@ -98,48 +99,42 @@ def _bank(manifest: Manifest) -> str:
 
 
 def _overall(manifest: Manifest) -> str:
-    rows = [
-        "## Figures",
-        "",
-        "Photos one by one, through the ONNX file, unless the row says other.",
-        "",
-    ]
-    rows += ["| figure | split | photos | mode | variant | value | 95% interval |"]
-    rows += ["|---|---|---|---|---|---|---|"]
-    rows += [_row(metric) for metric in manifest.metrics]
-    return "\n".join(rows)
+    head = ("figure", "split", "photos", "mode", "variant", "value", "95% interval")
+    return (
+        "## Figures\n\n"
+        "Photos one by one, through the ONNX file, unless the row says other.\n\n"
+        f"{markdown_table(head, map(_row, manifest.metrics))}"
+    )
 
 
-def _row(metric: Metric) -> str:
+def _row(metric: Metric) -> list[str]:
     low, high = metric.interval or (None, None)
     interval = "" if low is None or high is None else f"{low:.2%} to {high:.2%}"
     value = f"{metric.value:.4f}" if metric.name.startswith("ece") else f"{metric.value:.2%}"
     name = metric.name.replace("_", " ")
-    return (
-        f"| {name} | {metric.split} | {metric.photos} | {metric.mode} | {metric.variant} "
-        f"| {value} | {interval} |"
-    )
+    photos = str(metric.photos)
+    return [name, metric.split, photos, metric.mode, metric.variant, value, interval]
 
 
 def _by_superclass(report: dict[str, Any]) -> str:
-    rows = [f"### Per superclass on {report['split']}", ""]
-    rows += ["| superclass | photos | recall | precision |", "|---|---|---|---|"]
-    for name, row in report["superclasses"].items():
-        figures = " | ".join(_percent(row[key]) for key in ("recall", "precision"))
-        rows.append(f"| {name} | {row['photos']} | {figures} |")
-    rows += ["", "| source | photos | accuracy |", "|---|---|---|"]
-    rows += [
-        f"| {name} | {row['photos']} | {_percent(row['accuracy'])} |"
+    superclasses = [
+        [name, str(row["photos"]), _percent(row["recall"]), _percent(row["precision"])]
+        for name, row in report["superclasses"].items()
+    ]
+    sources = [
+        [name, str(row["photos"]), _percent(row["accuracy"])]
         for name, row in report["sources"].items()
     ]
     weak = sorted(report["subclasses"].items(), key=lambda item: item[1]["accuracy"])[:5]
-    rows += [
-        "",
-        "Weakest kinds: "
-        + ", ".join(f"{name} {row['accuracy']:.0%} of {row['photos']}" for name, row in weak)
-        + ".",
-    ]
-    return "\n".join(rows)
+    kinds = ", ".join(f"{name} {row['accuracy']:.0%} of {row['photos']}" for name, row in weak)
+    return "\n\n".join(
+        [
+            f"### Per superclass on {report['split']}",
+            markdown_table(("superclass", "photos", "recall", "precision"), superclasses),
+            markdown_table(("source", "photos", "accuracy"), sources),
+            f"Weakest kinds: {kinds}.",
+        ]
+    )
 
 
 def _decision(manifest: Manifest, reports: dict[str, dict[str, Any]]) -> str:

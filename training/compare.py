@@ -13,6 +13,7 @@ from training.checkpoint import read_config
 from training.config import Config
 from training.errors import ConfigError, RunError
 from training.figures import save_picture
+from training.markdown import markdown_table
 from training.outcome import BANK, CONTEXT_NAMES
 from training.projection import LEAST
 from training.side_by_side import Panel, draw_side_by_side, read_panel
@@ -46,10 +47,7 @@ def compare_runs(runs: list[Path], split: str) -> str:
                 f"in {run} than in {runs[0]}"
             )
         groups[title].append((config.seed, report))
-    rows = [
-        f"| record | context | figure on {split} | mean | standard deviation | by seed |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, reports in sorted(groups.items()):
         reports.sort(key=lambda pair: pair[0])
         served = reports[0][1]["context"]  # of cross-entropy it is the only one
@@ -60,7 +58,8 @@ def compare_runs(runs: list[Path], split: str) -> str:
                     for _, report in reports
                 ]
                 rows.append(_row(name, context or served, figure, values))
-    return "\n".join(rows)
+    head = ("record", "context", f"figure on {split}", "mean", "standard deviation", "by seed")
+    return markdown_table(head, rows)
 
 
 def _titles(configs: list[Config]) -> list[str]:
@@ -124,8 +123,7 @@ def _panel(run: Path, split: str, title: str) -> Panel:
     return panel
 
 
-def _row(name: str, context: str, figure: str, values: list[float]) -> str:
+def _row(name: str, context: str, figure: str, values: list[float]) -> list[str]:
     spread = f"{np.std(values, ddof=1):.2%}" if len(values) > 1 else "-"
     each = ", ".join(f"{value:.2%}" for value in values)
-    figure = figure.replace("_", " ")
-    return f"| {name} | {context} | {figure} | {np.mean(values):.2%} | {spread} | {each} |"
+    return [name, context, figure.replace("_", " "), f"{np.mean(values):.2%}", spread, each]

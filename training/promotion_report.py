@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from training.checkpoint import write_json
 from training.comparison import Compared
 from training.figures import save_picture
+from training.markdown import markdown_table
 from training.paired import Paired
 
 DECIDING = {
@@ -19,6 +20,16 @@ DECIDING = {
     "sorted_share": "at the threshold or above (doubts not counted)",
     "wrong_of_sorted": "wrong among those",
 }
+HEAD = (
+    "superclass",
+    "photos",
+    "old recall (95%)",
+    "new recall (95%)",
+    "lost, gained",
+    "difference (95%, paired)",
+    "McNemar's p",
+    "shown to keep to the margin",
+)
 REPORT, FIGURES, PICTURE = "PROMOTION.md", "promotion.json", "promotion.png"
 
 
@@ -83,33 +94,34 @@ class Verdict:
 
 
 def _table(one: Compared, margin: float) -> str:
-    rows = [
-        f"## {one.name.capitalize()}: {one.overall.photos} photos",
-        "",
-        "| superclass | photos | old recall (95%) | new recall (95%) | lost, gained | difference "
-        "(95%, paired) | McNemar's p | shown to keep to the margin |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_row(name, p, margin) for name, p in one.superclasses.items()),
-        _row("all (accuracy)", one.overall, margin),
-        "",
-        "| | old | new |",
-        "|---|---|---|",
-        *(
-            f"| {name} | {_percent(getattr(one.old, key))} | {_percent(getattr(one.new, key))} |"
-            for key, name in DECIDING.items()
-        ),
+    rows = [_row(name, p, margin) for name, p in one.superclasses.items()]
+    rows.append(_row("all (accuracy)", one.overall, margin))
+    deciding = [
+        [name, _percent(getattr(one.old, key)), _percent(getattr(one.new, key))]
+        for key, name in DECIDING.items()
     ]
-    return "\n".join(rows)
+    return "\n\n".join(
+        [
+            f"## {one.name.capitalize()}: {one.overall.photos} photos",
+            markdown_table(HEAD, rows),
+            markdown_table(("", "old", "new"), deciding),
+        ]
+    )
 
 
-def _row(name: str, p: Paired, margin: float) -> str:
+def _row(name: str, p: Paired, margin: float) -> list[str]:
     shown = "yes" if p.surely_within(margin) else "no"
     low, high = (100 * end for end in p.interval)
-    return (
-        f"| {name} | {p.photos} | {p.old:.1%} ({_ends(p.old_interval)}) | {p.new:.1%} "
-        f"({_ends(p.new_interval)}) | {p.lost}, {p.gained} | {100 * p.difference:+.1f} "
-        f"({low:+.1f} to {high:+.1f}) | {p.p:.2f} | {shown} |"
-    )
+    return [
+        name,
+        str(p.photos),
+        f"{p.old:.1%} ({_ends(p.old_interval)})",
+        f"{p.new:.1%} ({_ends(p.new_interval)})",
+        f"{p.lost}, {p.gained}",
+        f"{100 * p.difference:+.1f} ({low:+.1f} to {high:+.1f})",
+        f"{p.p:.2f}",
+        shown,
+    ]
 
 
 def _ends(interval: tuple[float, float]) -> str:

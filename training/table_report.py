@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from training import checkpoint
+from training.markdown import markdown_table
 from training.outcome import CONTEXT_NAMES
 from training.tables import Budget, Run, Table
 
@@ -169,9 +170,8 @@ def _over_seeds(values: list[float]) -> dict[str, Any] | None:
 
 def _markdown(lines: list[Line]) -> str:
     heads = list(dict.fromkeys(key for line in lines for key in line if key != "runs"))
-    rows = [heads, ["---"] * len(heads)]
-    rows += [[_cell(head, line.get(head)) for head in heads] for line in lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [[_cell(head, line.get(head)) for head in heads] for line in lines]
+    return markdown_table(heads, rows)
 
 
 def _cell(head: str, value: Any) -> str:

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 
 from training.export import portable
 from training.figures import save_picture
+from training.markdown import markdown_table
 from training.unseen import COVERAGE, ERROR_RATE, over_seeds
 
 FIGURES = {
@@ -30,15 +31,15 @@ def write_unseen_report(rows: list[dict[str, Any]], out: Path, folds: str, comma
         command: that made the rows.
     """
     superclasses = sorted({name for row in rows for name in row["recall"]})
-    head = [*FIGURES.values(), *(f"recall, {name}" for name in superclasses)]
-    lines = [f"| record | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    head = ["record", *FIGURES.values(), *(f"recall, {name}" for name in superclasses)]
+    lines = []
     means = {figure: over_seeds(rows, figure) for figure in FIGURES}
     for record in means["balanced_accuracy"]:
         mine = [row for row in rows if row["record"] == record]
         cells = [_cell(means[figure][record]) for figure in FIGURES]
         cells += [f"{_recall(mine, name):.1%}" for name in superclasses]
-        lines.append(f"| {record} | {' | '.join(cells)} |")
-    table = "\n".join(lines)
+        lines.append([record, *cells])
+    table = markdown_table(head, lines)
     text = f"{_caption(rows, folds, command)}\n\n{table}\n"
     (out / "unseen.md").write_text(text, encoding="utf-8")
     save_picture(_draw(rows, superclasses), out / "unseen.png")
