@@ -1,5 +1,7 @@
 """Temperature and confidence threshold, fitted on the val split in bank mode.
 
+Photos that the bank has are left out, as everywhere where val is to say something of new ones.
+
 One temperature (Guo et al., ICML 2017) makes confidences mean what they say; the threshold is then
 the lowest confidence at which the photos that are sorted keep to a wanted error rate.
 """
@@ -13,11 +15,13 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 from scipy.stats import beta
 
+from training import checkpoint
 from training.checkpoint import write_json
 from training.device import pick_device
 from training.errors import ConfigError
 from training.metrics import confidences, expected_calibration_error
-from training.outcome import CALIBRATION, Array, measure, softmax
+from training.outcome import CALIBRATION, Array, Outcome, measure_model, photos_for, softmax
+from training.served_bank import new_photos, trained_bank
 
 SPLIT = "val"
 LOG_RANGE = (-4.0, 4.0)  # of the temperature's natural logarithm
@@ -32,10 +36,12 @@ def calibrate_run(
 
     Raises:
         ConfigError: for an error rate outside 0 to 1.
+        RunError: for a run that is not finished.
+        DataError: where val has no photo, or none that the bank does not have.
     """
     if not 0.0 <= error_rate < 1.0:
         raise ConfigError(f"expected an error rate from 0 to below 1, got {error_rate}")
-    outcome = measure(run, data, SPLIT, superclass_map, pick_device(device))
+    outcome = _measure(run, data, superclass_map, pick_device(device))
     temperature = fit_temperature(outcome.logits, outcome.labels)
     probabilities = softmax(outcome.logits / temperature)
     threshold, share = fit_threshold(probabilities, outcome.labels, error_rate)
@@ -82,6 +88,17 @@ def calibrate_run(
             f"no threshold keeps errors to {error_rate:.2%} on {SPLIT}: every photo goes to manual "
             "sorting; ask for a higher --error-rate"
         )
+
+
+def _measure(run: Path, data: Path, superclass_map: Path | None, device: str) -> Outcome:
+    """Answers to the photos of val that the run's bank does not have."""
+    model, state = checkpoint.load_model(run)
+    photos = photos_for(run, data, superclass_map)
+    found = measure_model(run, model.to(device), state, photos, SPLIT, device)
+    if not model.method.has_bank:
+        return found
+    bank, use = trained_bank(model, state), f"calibration on {SPLIT}"
+    return found.only(new_photos(bank, found.method, found.photos, found.embedding, use))
 
 
 def count_wrong(probabilities: Array, labels: Array, threshold: float) -> int:

@@ -17,7 +17,6 @@ import numpy as np
 from service.bundle import (
     MODEL,
     Bank,
-    BankItem,
     Bundle,
     GuideThing,
     Manifest,
@@ -47,6 +46,7 @@ from training.model import SuperclassModel
 from training.outcome import Outcome, measure_bundle, measure_model, read_calibration
 from training.quantise import quantise
 from training.self_test import own_photos, self_test_photos, with_self_test
+from training.served_bank import bank_items
 from training.verify import check_against_model, check_invariance
 from training.versions import check_place, in_place
 
@@ -172,22 +172,13 @@ def _manifest(
     """All but files and metrics; the variant that it names is filled in by `_with_variants`."""
     record = checkpoint.read_record(run)
     config = checkpoint.read_config(run)
-    bank = [
-        BankItem(
-            id=item["path"],
-            superclass=item["superclass"],
-            subclass=item["subclass"],
-            source=item["source"],
-        )
-        for item in state["bank"]
-    ]
     fields = {
         "name": out.absolute().parent.name,
         "version": out.name,
         "superclasses": state["superclasses"],
         "preprocessing": config.data.served(),
         "calibration": Calibration(**calibration),
-        "bank": Bank(selection=config.bank.selection, items=tuple(bank)),
+        "bank": Bank(selection=config.bank.selection, items=bank_items(state)),
         "guide": tuple(GuideThing(**thing) for thing in state.get("things", [])),
         "default_variant": FP32,
         "variants": {FP32: MODEL},

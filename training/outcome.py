@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ class Outcome:
     variant: str = "pytorch"
     other_contexts: dict[str, list[Array]] = field(default_factory=dict)
     bad: dict[str, str] = field(default_factory=dict)
+
+    def only(self, rows: Array) -> Outcome:
+        """Of some of the photos: bool [n]."""
+        others = {name: [one[rows] for one in each] for name, each in self.other_contexts.items()}
+        return replace(
+            self,
+            photos=tuple(compress(self.photos, rows)),
+            labels=self.labels[rows],
+            logits=self.logits[rows],
+            embedding=self.embedding[rows],
+            other_contexts=others,
+        )
 
     @property
     def predicted(self) -> Array:

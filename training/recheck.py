@@ -132,16 +132,16 @@ def recheck(parent: Bundle, part: Path, data: PhotoSet, *, recalibrate: bool) ->
 
 
 def _fitted(calibration: Calibration, outcome: Outcome, bundle: Bundle) -> Calibration:
-    new = new_to_bank(bundle, outcome.photos, outcome.embedding, f"threshold from {SPLIT}")
-    threshold, share = fit_threshold(
-        outcome.probabilities()[new], outcome.labels[new], calibration.wanted_error_rate
+    new = outcome.only(
+        new_to_bank(bundle, outcome.photos, outcome.embedding, f"threshold from {SPLIT}")
     )
+    threshold, share = fit_threshold(new.probabilities(), new.labels, calibration.wanted_error_rate)
     if not share:
         print(f"no threshold keeps errors to {calibration.wanted_error_rate:.2%}: all go to manual")
     return calibration.model_copy(
         update={
             "confidence_threshold": threshold,
             "split": SPLIT,
-            "photos": int(new.sum()),
+            "photos": len(new.labels),
         }
     )

@@ -1,9 +1,10 @@
-"""A bundle's bank as arrays: items beside their keys and values, to add to and to take from."""
+"""A bundle's or a run's bank as arrays: items, keys and values, to add to and to take from."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,8 @@ from service.bundle import BankItem, Bundle
 from service.errors import BundleError
 from training.data.photo import Photo
 from training.errors import DataError
+from training.methods import BankMethod
+from training.model import SuperclassModel
 
 MATCHING = "matching"  # the method whose keys are embeddings
 SAME = 0.99  # cosine of keys: of the refuse data's photos of two superclasses none has over 0.89
@@ -74,8 +77,40 @@ def served_bank(bundle: Bundle) -> ServedBank:
     return ServedBank(items, keys, values, arrays.get(contract.INPUT_BACKGROUND_KEYS))
 
 
+def trained_bank(model: SuperclassModel, state: dict[str, Any]) -> ServedBank:
+    """The bank of a finished run, whose method has one; `state` is what its checkpoint holds."""
+    method = cast(BankMethod, model.head)
+    keys, values = (one.cpu().numpy() for one in (method.bank_keys, method.bank_values))
+    return ServedBank(bank_items(state), keys, values)
+
+
+def bank_items(state: dict[str, Any]) -> tuple[BankItem, ...]:
+    """The items of a finished run's bank."""
+    return tuple(
+        BankItem(
+            id=item["path"],
+            superclass=item["superclass"],
+            subclass=item["subclass"],
+            source=item["source"],
+        )
+        for item in state["bank"]
+    )
+
+
 def new_to_bank(
     bundle: Bundle, photos: Sequence[Photo], embeddings: Floats, use: str
+) -> npt.NDArray[np.bool_]:
+    """`new_photos` of a bundle's bank.
+
+    Raises:
+        DataError: where the bank has all of them.
+    """
+    method = str(bundle.manifest.provenance.config.get("method"))
+    return new_photos(served_bank(bundle), method, photos, embeddings, use)
+
+
+def new_photos(
+    bank: ServedBank, method: str, photos: Sequence[Photo], embeddings: Floats, use: str
 ) -> npt.NDArray[np.bool_]:
     """Which of n photos the bank does not have, bool [n]; how many it has is printed.
 
@@ -89,8 +124,7 @@ def new_to_bank(
     Raises:
         DataError: where the bank has all of them.
     """
-    bank = served_bank(bundle)
-    matching = bundle.manifest.provenance.config.get("method") == MATCHING
+    matching = method == MATCHING
     new = np.array(
         [
             not bank.alike(photo.path, row if matching else None)
