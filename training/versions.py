@@ -1,7 +1,8 @@
 """Versions in a folder of models: the name of the next one, and how a bundle gets its place.
 
 A version is never overwritten. It is put together in a folder of its own, which no service looks
-into, and then renamed, so that a service that watches the folder sees all of it or nothing.
+into, and then renamed, so that a service that watches the folder sees all of it or nothing. What a
+killed process left of one is removed when the next is put together beside it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import re
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +18,9 @@ from pathlib import Path
 from service.bundle import NAME_PATTERN
 from service.models_folder import version_key
 from training.errors import ConfigError
+from training.scratch import short_lived
+
+BEGUN = ".new-"  # how the names of folders begin in which a version is put together
 
 
 def check_place(out: Path) -> None:
@@ -45,11 +48,8 @@ def in_place(out: Path) -> Iterator[Path]:
         ConfigError: where another has taken the place meanwhile.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        _ending_in_order(),
-        tempfile.TemporaryDirectory(dir=out.parent, prefix=".new-") as folder,
-    ):
-        part = Path(folder) / out.name
+    with _ending_in_order(), short_lived(BEGUN, out.parent) as folder:
+        part = folder / out.name
         part.mkdir()
         yield part
         try:

@@ -25,7 +25,6 @@ from tests.tiny_matching import photo_of, write_photos
 from tests.training.test_whole_loop import superbin
 from tests.training_runs import toml
 from training import checkpoint
-from training.data.copies import short_lived
 from training.data.photos import read_photos
 from training.data.review import (
     ReviewFolder,
@@ -36,6 +35,7 @@ from training.data.review import (
 )
 from training.data.store import open_store
 from training.errors import DataError
+from training.scratch import short_lived
 
 NAMES = ("hazardous", "organic", "recyclable", "residual")
 
@@ -200,8 +200,8 @@ def test_what_a_store_leaves_out_is_told(
 
 KILLED = """
 import os, signal
-from training.data.copies import short_lived
-with short_lived() as folder:
+from training.scratch import short_lived
+with short_lived("superbin-review-") as folder:
     (folder / "photo.jpg").write_bytes(b"of somebody")
     print(folder, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -225,11 +225,11 @@ def test_copies_that_a_killed_process_left_go_and_those_of_others_stay(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = killed(tmp_path)
-    with short_lived() as mine:
+    with short_lived("superbin-review-") as mine:
         assert not left.exists()
         assert mine.stat().st_mode & 0o777 == 0o700
         assert mine.parent.stat().st_mode & 0o777 == 0o700
-        with short_lived() as other:
+        with short_lived("superbin-review-") as other:
             assert mine.exists()
             assert other != mine
     assert list(tmp_path.iterdir()) == []
@@ -242,10 +242,10 @@ def test_a_folder_that_is_only_called_alike_stays(
     exported = write_photos(tmp_path / "superbin-review-2026-11", ["can"], {"train": 1})
     linked = tmp_path / "superbin-review-linked"
     linked.symlink_to(killed(tmp_path).parent.rename(tmp_path / "moved"))
-    with short_lived():
+    with short_lived("superbin-review-"):
         pass
     assert (exported / "photos/can-000.png").exists()
-    assert (linked / "copies/photo.jpg").exists()
+    assert (linked / "content/photo.jpg").exists()
 
 
 def test_without_locks_a_folder_is_made_once_and_others_leftovers_stay(
@@ -262,12 +262,12 @@ def test_without_locks_a_folder_is_made_once_and_others_leftovers_stay(
 
     with monkeypatch.context() as patch:
         patch.setattr(fcntl, "flock", without_locks)
-        with short_lived() as mine:
-            with short_lived():
+        with short_lived("superbin-review-") as mine:
+            with short_lived("superbin-review-"):
                 pass
             assert mine.exists()
         assert list(tmp_path.iterdir()) == [left.parent]
-    with short_lived():
+    with short_lived("superbin-review-"):
         assert not left.exists()
 
 

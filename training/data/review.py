@@ -16,15 +16,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from service.extras import how_to_install
-from training.data.copies import short_lived
 from training.data.own import LABELS, read_labels
 from training.data.photo import Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
 from training.data.repeats import repeats
 from training.errors import DataError
 from training.kind_warnings import kind_warnings
+from training.scratch import short_lived
 
 REVIEW = "review"  # the source of such photos, and where their ids begin
+COPIES = "superbin-review-"  # how the names of folders begin that hold a store's photos for now
 MEASURED_BY = ("val", "test")
 
 
@@ -89,7 +90,7 @@ def review_folder(reference: str, photos: str | None) -> Iterator[ReviewFolder]:
             "SUPERBIN_REVIEW_PHOTOS, which says where its photos lie"
         )
     # No longer than it is needed: how long photos are kept is for the store to say.
-    with short_lived() as folder:
+    with short_lived(COPIES) as folder:
         name = _export(reference, photos, folder)
         yield ReviewFolder(folder, name)
 
