@@ -23,31 +23,39 @@ def draw_embedding(outcome: Outcome, some: Array, plane: Array, method: str) -> 
     """Photos [n] of all superclasses at float [n, 2]; crosses were answered wrongly."""
     labels, wrong = outcome.labels[some], (outcome.predicted != outcome.labels)[some]
     figure, axes = _open(f"{method} of the embeddings on {outcome.split} (x: wrong)")
+    shown = {}
     for k, name in enumerate(outcome.superclasses):
         right = (labels == k) & ~wrong
-        axes.scatter(*plane[right].T, s=18, **look_of(k), linewidths=0, label=name)
+        shown[name] = axes.scatter(*plane[right].T, s=18, **look_of(k), linewidths=0)
     for k in range(len(outcome.superclasses)):  # above all others
         bad = (labels == k) & wrong
         axes.scatter(*plane[bad].T, s=50, marker="x", color=look_of(k)["color"], linewidths=1.8)
-    _add_legend(axes, len(outcome.superclasses))
+    _add_legend(axes, shown)
     return figure
 
 
 def draw_subclasses(points: SubclassPoints, method: str) -> Any:
     """One superclass: does the method keep its subclasses apart, or melt them into one?"""
     figure, axes = _open(f"{method} of {points.superclass} on {points.split}, by subclass")
-    scatter_subclasses(axes, points, method, size=22)
-    _add_legend(axes, len(set(points.subclasses)))
+    _add_legend(axes, scatter_subclasses(axes, points, method, size=22))
     return figure
 
 
-def scatter_subclasses(axes: Any, points: SubclassPoints, method: str, *, size: float) -> None:
-    """Each subclass in a colour and a marker of its own, the same ones in every picture."""
+def scatter_subclasses(
+    axes: Any, points: SubclassPoints, method: str, *, size: float
+) -> dict[str, Any]:
+    """Each subclass in a colour and a marker of its own, the same ones in every picture.
+
+    Returns what stands for each in a legend, by its name. It is no label, since matplotlib leaves
+    labels that begin with an underscore out of legends.
+    """
     plane, names = points.planes[method], np.array(points.subclasses)
-    for place, name in enumerate(sorted(set(points.subclasses))):
-        axes.scatter(
-            *plane[names == name].T, s=size, **look_of(place), alpha=0.8, linewidths=0, label=name
+    return {
+        name: axes.scatter(
+            *plane[names == name].T, s=size, **look_of(place), alpha=0.8, linewidths=0
         )
+        for place, name in enumerate(sorted(set(points.subclasses)))
+    }
 
 
 def look_of(place: int) -> dict[str, str]:
@@ -61,8 +69,8 @@ def _open(title: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _add_legend(axes: Any, entries: int) -> None:
-    """Beside the axes, where no photo can be."""
-    columns = -(-entries // LEGEND_ROWS)
+def _add_legend(axes: Any, shown: dict[str, Any]) -> None:
+    """Beside the axes, where no photo can be: names, and what stands for them."""
+    columns = -(-len(shown) // LEGEND_ROWS)
     beside = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
-    axes.legend(**beside, ncols=columns, fontsize=9, markerscale=1.3)
+    axes.legend(shown.values(), shown.keys(), **beside, ncols=columns, fontsize=9, markerscale=1.3)

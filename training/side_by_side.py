@@ -54,19 +54,21 @@ def draw_side_by_side(panels: list[Panel]) -> Any:
     )
     for axes in grid.flat:
         axes.set_axis_off()
+    shown: dict[str, Any] = {}
     for place, panel in enumerate(panels):
         band, column = divmod(place, abreast)
         for row, method in enumerate(methods):
             axes = grid[band * len(methods) + row, column]
             axes.set_axis_on()
-            _fill(axes, panel, method)
+            drawn = _fill(axes, panel, method)
+            shown = shown or drawn  # alike in all of them
             if row == 0:
                 title = textwrap.fill(panel.title, TITLE_WIDTH)
                 axes.set_title(f"{title}\nspread {panel.spread:.2g}", fontsize=10)
             if column == 0:
                 axes.set_ylabel(method, fontsize=10)
     _say_what(figure, panels[0].points)
-    _add_legend(figure, *grid[0, 0].get_legend_handles_labels())
+    _add_legend(figure, shown)
     return figure
 
 
@@ -78,20 +80,24 @@ def _say_what(figure: Any, shown: SubclassPoints) -> None:
     )
 
 
-def _add_legend(figure: Any, handles: list[Any], names: list[str]) -> None:
-    """Below all panels, as wide as they are."""
+def _add_legend(figure: Any, shown: dict[str, Any]) -> None:
+    """Below all panels, as wide as they are: names, and what stands for them."""
     room = figure.get_figwidth() * CHARACTERS
-    columns = max(1, int(room / (max(map(len, names)) + BESIDE_NAME)))
+    columns = max(1, int(room / (max(map(len, shown)) + BESIDE_NAME)))
     figure.legend(
-        *(handles, names), loc="outside lower center", ncols=columns, fontsize=8, markerscale=1.5
+        *(shown.values(), shown.keys()),
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        markerscale=1.5,
     )
 
 
-def _fill(axes: Any, panel: Panel, method: str) -> None:
+def _fill(axes: Any, panel: Panel, method: str) -> dict[str, Any]:
     axes.set(xticks=[], yticks=[])
     axes.set_box_aspect(1)
     if method in panel.points.planes:
-        scatter_subclasses(axes, panel.points, method, size=12)
-    else:
-        lacks = "evaluated without\numap-learn"
-        axes.text(0.5, 0.5, lacks, ha="center", va="center", transform=axes.transAxes)
+        return scatter_subclasses(axes, panel.points, method, size=12)
+    lacks = "evaluated without\numap-learn"
+    axes.text(0.5, 0.5, lacks, ha="center", va="center", transform=axes.transAxes)
+    return {}

@@ -23,8 +23,9 @@ from tests.training_runs import run
 from training.checkpoint import RECORD, read_record, write_json
 from training.cli import register
 from training.data.photos import read_photos
-from training.embedding_figures import look_of
+from training.embedding_figures import draw_embedding, draw_subclasses, look_of
 from training.evaluate import evaluate_target
+from training.outcome import Outcome
 from training.projection import BY_TSNE, BY_UMAP, project
 from training.side_by_side import Panel, draw_side_by_side
 from training.subclass_points import POINTS, SubclassPoints, read_points
@@ -276,6 +277,36 @@ def test_a_run_that_was_evaluated_without_umap_says_so_in_its_panel() -> None:
     assert texts == ["evaluated without\numap-learn"]
     alone = draw_side_by_side([panel("without", [BY_TSNE])])
     assert len(alone.axes) == 1
+
+
+def test_legends_have_names_that_begin_with_an_underscore_too() -> None:
+    """Matplotlib leaves out labels that do."""
+    one = panel("run", BOTH)
+    names = {"kind 0": "_kind"}
+    subclasses = tuple(names.get(name, name) for name in one.points.subclasses)
+    points = replace(one.points, subclasses=subclasses)
+    outcome = Outcome(
+        target="run",
+        split="test",
+        superclasses=("_glass", "paper"),
+        photos=(),
+        labels=np.array([0, 1, 0]),
+        logits=np.eye(2)[[0, 1, 1]],
+        embedding=unit(3),
+        calibration=None,
+        method="sclre",
+    )
+
+    def legend(of: Any) -> list[str]:
+        return [text.get_text() for text in of.get_texts()]
+
+    by_superclass = draw_embedding(outcome, np.arange(3), np.eye(3)[:, :2], BY_TSNE)
+    assert legend(by_superclass.axes[0].get_legend()) == ["_glass", "paper"]
+    of_one = draw_subclasses(points, BY_TSNE)
+    expected = ["_kind", *(f"kind {i}" for i in range(1, 5))]
+    assert legend(of_one.axes[0].get_legend()) == expected
+    side_by_side = draw_side_by_side([replace(one, points=points)])
+    assert legend(side_by_side.legends[0]) == expected
 
 
 def finish(cell: Run, out: Path, spread: float, *, photos: int) -> None:
