@@ -27,6 +27,7 @@ from training.errors import RunError
 from training.figures import save_picture
 from training.metrics import balanced_accuracy
 from training.model import SuperclassModel
+from training.outcome import check_superclasses
 from training.predict import answer_all, extract_features
 from training.progress import track
 
@@ -42,15 +43,17 @@ def measure_bank_curve(
 
     Raises:
         RunError: for a run whose method has no bank.
-        DataError: where train or the split has no photo that can be decoded.
+        DataError: where the data have other superclasses than the run, or train or the split has
+            no photo that can be decoded.
     """
     config = checkpoint.read_config(run)
-    model, _ = checkpoint.load_model(run)
+    model, state = checkpoint.load_model(run)
     if not model.method.has_bank:
         raise RunError(f"{run}: {config.method} has no context bank")
+    photos = read_photos_as(data, config, superclass_map)
+    check_superclasses(tuple(state["superclasses"]), photos)
     chosen = pick_device(device)
     model = model.to(chosen)
-    photos = read_photos_as(data, config, superclass_map)
     parts: dict[str, tuple[Tensor, Any]] = {}
     for name in (split, "train"):
         store = open_split(photos, name, config.data.served())

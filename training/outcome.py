@@ -137,7 +137,7 @@ def measure_model(
 ) -> Outcome:
     """Answers of a PyTorch model in all three contexts; features are computed once."""
     config = checkpoint.read_config(run)
-    _same_superclasses(tuple(state["superclasses"]), data)
+    check_superclasses(tuple(state["superclasses"]), data)
     store = open_split(data, split, config.data.served())
     features = extract_features(model, store.pixels, device, label=f"{run.name} on {split}")
     banked = answer_all(model, features, "bank")
@@ -168,7 +168,7 @@ def measure_bundle(
     """Answers of a bundle's ONNX file, through the service's own classifier, photo by photo."""
     bundle = read_bundle(path)
     manifest = bundle.manifest
-    _same_superclasses(manifest.superclasses, data)
+    check_superclasses(manifest.superclasses, data)
     classifier = Classifier(bundle, variant=variant)
     store = open_split(data, split, manifest.preprocessing)
     answers = []
@@ -194,11 +194,17 @@ def measure_bundle(
     )
 
 
-def _same_superclasses(trained: tuple[str, ...], data: PhotoSet) -> None:
+def check_superclasses(trained: tuple[str, ...], data: PhotoSet) -> None:
+    """See that a model can be measured on these photos.
+
+    Raises:
+        DataError: where their superclasses are not its own.
+    """
     if trained != data.superclasses:
         raise DataError(
             f"the model knows the superclasses {list(trained)}, and {data.root} has "
-            f"{list(data.superclasses)}"
+            f"{list(data.superclasses)}; name photos of the same ones, or the map that it was "
+            "trained by (--superclasses)"
         )
 
 

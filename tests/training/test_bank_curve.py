@@ -29,6 +29,19 @@ def test_sizes_of_banks_stand_as_numbers_below_the_curves() -> None:
         assert {"4", "8", "16"} <= {label.get_text() for label in axes.get_xticklabels()}
 
 
+def test_photos_of_other_superclasses_are_refused(
+    make_dataset: Callable[..., Path], tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    data, trained = make_dataset(), tmp_path / "run"
+    run(tiny_config(train={"epochs": 0.3}), read_photos(data), trained)
+    labels = data / "labels.csv"
+    labels.write_text(labels.read_text().replace(",moss,", ",wood,"))
+    told = r"knows the superclasses .*'moss'\], and .* has .*'wood'\]; name photos of the same ones"
+    with pytest.raises(DataError, match=told):
+        measure_bank_curve(trained, data, "val", tmp_path, None, "cpu")
+    assert not (tmp_path / "bank-curve.json").exists()
+
+
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_a_split_without_photos_that_decode_is_refused_by_its_name(
     make_dataset: Callable[..., Path], tiny_config: Callable[..., Config], tmp_path: Path
