@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,29 @@ def test_a_run_never_meets_what_it_holds_out_and_is_measured_on_it(
     outcome = measure(tmp_path / "run", data.root, "unseen", None, "cpu")
     assert {photo.subclass for photo in outcome.photos} == {"amber-0", "moss-1"}
     assert len(outcome.logits) == len(outcome.photos) > 0
+
+
+def test_a_run_is_measured_on_a_folder_of_test_photos_alone(
+    data: PhotoSet,
+    fold_file: Path,
+    make_dataset: Callable[..., Path],
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = tiny_config(data={"hold_out": f"{fold_file}:a"})
+    run(config, read_photos_as(data.root, config), tmp_path / "run")
+    root = make_dataset("others", train=0, val=0, test=4)
+    seen = measure(tmp_path / "run", root, "test", None, "cpu")
+    assert len(seen.photos) == 8
+    assert not {"amber-0", "moss-1"} & {photo.subclass for photo in seen.photos}
+    assert len(measure(tmp_path / "run", root, "unseen", None, "cpu").photos) == 4
+    told = "note: the model was trained without ochre, moss-1; of these .* has 4 photos, which"
+    assert re.search(told, capsys.readouterr().out)
+    labels = root / "labels.csv"
+    labels.write_text(labels.read_text().replace("amber-0", "amber-1").replace("moss-1", "moss-0"))
+    assert len(measure(tmp_path / "run", root, "test", None, "cpu").photos) == 12
+    assert re.search("of these .* has no photos", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,16 @@ def read_folds(reference: str) -> Folds:
     return Folds(file.stem, kind_of, folds)
 
 
-def hold_out(data: PhotoSet, folds: Folds, fold: str, shots: int = 0) -> PhotoSet:
+def hold_out(
+    data: PhotoSet, folds: Folds, fold: str, shots: int = 0, *, to_learn: bool = True
+) -> PhotoSet:
     """The same photos; those of the fold's kinds, whatever their split was, are now `unseen`.
 
     Args:
         shots: photos of each such kind, but not more than half of them, that are `train` after all:
             those with the lowest hash of their path.
+        to_learn: whether superclasses are to be learned: the data then need photos of each kind of
+            the fold, and of each superclass in train and val without them.
 
     Raises:
         DataError: where there is no such fold, its kinds are not in the data, or too little stays.
@@ -85,7 +89,8 @@ def hold_out(data: PhotoSet, folds: Folds, fold: str, shots: int = 0) -> PhotoSe
         known = ", ".join(folds.held_out)
         raise DataError(f"{folds.name} has the folds {known}, got {fold!r}")
     present = {folds.kind(photo) for photo in data.photos}
-    if absent := [kind for kind in folds.held_out[fold] if kind not in present]:
+    absent = [kind for kind in folds.held_out[fold] if kind not in present]
+    if absent and to_learn:
         raise DataError(
             f"{data.root} has no photo of {', '.join(absent)}, which fold {fold} of {folds.name} "
             "holds out; folds go by the subclasses that the data name"
@@ -103,7 +108,7 @@ def hold_out(data: PhotoSet, folds: Folds, fold: str, shots: int = 0) -> PhotoSe
         for photo in data.photos
     )
     counts = Counter((photo.superclass, photo.split) for photo in photos)
-    for superclass in data.superclasses:
+    for superclass in data.superclasses if to_learn else ():
         for split in SPLITS[:2]:
             if not counts[superclass, split]:
                 raise DataError(
@@ -116,6 +121,8 @@ def read_photos_as(
     root: Path, config: Config, superclass_map: Path | None = None, *, to_learn: bool = True
 ) -> PhotoSet:
     """`read_photos` with the fractions of an experiment record, and without what it holds out.
+
+    Where nothing is to be learned any photos will do, and it is printed how many are held out.
 
     Raises:
         DataError: as `read_photos`, `read_folds` and `hold_out`.
@@ -130,7 +137,14 @@ def read_photos_as(
     if config.data.hold_out is None:
         return data
     reference, _, fold = config.data.hold_out.rpartition(":")
-    return hold_out(data, read_folds(reference), fold)
+    folds = read_folds(reference)
+    held = hold_out(data, folds, fold, to_learn=to_learn)
+    if not to_learn:
+        print(
+            f"note: the model was trained without {', '.join(folds.held_out[fold])}; of these "
+            f"{root} has {len(held.split(UNSEEN)) or 'no'} photos, which are the split {UNSEEN}"
+        )
+    return held
 
 
 def read_photos_of(manifest: Manifest, root: Path, superclass_map: Path | None = None) -> PhotoSet:
