@@ -32,6 +32,7 @@ from service.quota import Quota
 from service.registry import Registry
 from service.reporting import open_recorder
 from service.reviewing import open_capture
+from service.rounds import every
 from service.routes import (
     classify,
     composition,
@@ -172,6 +173,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         background.append(asyncio.create_task(registry.watch()))
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
     if serving.metrics.shared:
+        _refresh(serving)
         background.append(asyncio.create_task(_keep_fresh(serving)))
     serving.set_ready(True)
     sessions = registry.default.sessions
@@ -201,11 +203,17 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
 
 async def _keep_fresh(serving: Serving) -> None:
     """For scrapes and questions that another worker answers."""
-    while True:
-        serving.metrics.refresh()
-        if serving.metrics.folder:
-            share_report(serving.registry, serving.metrics.folder)
-        await asyncio.sleep(REFRESH_S)
+
+    async def refresh() -> None:
+        _refresh(serving)
+
+    await every(REFRESH_S, "sharing figures with the other workers", refresh)
+
+
+def _refresh(serving: Serving) -> None:
+    serving.metrics.refresh()
+    if serving.metrics.folder:
+        share_report(serving.registry, serving.metrics.folder)
 
 
 def _heads(router: APIRouter) -> APIRouter:

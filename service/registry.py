@@ -22,6 +22,7 @@ from service.loaded import LoadedModel as LoadedModel
 from service.loaded import open_model
 from service.metrics import Metrics
 from service.models_folder import find_bundles, resolve_bundle, version_key
+from service.rounds import every
 from service.schemas import BrokenModel, ModelInfo
 from service.settings import Settings
 from service.site_rules import SiteUnfit
@@ -204,14 +205,15 @@ class Registry:
 
     async def watch(self) -> None:
         """Load newer versions as they appear in the folder; runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.watch_s)
-            fresh = await asyncio.to_thread(self._look)
-            for name in sorted({path.parent.name for path in fresh}):
-                if slot := self._follower(name):
-                    await self._follow(slot, [p for p in fresh if p.parent.name == name])
-            if fresh:
-                await self._list()
+        await every(self._settings.watch_s, "looking for newer models", self._look_again)
+
+    async def _look_again(self) -> None:
+        fresh = await asyncio.to_thread(self._look)
+        for name in sorted({path.parent.name for path in fresh}):
+            if slot := self._follower(name):
+                await self._follow(slot, [p for p in fresh if p.parent.name == name])
+        if fresh:
+            await self._list()
 
     async def _follow(self, slot: Slot, fresh: list[Path]) -> None:
         """Serve the newest sound one of these versions, if it is newer than what serves."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ import structlog
 from service.bundle import Manifest
 from service.errors import SuperbinError
 from service.metrics import Metrics
+from service.rounds import every
 from service.site_rules import Rules, SiteUnfit, read_rules
 from service.sites import Site, SiteError, find_sites, missing_superclasses, unknown_items
 
@@ -112,10 +112,11 @@ class Rulebook:
 
     async def watch(self, every_s: float) -> None:
         """Read what has changed in the folder; runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(every_s)
-            for site in self.look():
-                self.mention_unknown(site)
+        await every(every_s, "looking for changed sites", self._look_again)
+
+    async def _look_again(self) -> None:
+        for site in self.look():
+            self.mention_unknown(site)
 
     def look(self) -> list[Site]:
         """Take over the files that are new or changed, and let go of those that are gone.

@@ -194,7 +194,7 @@ def parse_site(data: bytes, source: str) -> Site:
     """
     try:
         found = yaml.load(data, _Loader)  # a SafeLoader
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+    except Exception as error:  # a tag that does not fit raises KeyError, AttributeError, ...
         told = _told(error).replace(_UNNAMED, Path(source).name)
         raise SiteError(f"{source} is no YAML that is read here: {told}") from error
     if found is None:

@@ -128,7 +128,7 @@ def test_a_changed_rule_is_in_force_without_a_restart(models_dir: Path, tmp_path
         odd = [line for line in server.log_lines() if line["event"].startswith("items that")]
         assert [line["items"] for line in odd] == [["batery"]]
 
-        (tmp_path / "tiny.yaml").write_text("site: [", encoding="utf-8")
+        (tmp_path / "tiny.yaml").write_text("site: !!bool maybe", encoding="utf-8")
         until(lambda: counted(client, 'superbin_site_loads_total{outcome="refused"}') >= 1, "it")
         assert sorting(ask(client))["version"] == "3"
         assert any(line["event"] == "site refused" for line in server.log_lines())

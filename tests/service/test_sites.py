@@ -106,6 +106,9 @@ def test_what_is_wrong_is_named(change: dict[str, object], told: str) -> None:
         ("? [a]\n: b", "no YAML that is read here"),
         ("[" * 5000, "no YAML that is read here"),
         ("a: !!python/object/apply:os.system [ls]", "no YAML that is read here"),
+        ("a: !!bool maybe", "no YAML that is read here: 'maybe'"),
+        ("a: !!int ''", "no YAML that is read here"),
+        ("a: !!timestamp soon", "no YAML that is read here"),
         ("\0", "in here.yaml, position 0"),
     ],
 )
