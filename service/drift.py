@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import structlog
 
@@ -44,6 +44,7 @@ class Reading:
     Attributes:
         score: the largest of its parts; 0 before there are enough photos.
         photos: that were watched since the window began.
+        last: when the last of them came.
         shifts: mean confidence less the usual one, by predicted superclass; only those that came.
     """
 
@@ -52,6 +53,7 @@ class Reading:
     enough: bool
     photos: int
     since: datetime
+    last: datetime
     parts: tuple[PartScore, ...]
     shifts: dict[str, float]
 
@@ -138,6 +140,7 @@ class DriftMonitor:
             enough=window.enough,
             photos=window.photos,
             since=window.since,
+            last=datetime.fromtimestamp(window.last, UTC),
             parts=tuple(sorted(parts, key=lambda part: -part.score)),
             shifts={name: shift for name, shift in shifts if math.isfinite(shift)},
         )

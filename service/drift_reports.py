@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from service.drift import Reading
+from service.drift_schemas import DriftModel, DriftPart, DriftPlace
 from service.registry import LoadedModel, Registry
-from service.schemas import DriftModel, DriftPart, DriftPlace
 
 DIGITS = 4
 FILE = "drift_{pid}.json"
@@ -63,8 +63,10 @@ def _of_all(places: list[DriftPlace]) -> DriftPlace:
     worst = max(places, key=lambda place: place.score)
     photos = sum(place.photos for place in places)
     since = min(place.since for place in places)
+    last = max(place.last for place in places)
     enough = any(place.enough for place in places)
-    return worst.model_copy(update={"photos": photos, "since": since, "enough": enough})
+    told = {"photos": photos, "since": since, "last": last, "enough": enough}
+    return worst.model_copy(update=told)
 
 
 def _model(model: LoadedModel) -> DriftModel:
@@ -87,6 +89,7 @@ def _place(reading: Reading) -> DriftPlace:
         photos=reading.photos,
         enough=reading.enough,
         since=reading.since,
+        last=reading.last,
         moved=[
             DriftPart.model_validate(
                 {"part": part.part, "score": round(part.score, DIGITS), "words": part.words}

@@ -11,6 +11,7 @@ chi-square. Directions in which the mix of kinds moves the averages count less. 
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_left
 from datetime import UTC, datetime
 
@@ -45,6 +46,7 @@ class Window:
         self.tags = tags
         self.photos = 0
         self.since = datetime.now(UTC)
+        self.last = time.time()  # when the last photo came
         self.alarmed = False
         self._reference = reference
         self._means = list(reference.means)  # views; lists are looked up sooner
@@ -94,6 +96,7 @@ class Window:
             self._appearance += appearance
             self._appearance -= self._appearance_means[superclass]
         self.photos += 1
+        self.last = time.time()
 
     @property
     def weight(self) -> float:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from service.drift_reports import own_report, whole_report
+from service.drift_schemas import DriftAnswer
 from service.intake import identify
 from service.keys import KeyRefused
 from service.openapi import KEYED, refusals
-from service.schemas import DriftAnswer
 from service.serving import serving
 
 router = APIRouter(tags=["drift"])

@@ -80,6 +80,7 @@ def test_one_and_the_same_photo_again_and_again_is_told_as_drift(folder: Path) -
         assert place["alarm"]
         assert place["enough"]
         assert place["photos"] == 60
+        assert place["since"] < place["last"] < untold["last"]
         assert place["score"] == place["moved"][0]["score"] >= 1.0
         assert place["moved"][0]["words"]
         moved = {part["part"]: part["words"] for part in place["moved"]}
