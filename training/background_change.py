@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -59,14 +60,18 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
     """Let the pictures below a folder join, each of them once.
 
     Raises:
-        ConfigError: for a bundle without a background, whose graph could not compare with one.
+        ConfigError: for a bundle without a background, whose graph could not compare with one: it
+            has no input for it, and tells familiarity by another statistic. Says what makes one.
         DataError: where the folder has hardly a picture.
     """
     if bank.background is None:
+        record = "refuse-words" if bundle.manifest.guide else "refuse-matching"
+        pictures = shlex.quote(f"matching.background={folder}")
         raise ConfigError(
-            f"expected a bundle with a background, got {bundle.id}, whose graph compares with "
-            "none: one by matching does that was trained with matching.background, as "
-            "refuse-matching and refuse-words are"
+            f"expected a bundle with a background, got {bundle.id}, whose graph compares with none "
+            f"and cannot be changed: superbin train {record} --data DIR --out RUN --set {pictures} "
+            "and then superbin calibrate and superbin export make one whose background is these "
+            "pictures; without --set it has those that are shipped, and these can join them"
         )
     store = open_background(folder, bundle.manifest.preprocessing)
     answers = answers_to(Classifier(bundle), store.pixels, "background")

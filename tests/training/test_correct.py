@@ -35,6 +35,7 @@ from tests.training_runs import ConfigMaker, DatasetMaker
 from tests.training_runs import run as train_run
 from training.bank_keys import usual_weight
 from training.calibrate import calibrate_run
+from training.config import load_config
 from training.correct import Order, correct_bundle
 from training.data.own import read_labels
 from training.data.photos import read_photos
@@ -614,8 +615,14 @@ def test_pictures_that_the_model_would_have_sorted_are_named(
 def test_a_background_that_cannot_grow_is_refused(
     order: Order, compared: Path, foreign: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"expected a bundle with a background, got bins/1, "):
+    with pytest.raises(
+        ConfigError, match=r"expected a bundle with a background, got bins/1, "
+    ) as e:
         correct_bundle(replace(order, review=None, background=foreign), COMMAND)
+    named = re.search(r"superbin train (\S+) --data DIR --out RUN --set (\S+) and", str(e.value))
+    assert named
+    assert load_config(named[1]).matching.background  # which may have those that are shipped,
+    assert load_config(named[1], [named[2]]).matching.background == str(foreign)  # or these
     for n in range(100, 110):
         (foreign / f"{n}.png").unlink()
     for n in range(4):
