@@ -23,11 +23,12 @@ from typing import Any
 
 import torch
 
-from training.config import Config, parse_config, record_changes
+from training.config import Config
 from training.data.photos import PhotoSet
 from training.distributed import world
 from training.errors import RunError
 from training.model import SuperclassModel, build_model
+from training.records import parse_config, record_changes
 
 RECORD, CHECKPOINT, MODEL = "record.json", "checkpoint.pt", "model.pt"
 HISTORY, PICTURE, BAD_PHOTOS = "history.jsonl", "history.png", "bad_photos.json"

@@ -62,12 +62,12 @@ def train(
     with explained():
         from service.locks import locked
         from training import checkpoint, distributed
-        from training.config import load_config
         from training.data.folds import read_photos_as
         from training.data.review import joined_photos
         from training.device import keep_freed_memory, pick_device
         from training.fit import fit
         from training.interruption import Interrupted
+        from training.records import load_config
 
         check_review(context, from_review)
         record = load_config(config, set_)

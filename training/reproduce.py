@@ -12,11 +12,11 @@ from pathlib import Path
 from service.locks import locked
 from training import checkpoint
 from training.bank_curve import measure_bank_curve
-from training.config import record_changes
 from training.data.folds import read_photos_as
 from training.errors import ConfigError, DataError, RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
+from training.records import record_changes
 from training.table_pictures import draw_pictures
 from training.table_report import BANK_CURVE, RUNS, SPLIT, is_done, write_table
 from training.tables import Budget, Run, plan, read_table

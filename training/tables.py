@@ -26,8 +26,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from training import shipped
-from training.config import Config, load_config
+from training.config import Config
 from training.errors import ConfigError
+from training.records import load_config
 
 TABLES = Path(__file__).parent / "tables"
 FIRST_RUN = {"weights": "backbone.weights", "first_stage": "george.first_stage"}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from training.bank import Indices, fill_chosen_bank
 from training.calibrate import count_wrong, fit_threshold
 from training.checkpoint import begin_model, hardware, write_json
-from training.config import Config, load_config
+from training.config import Config
 from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
@@ -36,6 +36,7 @@ from training.optimise import build_optimiser, learning_rate_factor
 from training.outcome import softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
+from training.records import load_config
 from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict, add_words, vote
 from training.words import make_guide, read_words, teach_words, text_of
 

@@ -18,9 +18,9 @@ import numpy as np
 from tests.benchmarks.likeness import second_half
 from tests.benchmarks.pictures import GROUPS, PERHAPS_REFUSE
 from training.checkpoint import begin_model
-from training.config import load_config
 from training.data.background import open_background
 from training.predict import extract_features
+from training.records import load_config
 
 
 def main(pictures: Path, target: Path, file: Path | None) -> None:

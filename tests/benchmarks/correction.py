@@ -28,7 +28,7 @@ from matplotlib import pyplot as plt
 
 from service.bundle import read_manifest
 from training.bank_keys import MOST_WEIGHT as WEIGHT
-from training.config import Config, load_config
+from training.config import Config
 from training.data.folds import Folds, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_store
@@ -36,6 +36,7 @@ from training.figures import save_picture
 from training.methods.matching import Matching
 from training.methods.sclre import SCLRE
 from training.outcome import softmax
+from training.records import load_config
 from training.unseen import features_of, train_head
 from training.words import teach_words
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.config import load_config
 from training.data.folds import UNSEEN, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.methods.matching import LIKE_ITEMS, Matching
 from training.metrics import balanced_accuracy
+from training.records import load_config
 from training.unseen import features_of, train_head
 
 SHARES = (0.05, 0.1, 0.3, 1.0)

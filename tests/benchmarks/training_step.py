@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.config import Config, load_config
+from training.config import Config
 from training.data.photos import PhotoSet, read_photos
 from training.device import keep_freed_memory, pick_device
 from training.fit import draw_batch, learn, train_step
+from training.records import load_config
 from training.run import Run
 
 METHODS = ("cross_entropy", "sclre", "supcon", "simclr", "moco")

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from training.config import Config, parse_config
+from training.config import Config
+from training.records import parse_config
 
 COLOURS = {"amber": (200, 140, 20), "cobalt": (30, 60, 190), "moss": (60, 150, 60)}
 PX = 16

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from service.preprocess import Preprocessing
-from training.config import CONFIGS, Config, load_config, parse_config
+from training.config import Config
 from training.errors import ConfigError
+from training.records import CONFIGS, load_config, parse_config
 
 SHIPPED = sorted(file.stem for file in CONFIGS.glob("*.toml"))
 

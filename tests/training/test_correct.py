@@ -35,7 +35,6 @@ from tests.training_runs import ConfigMaker, DatasetMaker
 from tests.training_runs import run as train_run
 from training.bank_keys import usual_weight
 from training.calibrate import calibrate_run
-from training.config import load_config
 from training.correct import Order, correct_bundle
 from training.data.own import read_labels
 from training.data.photos import read_photos
@@ -43,6 +42,7 @@ from training.data.review import ReviewFolder
 from training.doubt_reference import with_doubts
 from training.errors import ConfigError, DataError, RunError
 from training.export import export_run
+from training.records import load_config
 from training.served_bank import served_bank
 
 COMMAND = "superbin correct models/bins/1 --from-review /somewhere/review"

@@ -33,9 +33,10 @@ from tests.training_processes import (
 from tests.training_runs import ConfigMaker, DatasetMaker, run, run_of, toml
 from training import checkpoint
 from training.augment import augment
-from training.config import AugmentConfig, Config, parse_config
+from training.config import AugmentConfig, Config
 from training.data.photos import read_photos
 from training.outcome import measure
+from training.records import parse_config
 
 RESNET = {"name": "resnet18", "stem": "cifar", "pretrained": False}
 LITE = {"name": "efficientnet_lite0", "pretrained": True}

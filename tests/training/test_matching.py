@@ -31,13 +31,14 @@ from training import checkpoint
 from training.backbones import build_backbone
 from training.bank import choose_bank
 from training.calibrate import calibrate_run
-from training.config import LITE_GROUPS, MatchingConfig, load_config, parse_config
+from training.config import MatchingConfig
 from training.data.background import open_background, shipped_background
 from training.data.photos import read_photos
 from training.errors import ConfigError, DataError
 from training.export import export_run
 from training.methods.matching import Matching
 from training.outcome import measure
+from training.records import LITE_GROUPS, load_config, parse_config
 
 LABELS = torch.tensor([0, 0, 1, 1, 1, 2, 2, 0, 1, 2])
 

@@ -18,10 +18,10 @@ from tests.training_runs import (
     DatasetMaker,
     run,
 )
-from training.config import parse_config
 from training.data.photos import read_photos
 from training.model import SuperclassModel, build_model
 from training.optimise import build_optimiser, image_size, learning_rate_factor
+from training.records import parse_config
 
 
 def test_the_average_is_kept_and_served_only_where_it_is_wanted(

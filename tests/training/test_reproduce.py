@@ -15,10 +15,10 @@ from tests.tiny_cifar import write_cifar
 from tests.training_runs import signal_in_step
 from training import checkpoint
 from training.cli import register
-from training.config import load_config
 from training.data.photos import MAPS
 from training.errors import ConfigError, DataError, RunError
 from training.fit import Interrupted
+from training.records import load_config
 from training.reproduce import reproduce
 from training.table_report import report_of
 from training.tables import TABLES, Budget, Table, plan, read_table

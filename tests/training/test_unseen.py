@@ -15,11 +15,12 @@ import torch
 from PIL import Image
 
 from tests.training_runs import run
-from training.config import Config, parse_config
+from training.config import Config
 from training.data.folds import FOLDS, hold_out, read_folds, read_photos_as
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
 from training.outcome import measure
+from training.records import parse_config
 from training.unseen import VOTES, _figures, _train_head, measure_unseen, over_seeds
 from training.unseen_report import write_unseen_report
 from training.votes import WORDED_VOTES, Asked
@@ -381,7 +382,7 @@ def test_words_of_a_record_see_features_as_they_are(
 
 
 def test_the_shipped_records_share_a_backbone() -> None:
-    from training.config import load_config
+    from training.records import load_config
 
     one = load_config("unseen-sclre")
     for name in ("cross-entropy", "matching", "words"):

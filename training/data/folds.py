@@ -19,10 +19,11 @@ from pathlib import Path
 
 from service.bundle import Manifest
 from training import shipped
-from training.config import Config, parse_config
+from training.config import Config
 from training.data.photo import place
 from training.data.photos import SPLITS, Photo, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
+from training.records import parse_config
 
 FOLDS = Path(__file__).parent / "folds"
 UNSEEN = "unseen"  # the split of photos whose kind is held out
