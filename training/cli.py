@@ -1,4 +1,7 @@
-"""The training side's commands. Imports stay inside them, so that `superbin --help` is instant."""
+"""The training side's commands, but for the lab's and those that make a bundle's next version.
+
+Imports stay inside them, so that `superbin --help` is instant.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +11,12 @@ from typing import Annotated
 
 import typer
 
-from training import versions_cli
+from training import lab_cli, versions_cli
+from training.options import DataOption, DeviceOption, MapOption, SetOption
 from training.policy_cli import app as policy
-from training.terminal import explained, kept_command, tell_how_to_go_on, typed_command
+from training.terminal import explained, kept_command, tell_how_to_go_on
 from training.versions_cli import ReviewOption, ReviewPhotosOption, check_review
 
-DataOption = Annotated[
-    Path,
-    typer.Option("--data", help="Folder of labelled photos, in a form of training/README.md."),
-]
-MapOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--superclasses",
-        help="TOML map of subclasses, or a shipped one (cifar100-4); default: in --data.",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 RunArgument = Annotated[Path, typer.Argument(help="Run folder that superbin train wrote.")]
 
 
@@ -36,10 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command()(export)
     app.command()(reference)
     app.command("bank-curve")(bank_curve)
-    app.command()(compare)
-    app.command()(unseen)
-    app.command()(reproduce)
-    app.command()(download)
+    lab_cli.register(app)
     versions_cli.register(app)
     app.add_typer(policy, name="policy")
 
@@ -49,9 +38,7 @@ def train(
     config: Annotated[str, typer.Argument(help="A TOML record, or the name of a shipped one.")],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for the run.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
-    ] = None,
+    set_: SetOption = None,
     superclasses: MapOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the run stopped.")] = False,
     from_review: ReviewOption = None,
@@ -198,124 +185,3 @@ def bank_curve(
         from training.bank_curve import measure_bank_curve
 
         measure_bank_curve(run, data, split, out or run, superclasses, device)
-
-
-def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, seeds of one record or more.")],
-    split: Annotated[str, typer.Option(help="The split that they were evaluated on.")] = "test",
-    picture: Annotated[
-        Path | None,
-        typer.Option(help="PNG to write: the subclasses of a superclass, a panel for each run."),
-    ] = None,
-) -> None:
-    """Print mean and spread over seeds of evaluated runs, as a Markdown table."""
-    with explained():
-        from training.compare import compare_runs, picture_runs
-
-        typer.echo(compare_runs(runs, split))
-        if picture is not None:
-            picture_runs(runs, split, picture)
-            typer.echo(f"\npicture: {picture}")
-
-
-def unseen(
-    folds: Annotated[
-        str, typer.Argument(help="refuse, refuse-tune, cifar100-4, or a fold file of your own.")
-    ],
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Folder for figures, table and picture.")],
-    record: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A record to measure, such as unseen-matching. Repeatable; "
-            "by default unseen-cross-entropy and unseen-sclre."
-        ),
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each record and fold.")] = 3,
-    shots: Annotated[
-        int, typer.Option(min=0, help="Photos of each held-out kind that are shown after all.")
-    ] = 0,
-    words: Annotated[
-        str | None,
-        typer.Option(help="Names of things by bin: a words file, or a shipped one (refuse)."),
-    ] = None,
-    superclasses: MapOption = None,
-    device: DeviceOption = "auto",
-) -> None:
-    """Measure methods on kinds of things that were held out of training, on frozen features."""
-    with explained():
-        from training.device import keep_freed_memory
-        from training.unseen import measure_unseen
-        from training.unseen_report import write_unseen_report
-
-        keep_freed_memory()
-        records = record or ["unseen-cross-entropy", "unseen-sclre"]
-        rows = measure_unseen(
-            folds, data, out, records, set_, seeds, superclasses, device, shots, words
-        )
-        typer.echo(write_unseen_report(rows, out, folds, kept_command()))
-
-
-def reproduce(
-    table: Annotated[
-        str,
-        typer.Argument(help="table-3 to -6, ablation, methods, bank-curve, pretrained, or a file."),
-    ],
-    data: DataOption,
-    out: Annotated[Path, typer.Option("--out", help="Results; runs are shared between tables.")],
-    budget: Annotated[
-        float, typer.Option(min=0.0001, max=1.0, help="Share of the epochs, for a small machine.")
-    ] = 1.0,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each cell.")] = 3,
-    only: Annotated[
-        list[str] | None, typer.Option(help="A row's or column's name, or a part. Repeatable.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override: section.key=value. Repeatable.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan and train nothing.")] = False,
-    device: DeviceOption = "auto",
-) -> None:
-    """Make a table of the paper again: what is done is kept, what was cut off goes on."""
-    with explained():
-        from training.device import keep_freed_memory, pick_device
-        from training.interruption import Interrupted
-        from training.reproduce import reproduce as fill
-        from training.tables import Budget
-
-        keep_freed_memory()
-        try:
-            text = fill(
-                table,
-                data,
-                out,
-                overrides=set_ or [],
-                budget=Budget(budget, seeds, tuple(only or ())),
-                device=pick_device(device),
-                command=typed_command(),
-                dry=dry_run,
-            )
-        except (Interrupted, KeyboardInterrupt):
-            typer.echo(f"stopped; the same command goes on:\n  {typed_command()}", err=True)
-            raise typer.Exit(130) from None
-        typer.echo(text)
-
-
-def download(
-    name: Annotated[
-        str, typer.Argument(help="cifar100, voc-2012, mini-imagenet, adience or fmow.")
-    ],
-    to: Annotated[Path, typer.Option("--to", help="Folder for it; made where there is none.")],
-    archive: Annotated[
-        Path | None, typer.Option(help="Its file, where it was fetched some other way.")
-    ] = None,
-) -> None:
-    """Fetch a public dataset, verify and unpack it, or say how to come by it."""
-    with explained():
-        from training.data.download import download as bring
-        from training.data.sources import source_named
-
-        typer.echo(f"done: {bring(source_named(name), to, archive)}. It is read with --data {to}")
