@@ -8,9 +8,7 @@ train the backbone as well are made by `data.hold_out` in a record.
 
 from __future__ import annotations
 
-import json
 import zlib
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from torch import Tensor, nn
 
 from training.bank import Indices, fill_chosen_bank
 from training.calibrate import count_wrong, fit_threshold
-from training.checkpoint import begin_model, hardware, write_json
+from training.checkpoint import begin_model
 from training.config import Config
-from training.data.folds import UNSEEN, Folds, hold_out, read_folds, read_photos_as
+from training.data.folds import UNSEEN, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.sampling import BalancedSampler
 from training.data.store import open_store, sizes_digest
@@ -37,6 +35,7 @@ from training.outcome import softmax
 from training.predict import answer_all, extract_features
 from training.progress import track
 from training.records import load_config
+from training.unseen_rows import Rows
 from training.votes import AND_WORDS, VOTES, WORDED_VOTES, WORDS, Asked, Predict, add_words, vote
 from training.words import make_guide, read_words, teach_words, text_of
 
@@ -102,7 +101,7 @@ def measure_unseen(
     told = read_words(words, data.superclasses) if words is not None else None
     out.mkdir(parents=True, exist_ok=True)
     features, places = features_of(configs[0], data, out, pick_device(device))
-    rows = _Rows(out / RESULTS, folds, data, device)
+    rows = Rows(out / RESULTS, folds, data, device)
     jobs = [
         *((name, None, 0) for name in VOTES),
         *((config.name, config, seed) for config in configs for seed in range(seeds)),
@@ -246,57 +245,4 @@ def _figures(predict: Predict, asked: Asked, superclasses: tuple[str, ...]) -> d
         "sorted_wrong": count_wrong(unseen, labels, threshold) / len(labels),
         "coverage": ((at + 1) / len(surest)).tolist(),
         "accuracy_at_coverage": curve[at].tolist(),
-    }
-
-
-class _Rows:
-    """The results file: a row stays while its settings, the folds and the data are the same."""
-
-    def __init__(self, file: Path, folds: Folds, data: PhotoSet, device: str) -> None:
-        self._file = file
-        self._about = {
-            "folds": folds.name,
-            "held_out": {fold: list(kinds) for fold, kinds in folds.held_out.items()},
-            "kind_of": folds.kind_of,
-            "data": data.summary(),
-            "photos": sizes_digest(data.root, data.photos),
-            "hardware": hardware(pick_device(device)),
-        }
-        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        same = all(
-            before.get(key) == self._about[key] for key in ("held_out", "kind_of", "data", "photos")
-        )
-        self.all: list[dict[str, Any]] = before["rows"] if same else []
-
-    def has(self, name: str, fold: str, seed: int, settings: dict[str, Any]) -> bool:
-        """Whether this was measured; a row of other settings, or of before, is dropped."""
-        key = (name, fold, seed)
-        mine = [row for row in self.all if (row["record"], row["fold"], row["seed"]) == key]
-        if mine and (mine[0].get("settings") != settings or "seen_sorted" not in mine[0]):
-            self.all.remove(mine[0])
-            return False
-        return bool(mine)
-
-    def add(
-        self,
-        name: str,
-        fold: str,
-        seed: int,
-        settings: dict[str, Any],
-        figures: dict[str, Any],
-    ) -> None:
-        """Keep a row at once, so that a run which is stopped goes on from here."""
-        row = {"record": name, "fold": fold, "seed": seed, "settings": settings, **figures}
-        self.all.append(row)
-        write_json(self._file, {**self._about, "rows": self.all})
-
-
-def over_seeds(rows: list[dict[str, Any]], figure: str) -> dict[str, list[float]]:
-    """For each record the mean over folds of a figure, seed by seed."""
-    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        values[row["record"]][row["seed"]].append(float(row[figure]))
-    return {
-        record: [float(np.mean(folds)) for _, folds in sorted(seeds.items())]
-        for record, seeds in values.items()
     }

@@ -21,8 +21,9 @@ from training.data.photos import MAPS, PhotoSet, read_photos
 from training.errors import ConfigError, DataError
 from training.outcome import measure
 from training.records import parse_config
-from training.unseen import VOTES, _figures, _train_head, measure_unseen, over_seeds
+from training.unseen import VOTES, _figures, _train_head, measure_unseen
 from training.unseen_report import write_unseen_report
+from training.unseen_rows import over_seeds
 from training.votes import WORDED_VOTES, Asked
 from training.words import make_guide, read_words
 
