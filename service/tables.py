@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -12,12 +13,13 @@ from rich.text import Text
 from service.classification import FileResult
 from service.composition.answer import CompositionAnswer
 from service.composition.formats import MEASURES, in_words, places_in_words, rows_of
-from service.schemas import BrokenModel, ModelInfo
+from service.schemas import BrokenModel, Classification, ModelInfo
 from service.sites import Site
 from service.terminal import write_anything
 
 SHOWN_REFERENCES = 3
 WIDE = 200  # letters of a line that goes into a file
+ANY_WIDTH = 10_000  # a table takes no more than it needs
 
 
 def show_results(results: Sequence[FileResult]) -> None:
@@ -32,10 +34,19 @@ def show_results(results: Sequence[FileResult]) -> None:
         seen.sort(key=lambda one: -one[1])
         told = ", ".join(f"{name} {weight:.0%}" for name, weight in seen[:SHOWN_REFERENCES])
         confidence = f"{answer.confidence:.1%}"
-        into = answer.sorting.name if answer.sorting else answer.decision
-        rows.append((one.photo, answer.superclass, confidence, into, told))
+        rows.append((one.photo, answer.superclass, confidence, _decision(answer), told))
     _show(("photo", "superclass", "confidence", "decision", "looked at"), rows)
     _complain([f"{one.photo}: {one.error}" for one in results if one.error is not None])
+
+
+def _decision(answer: Classification) -> str:
+    """Where a photo goes, and why it goes to a person."""
+    into = answer.sorting.name if answer.sorting else answer.decision
+    if answer.decision == "sort":
+        return into
+    doubts = [doubt.reason for doubt in answer.doubts]
+    rules = [one for one in answer.sorting.reasons if one != "doubt"] if answer.sorting else []
+    return f"{into}: {', '.join([*rules, *doubts]) or 'not sure enough'}"
 
 
 def show_models(models: Sequence[ModelInfo | BrokenModel]) -> None:
@@ -98,7 +109,8 @@ def _show(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*map(Text, row))
     write_anything()
-    Console().print(table)
+    # A file, or grep, gets each row in one line.
+    Console(width=None if sys.stdout.isatty() else ANY_WIDTH).print(table)
 
 
 def _complain(errors: Sequence[str]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from typing import Any
@@ -131,15 +133,43 @@ def test_a_guide_has_its_place_among_what_was_looked_at(
     assert answer["self_weight"] >= answer["references"][2]["weight"]  # else it would not be there
 
 
-def test_a_narrow_terminal_cuts_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_narrow_terminal_cuts_no_name() -> None:
     photo = PHOTOS / "cardboard.jpg"
-    result = runner.invoke(cli.app, ["classify", str(photo)])
-    assert "\N{HORIZONTAL ELLIPSIS}" not in result.stdout
-    cells = "".join(
-        line.split("│")[1].strip() for line in result.stdout.splitlines() if "│" in line
-    )
+    shown = on_a_terminal("classify", str(photo), columns=60)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    cells = "".join(line.split("│")[1].strip() for line in shown.splitlines() if "│" in line)
     assert cells == str(photo)
+
+
+def on_a_terminal(*words: str, columns: int) -> str:
+    """What the command writes to a real terminal."""
+    ours, its = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        told = subprocess.Popen(
+            [sys.executable, "-c", "from service.cli import main; main()", *words],
+            stdout=its,
+            env=os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1"},
+        )
+        os.close(its)
+        shown = b""
+        with suppress(OSError):  # the end of a terminal whose other side is closed
+            while part := screen.read(65536):
+                shown += part
+        assert told.wait() == 0
+    return shown.decode()
+
+
+def test_a_pipe_gets_each_row_in_one_line_and_why_it_is_for_a_person(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("SUPERBIN_DOUBTS", "too_dark=255")
+    photo = tmp_path / f"{'long' * 40}.jpg"
+    photo.write_bytes((PHOTOS / "cardboard.jpg").read_bytes())
+    result = runner.invoke(cli.app, ["classify", str(photo)])
+    assert result.exit_code == 0, result.output
+    (row,) = [line for line in result.stdout.splitlines() if str(photo) in line]
+    assert "manual: too_dark" in row
 
 
 def test_good_photos_alone_give_status_0() -> None:
