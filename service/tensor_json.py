@@ -87,7 +87,9 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
         raise TensorMalformed(f"expected an inference request as JSON, got {where}") from error
     check_inputs([one.name for one in request.inputs])
     binary = request.parameters.get("binary_data_output") is True
-    wanted = wanted_of([(one.name, one.parameters) for one in request.outputs or ()], binary)
+    wanted = wanted_of(
+        [(one.name, one.parameters) for one in request.outputs or ()], binary, manifest
+    )
     tensor = _tensor(request.inputs[0], body[length:])
     return Inference(request.id, photos_of(tensor, manifest), wanted)
 

@@ -22,7 +22,6 @@ from service.preprocess import Pixels
 
 INPUT = contract.INPUT_IMAGES
 DOUBTS = "doubts"  # BYTES [N], reasons by commas: no output of the graph's
-OUTPUTS = (*contract.OUTPUTS, DOUBTS)
 DATATYPES = {"f": "FP32", "i": "INT64", "u": "UINT8", "O": "BYTES"}  # by numpy's kind
 LENGTH = struct.Struct("<I")  # before each element of a binary BYTES tensor
 EXTENSIONS = ("binary_tensor_data", "classification")
@@ -60,6 +59,15 @@ class Inference:
     id: str
     photos: Sequence[Pixels | bytes]
     wanted: list[Wanted]
+
+
+def outputs_of(manifest: Manifest) -> tuple[str, ...]:
+    """The names of what a model gives: of one with a guide also what of the guide counted."""
+    return (*_of_graph(manifest), DOUBTS)
+
+
+def _of_graph(manifest: Manifest) -> tuple[str, ...]:
+    return contract.OUTPUTS + (contract.GUIDE_OUTPUTS if manifest.guide else ())
 
 
 def check_inputs(names: Sequence[str]) -> None:
@@ -133,7 +141,9 @@ def _from_binary(raw: bytes) -> list[bytes]:
     return photos
 
 
-def wanted_of(outputs: Sequence[tuple[str, Mapping[str, Any]]], binary: bool) -> list[Wanted]:
+def wanted_of(
+    outputs: Sequence[tuple[str, Mapping[str, Any]]], binary: bool, manifest: Manifest
+) -> list[Wanted]:
     """What is asked for, by names with parameters; everything where nothing is named.
 
     Args:
@@ -142,12 +152,13 @@ def wanted_of(outputs: Sequence[tuple[str, Mapping[str, Any]]], binary: bool) ->
     Raises:
         TensorMalformed: with what was expected and what came.
     """
+    known = outputs_of(manifest)
     if not outputs:
-        return [Wanted(name, binary) for name in OUTPUTS]
+        return [Wanted(name, binary) for name in known]
     wanted: dict[str, Wanted] = {}
     for name, parameters in outputs:
-        if name not in OUTPUTS:
-            raise TensorMalformed(f"expected outputs of {', '.join(OUTPUTS)}, got {name[:40]!r}")
+        if name not in known:
+            raise TensorMalformed(f"expected outputs of {', '.join(known)}, got {name[:40]!r}")
         if name in wanted:
             raise TensorMalformed(f"expected each output once, got {name} twice")
         classes = parameters.get("classification", 0)
@@ -161,7 +172,9 @@ def wanted_of(outputs: Sequence[tuple[str, Mapping[str, Any]]], binary: bool) ->
     return list(wanted.values())
 
 
-def answers_of(found: Sequence[Outcome | SuperbinError]) -> dict[str, npt.NDArray[Any]]:
+def answers_of(
+    manifest: Manifest, found: Sequence[Outcome | SuperbinError]
+) -> dict[str, npt.NDArray[Any]]:
     """Each output over all photos.
 
     Raises:
@@ -174,7 +187,7 @@ def answers_of(found: Sequence[Outcome | SuperbinError]) -> dict[str, npt.NDArra
         rows.append(one.answers)
         doubts.append(",".join(doubt.reason for doubt in one.doubts).encode())
     answers = {
-        name: np.concatenate([getattr(row, name) for row in rows]) for name in contract.OUTPUTS
+        name: np.concatenate([getattr(row, name) for row in rows]) for name in _of_graph(manifest)
     }
     return answers | {DOUBTS: np.array(doubts, dtype=object)}
 
@@ -217,6 +230,8 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         contract.OUTPUT_REFERENCES: ("INT64", [-1, unknown]),
         contract.OUTPUT_REFERENCE_WEIGHTS: ("FP32", [-1, unknown]),
         contract.OUTPUT_SELF_WEIGHT: ("FP32", [-1]),
+        contract.OUTPUT_THINGS: ("INT64", [-1, unknown]),
+        contract.OUTPUT_THING_WEIGHTS: ("FP32", [-1, unknown]),
         DOUBTS: ("BYTES", [-1]),
     }
     images = {"name": INPUT, "datatype": "UINT8", "shape": [-1, spec.height, spec.width, 3]}
@@ -226,7 +241,7 @@ def metadata(manifest: Manifest) -> dict[str, Any]:
         "platform": "onnxruntime_onnx",
         "inputs": [images],
         "outputs": [
-            {"name": name, "datatype": kind, "shape": shape}
-            for name, (kind, shape) in outputs.items()
+            dict(zip(("name", "datatype", "shape"), (name, *outputs[name]), strict=True))
+            for name in outputs_of(manifest)
         ],
     }

@@ -144,7 +144,7 @@ async def _read(request: Request, body: bytes, manifest: Manifest) -> Inference:
 
 
 def _answer(manifest: Manifest, asked: Inference, found: list[Outcome | SuperbinError]) -> Response:
-    body, header_length = write_answer(manifest, asked, answers_of(found))
+    body, header_length = write_answer(manifest, asked, answers_of(manifest, found))
     if header_length is None:
         return Response(body, media_type="application/json")
     return Response(

@@ -40,7 +40,7 @@ def read_inference(request: Any, manifest: Manifest) -> Inference:
     """
     check_inputs([one.name for one in request.inputs])
     outputs = [(one.name, _values(one.parameters)) for one in request.outputs]
-    wanted = wanted_of(outputs, binary=True)
+    wanted = wanted_of(outputs, binary=True, manifest=manifest)
     tensor = _tensor(request.inputs[0], request.raw_input_contents)
     return Inference(request.id, photos_of(tensor, manifest), wanted)
 
@@ -94,7 +94,7 @@ def write_answer(
     answer = ModelInferResponse(
         model_name=manifest.name, model_version=manifest.version, id=asked.id
     )
-    for one, tensor in wanted_tensors(manifest, asked, answers_of(found)):
+    for one, tensor in wanted_tensors(manifest, asked, answers_of(manifest, found)):
         kind = DATATYPES[tensor.dtype.kind]
         answer.outputs.add(name=one.name, datatype=kind, shape=tensor.shape)
         answer.raw_output_contents.append(blob_of(tensor))
