@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -21,6 +20,7 @@ from service.inference import INLINE_BYTES
 from service.metrics import Metrics
 from service.problems import problem_of
 from service.rpc.messages import SERVICE, message_class
+from service.rpc.senders import Senders
 from service.rpc.weight import weigh
 from service.settings import Settings
 from service.tensors import TensorMalformed
@@ -55,6 +55,7 @@ class Call:
 
     context: Any
     settings: Settings
+    senders: Senders
     headers: dict[str, str] = field(init=False)
     request_id: str = field(init=False)
     noted: dict[str, Any] = field(default_factory=lambda: {"photos": 0})
@@ -66,9 +67,8 @@ class Call:
 
     @property
     def host(self) -> str:
-        """The address that it came from, as HTTP has it: `ipv6:%5B::1%5D:50051` is `::1`."""
-        host = unquote(self.context.peer()).partition(":")[2].rpartition(":")[0]
-        return host.strip("[]").removeprefix("::ffff:")
+        """The address that it counts for."""
+        return self.senders.address(self.context.peer(), self.context.invocation_metadata() or ())
 
     @property
     def timeout_s(self) -> float:

@@ -27,6 +27,7 @@ from service.registry import ModelUnknown
 from service.rpc.call import Call, NoSuchMethod, answered, parsed
 from service.rpc.messages import SERVICE, message_class
 from service.rpc.receiving import Receiving
+from service.rpc.senders import Senders
 from service.rpc.tensors import read_inference, write_answer
 from service.serving import Serving
 from service.tags import UNTOLD
@@ -44,6 +45,7 @@ class Calls:
     def __init__(self, held: Serving, provider: TracerProvider | None) -> None:
         self._held = held
         self._provider = provider
+        self._senders = Senders(held.settings.trusted_proxies)
         limits = held.settings
         at_a_time = limits.max_queue_bytes // limits.max_request_bytes
         self._receiving = Receiving(at_a_time, limits.max_queue // 2)
@@ -66,7 +68,7 @@ class Calls:
 
     async def _serve(self, method: str, messages: object, context: Any) -> bytes:
         held = self._held
-        call = Call(context, held.settings)
+        call = Call(context, held.settings, self._senders)
         service, _, name = method.removeprefix("/").rpartition("/")
         answer = self._calls.get(name) if service == SERVICE else None
         with call_span(self._provider, method, call.headers):
