@@ -1,4 +1,4 @@
-"""Freed memory goes back to the system.
+"""Freed memory goes back to the system, and what is made at once is not looked through meanwhile.
 
 glibc keeps what is freed between blocks that are in use, of each thread by itself: every round of
 large bodies leaves more of it, until a container's limit is reached by memory that nobody uses.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import mmap
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LOOK_S = 1.0
@@ -51,3 +53,16 @@ def _trimming() -> Callable[[int], int] | None:
         return None
     found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return found
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Make very many objects at once, none of them garbage, through which nobody need look.
+
+    The collector would, again and again, with everybody waiting for Python's lock meanwhile.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

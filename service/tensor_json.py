@@ -8,15 +8,18 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from contextlib import nullcontext
 from typing import Any
 
 import numpy.typing as npt
 from pydantic import BaseModel, Field, ValidationError
 
 from service.bundle import Manifest
+from service.memory import uncollected
 from service.tensors import (
     DATATYPES,
     INPUT,
+    MOST_NUMBERS,
     Inference,
     Tensor,
     TensorMalformed,
@@ -32,7 +35,8 @@ MOST_TENSORS = 64  # of a request; one is taken, and there are few outputs
 # Beside pixels there is little in a sound request, and each of these takes many bytes in memory.
 MOST_NAMES = 10_000
 MOST_LISTS = 4_000_000  # of 32 photos of 256 pixels there are 2,105,376, each pixel by itself
-MOST_VALUES = 8_000_000  # of those there are 6,291,456
+MOST_VALUES = MOST_NUMBERS  # of those there are 6,291,456
+LONG = 65_536  # bytes of JSON that may have enough in them for the collector to notice
 
 
 class RequestInput(BaseModel):
@@ -78,7 +82,8 @@ def read_inference(body: bytes, header_length: str | None, manifest: Manifest) -
     told = body[:length]
     _check_size(told)
     try:
-        request = InferRequest.model_validate_json(told)
+        with uncollected() if length > LONG else nullcontext():
+            request = InferRequest.model_validate_json(told)
     except ValidationError as error:
         where = "; ".join(
             f"{place}: {p['msg']}" if (place := ".".join(map(str, p["loc"]))) else str(p["msg"])

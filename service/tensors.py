@@ -6,6 +6,7 @@ encoded photos, which then get the same preprocessing as everywhere else.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ INPUT = contract.INPUT_IMAGES
 DOUBTS = "doubts"  # BYTES [N], reasons by commas: no output of the graph's
 DATATYPES = {"f": "FP32", "i": "INT64", "u": "UINT8", "O": "BYTES"}  # by numpy's kind
 LENGTH = struct.Struct("<I")  # before each element of a binary BYTES tensor
+MOST_NUMBERS = 8_000_000  # of a tensor that comes element by element
+PIECE = 65_536  # numbers that are made an array at once, with Python's lock
 EXTENSIONS = ("binary_tensor_data", "classification")
 
 
@@ -109,13 +112,39 @@ def _pixels(tensor: Tensor, manifest: Manifest) -> list[Pixels]:
         if tensor.raw is not None:
             flat = np.frombuffer(tensor.raw, dtype=np.uint8)
         else:
-            values = np.asarray(tensor.elements).reshape(-1)
+            values = _flat(tensor.elements, min(math.prod(tensor.shape), MOST_NUMBERS))
             if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
                 raise ValueError("values that are no integers from 0 to 255")
             flat = values.astype(np.uint8)
         return list(flat.reshape(tensor.shape))
     except ValueError as error:
         raise TensorMalformed(f"expected {tensor.shape} numbers from 0 to 255: {error}") from error
+
+
+def _flat(elements: Sequence[Any] | npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    """All numbers of lists, nested or not, in pieces: others have Python's lock in between.
+
+    Args:
+        size: how many there should be.
+
+    Raises:
+        ValueError: where lists beside each other are of different lengths.
+    """
+    if isinstance(elements, np.ndarray):
+        return elements.reshape(-1)
+    each = max(1, size // max(1, len(elements)))
+    if each > PIECE and all(isinstance(one, list) for one in elements):
+        shapes: set[object] = {len(one) for one in elements}
+        pieces = [_flat(one, each) for one in elements]
+    else:
+        step = max(1, PIECE // each)
+        parts = range(0, max(1, len(elements)), step)
+        arrays = [np.asarray(elements[first : first + step]) for first in parts]
+        shapes = {array.shape[1:] for array in arrays}
+        pieces = [array.reshape(-1) for array in arrays]
+    if len(shapes) > 1:
+        raise ValueError("lists beside each other of different lengths")
+    return np.concatenate(pieces)
 
 
 def _encoded(tensor: Tensor) -> list[bytes]:
