@@ -63,7 +63,7 @@ class Access:
 
         try:
             await self._app(scope, receive, send_on)
-        except Exception:
+        except Exception:  # whatever it is: nobody further out would answer
             log.exception("unexpected error", request_id=request_id, path=scope["path"])
             if code:  # the answer has begun: let the server close the connection
                 raise

@@ -142,7 +142,7 @@ class Scheduler:
                 photo.watched = photo.is_watched is not None and photo.is_watched()
                 if photo.watched and self._watch_appearance:
                     photo.appearance = measure_appearance(seen)
-        except Exception as error:
+        except Exception as error:  # a fault of ours, which is no end of the thread
             log.exception("checking failed", photos=len(decoded))
             self._hand_over([(photo, _failure(error)) for photo in decoded])
             return []
@@ -160,7 +160,7 @@ class Scheduler:
         except SuperbinError as error:
             self._hand_over([(photo, error)])
             return False
-        except Exception as error:
+        except Exception as error:  # no photo's fault, and the thread has others to decode
             log.exception("decoding failed")
             self._hand_over([(photo, _failure(error))])
             return False
@@ -227,7 +227,7 @@ class Scheduler:
         try:
             answers = _run_together(chosen, batch)
             doubts = self._doubts.of_answers(answers)
-        except Exception as error:
+        except Exception as error:  # as ONNX Runtime's, which share no narrower base
             log.exception("batch failed", photos=len(batch))
             if len(batch) == 1:
                 return [(batch[0], _failure(error))]

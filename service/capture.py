@@ -189,7 +189,7 @@ class Capture:
             act()
         except SuperbinError as error:
             log.error(f"review: could not {what}", error=str(error))
-        except Exception:
+        except Exception:  # a thread that ends here would be missed for ever
             log.exception("unexpected error", what=what)
 
 

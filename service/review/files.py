@@ -143,7 +143,7 @@ class PhotoFiles:
         """A folder of an object store need not exist; its bucket must, and must be open to us."""
         try:
             self._fs.ls(self._root.split("/", 1)[0], detail=False)
-        except Exception as error:
+        except Exception as error:  # every file system has errors of its own
             raise _unusable(self.url, error) from missing
 
     def _put(self, path: str, data: bytes) -> None:

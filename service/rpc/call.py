@@ -153,7 +153,7 @@ async def answered(
     except asyncio.CancelledError:
         ending = LATE if call.timeout_s <= 0 else GONE
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is: gRPC would tell the client its text
         ending = _ending_of(error, call, metrics, route)
         forget_frames(error)  # and the photos in them
     finally:
