@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import sqlalchemy as sa
 
 from service.keys import digest_of
@@ -59,3 +60,21 @@ def reviewing(
         open_store(url, str(photos), Rules(double_share=0.0)) as store,
     ):
         yield Reviewing(server, store, photos)
+
+
+def review_settings(folder: Path) -> dict[str, object]:
+    """Of a server that keeps every photo, in this folder."""
+    return {
+        "review_url": f"sqlite:///{folder}/review.db",
+        "review_photos": folder / "photos",
+        "review_random_share": 1.0,
+        "review_double_share": 0.0,
+    }
+
+
+def kept(asking: httpx.Client) -> dict[str, float]:
+    """How many photos a server has kept, or not, by the outcome."""
+    lines = asking.get("/metrics").text.splitlines()
+    mark = 'superbin_review_photos_total{outcome="'
+    found = [line.removeprefix(mark).split('"} ') for line in lines if line.startswith(mark)]
+    return {outcome: float(value) for outcome, value in found}

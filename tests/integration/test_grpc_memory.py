@@ -10,9 +10,8 @@ import pytest
 from tritonclient.grpc.service_pb2 import ModelInferRequest
 
 from tests.benchmarks.readiness import resident_mb
+from tests.integration.grpc_asking import INFER, asked, infer, metrics, queued, refused, slow
 from tests.integration.server import Server, running, until
-from tests.integration.test_grpc import INFER, refused
-from tests.integration.test_grpc_limits import asked, infer, metrics, queued, slow
 from tests.integration.test_memory import (
     BAD,
     GOOD,

@@ -17,10 +17,18 @@ from tritonclient.grpc.service_pb2 import (
     ServerLiveResponse,
 )
 
+from tests.integration.grpc_asking import (
+    INFER,
+    ONE,
+    SERVICE,
+    asked,
+    infer,
+    metrics,
+    refused,
+    silent,
+)
 from tests.integration.inference import PHOTOS
 from tests.integration.server import running, until
-from tests.integration.test_grpc import INFER, SERVICE, refused
-from tests.integration.test_grpc_limits import ONE, asked, infer, metrics, silent
 
 LIMITS = {"max_queue": 8, "max_photos": 8, "max_queue_bytes": 40_000_000}
 LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // 4}  # so many are received at a time

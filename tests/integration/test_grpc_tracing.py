@@ -8,9 +8,8 @@ from pathlib import Path
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelReadyRequest
 
+from tests.integration.grpc_asking import INFER, ONE, SERVICE, asked, infer, queued, refused, silent
 from tests.integration.server import running
-from tests.integration.test_grpc import INFER, SERVICE, refused
-from tests.integration.test_grpc_limits import ONE, asked, infer, queued, silent
 from tests.integration.test_tracing import PARENT, TRACE, collector, exported
 
 
