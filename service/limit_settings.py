@@ -96,10 +96,11 @@ class LimitSettings(BaseModel):
     @field_validator("trusted_proxies")
     @classmethod
     def _known_proxies(cls, proxies: str | None) -> str | None:
-        for one in (proxies or "*").split(","):
+        if proxies is None or proxies.strip() == "*":  # which stands for any where it stands alone
+            return proxies and proxies.strip()
+        for one in proxies.split(","):
             try:
-                if one.strip() != "*":
-                    ip_network(one.strip())
+                ip_network(one.strip())
             except ValueError as error:
                 raise ValueError(
                     f"expected addresses or networks such as 10.0.0.0/8, by commas, or *, got {one}"
