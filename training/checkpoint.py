@@ -91,10 +91,18 @@ def open_folder(
         if before["dataset"] != photos.summary():
             raise RunError(f"{photos.root} has changed since {run} was started; start a new run")
     elif (run / CHECKPOINT).exists() or (run / MODEL).exists():
-        raise RunError(f"{run} already holds a run; add --resume, or name another folder")
+        raise RunError(f"{run} already holds a run{_way_on(run, config)}")
     else:
         (run / SUBCLASSES).unlink(missing_ok=True)  # of an attempt that came to no checkpoint
         write_record(run, config, command, device, photos.summary())
+
+
+def _way_on(run: Path, config: Config) -> str:
+    """What to do where a folder holds a run already."""
+    started = read_config(run).model_dump(mode="json")
+    if record_changes(started, config.model_dump(mode="json")):
+        return ", of another record; name another folder"
+    return "; add --resume, or name another folder"
 
 
 def write_record(run: Path, config: Config, command: str, device: str, dataset: Any) -> None:

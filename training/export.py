@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ from training.outcome import Outcome, measure_bundle, measure_model, read_calibr
 from training.quantise import quantise
 from training.self_test import own_photos, self_test_photos, with_self_test
 from training.served_bank import bank_items
+from training.serviceable import warnings_of
 from training.verify import check_against_model, check_invariance
 from training.versions import check_place, in_place
 
@@ -103,6 +105,9 @@ def export_run(
         _fill(part, out, model.cpu(), state, calibration, photos, outcomes, run, card, self_test)
     serve = f"superbin serve --models-dir {out.parent.parent} --model {out.parent.name}"
     print(f"bundle: {out}; {serve} serves it")
+    threshold = calibration["confidence_threshold"]
+    for told in warnings_of(outcomes["val"], calibration["temperature"], threshold):
+        print(f"warning: {told}", file=sys.stderr)
 
 
 def _fill(

@@ -37,10 +37,10 @@ from training.optimise import image_size, learning_rate_factor, update_average
 from training.predict import answer_all, extract_features
 from training.progress import track
 from training.run import Run
+from training.serviceable import NEAR_CHANCE
 from training.words import guide_warning
 
 MOMENTS = 1 << 32  # keeps the streams of seed and step apart
-NEAR_CHANCE = 1.5  # times the accuracy of guessing
 
 
 def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool = False) -> None:

@@ -16,7 +16,7 @@ from training.terminal import explained, kept_command
 ReviewOption = Annotated[
     str | None,
     typer.Option(
-        help="Reviewed photos: a folder with a labels.csv, or the URL of a review store.",
+        help="Reviewed photos: a folder as training reads it, or the URL of a review store.",
     ),
 ]
 ReviewPhotosOption = Annotated[

@@ -427,7 +427,7 @@ def test_reviewed_photos_that_cannot_be_used_are_named(
     with pytest.raises(DataError, match=r"expected superclasses of hazardous.*got glass"):
         correct_bundle(replace(order, out=order.out.parent / "3"), COMMAND)
     (review / "labels.csv").unlink()
-    with pytest.raises(DataError, match=r"expected reviewed photos with a labels\.csv"):
+    with pytest.raises(DataError, match=r"expected reviewed photos: a folder with a labels\.csv"):
         correct_bundle(replace(order, out=order.out.parent / "3"), COMMAND)
 
 

@@ -60,6 +60,26 @@ def test_only_those_of_train_are_learned(review: Path) -> None:
     assert reviewed.learned[0].file == review / "photos/battery-100.png"
 
 
+def test_a_folder_of_photos_by_kind_is_a_review_as_well(review: Path) -> None:
+    for kind in ("battery", "can"):
+        (review / kind).mkdir()
+        for photo in (review / "photos").glob(f"{kind}-*"):
+            photo.rename(review / kind / photo.name)
+    (review / "photos").rmdir()
+    (review / "can" / "scan.tif").write_bytes(b"II*")
+    (review / "labels.csv").unlink()
+    map_of = '[superclasses]\nhazardous = ["battery"]\nrecyclable = ["can"]\n'
+    (review / "superclasses.toml").write_text(map_of)
+    with review_folder(str(review), None) as folder:
+        reviewed = read_review(folder, NAMES)
+    assert [len(reviewed.learned), len(reviewed.held_out)] == [14, 0]
+    assert {(p.subclass, p.superclass) for p in reviewed.learned} == {
+        ("battery", "hazardous"),
+        ("can", "recyclable"),
+    }
+    assert list(reviewed.left_out) == ["review/can/scan.tif"]
+
+
 def test_they_join_the_train_split_and_its_record(data: Path, review: Path) -> None:
     before = read_photos(data)
     joined = join_train(before, read_review(ReviewFolder(review), NAMES))
@@ -135,7 +155,10 @@ def test_what_is_no_review_is_refused(data: Path, review: Path, tmp_path: Path) 
     with pytest.raises(DataError, match=r"expected superclasses of a, b, got hazardous, rec"):
         read_review(ReviewFolder(review), ("a", "b"))
     for reference, told in (
-        (str(tmp_path / "none"), r"a folder with a labels\.csv or the URL of a review"),
+        (
+            str(tmp_path / "none"),
+            r"a folder with a labels\.csv \(path,superclass.*superclasses\.toml, or the URL of",
+        ),
         (f"sqlite:///{tmp_path}/review.db", "expected --review-photos, or SUPERBIN_REVIEW_PHOTOS"),
     ):
         with pytest.raises(DataError, match=told), review_folder(reference, None):

@@ -154,6 +154,9 @@ def test_a_run_is_not_overwritten_nor_resumed_with_another_record_or_over_other_
     code, output = invoke(*arguments)
     assert code == 2
     assert "already holds a run; add --resume" in output
+    code, output = invoke(*arguments, "--set", "seed=1")
+    assert code == 2
+    assert "already holds a run, of another record; name another folder" in output
     code, output = invoke(*arguments, "--set", "seed=1", "--resume")
     assert code == 2
     assert "was started with another record: seed was 0 and is 1" in output

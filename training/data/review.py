@@ -1,4 +1,4 @@
-"""Photos that people have reviewed: a folder with a `labels.csv` in the form of one's own photos.
+"""Photos that people have reviewed: a folder in one of the forms of one's own photos.
 
 Those of the split `train` (or of none) are there to learn from; all others are held out, to measure
 by, and are never learned. Where equal photos are called different superclasses, the last line of
@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from service.extras import how_to_install
-from training.data.own import LABELS, read_labels
-from training.data.photo import Photo
+from training.data.own import LABELS, read_folders, read_labels
+from training.data.photo import LeftOut, Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
 from training.data.repeats import repeats
+from training.data.superclass_map import MAP
 from training.errors import DataError
 from training.kind_warnings import kind_warnings
 from training.scratch import short_lived
@@ -69,7 +71,7 @@ def review_folder(reference: str, photos: str | None) -> Iterator[ReviewFolder]:
     """A folder of reviewed photos: the one that is named, or a store's, for as long as it is used.
 
     Args:
-        reference: a folder with a `labels.csv`, or the URL of a review store's database.
+        reference: a folder of labelled photos, or the URL of a review store's database.
         photos: where the store keeps its photos.
 
     Raises:
@@ -77,12 +79,9 @@ def review_folder(reference: str, photos: str | None) -> Iterator[ReviewFolder]:
         StoreError: where the store is not there, or the files of none of its reviewed photos are.
     """
     if "://" not in reference:
-        if not (Path(reference) / LABELS).is_file():
-            raise DataError(
-                f"expected reviewed photos: a folder with a {LABELS} or the URL of a review "
-                f"store's database, got {reference!r}"
-            )
-        yield ReviewFolder(Path(reference))
+        named = ReviewFolder(Path(reference))
+        _form(named)
+        yield named
         return
     if photos is None:
         raise DataError(
@@ -130,16 +129,18 @@ def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed
         superclasses: those that a model, or the data, know.
 
     Raises:
-        DataError: where there is no `labels.csv`, a line is unusable, or names another superclass.
+        DataError: where they are in no form that is read, a line is unusable, or names another
+            superclass.
     """
     root = folder.path
-    file = root / LABELS
-    if not file.is_file():
-        raise DataError(f"expected reviewed photos with a {LABELS} in {folder}, which has none")
-    photos = tuple(
-        replace(p, path=f"{REVIEW}/{p.path}", source=REVIEW, file=root / p.path)
-        for p in read_labels(file)
-    )
+    listed, refused = [], {}
+    for one in _form(folder)():
+        if isinstance(one, LeftOut):
+            refused[f"{REVIEW}/{one.path}"] = one.reason
+        else:
+            path = f"{REVIEW}/{one.path}"
+            listed.append(replace(one, path=path, source=REVIEW, file=root / one.path))
+    photos = tuple(listed)
     if strays := sorted({photo.superclass for photo in photos} - set(superclasses)):
         raise DataError(
             f"{folder}: expected superclasses of {', '.join(superclasses)}, got {', '.join(strays)}"
@@ -156,8 +157,26 @@ def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed
         name=str(folder),
         learned=tuple(photo for photo in believed if _learnable(photo)),
         held_out=tuple(photo for photo in believed if not _learnable(photo)),
-        left_out=dict.fromkeys(sorted(p.path for p in missing), "missing") | contradicted,
+        left_out=dict.fromkeys(sorted(p.path for p in missing), "missing") | contradicted | refused,
         held_out_missing=sum(not _learnable(photo) for photo in missing),
+    )
+
+
+def _form(folder: ReviewFolder) -> Callable[[], Iterator[Photo | LeftOut]]:
+    """What reads a folder's photos.
+
+    Raises:
+        DataError: where it has neither form.
+    """
+    root = folder.path
+    if (root / LABELS).is_file():
+        return partial(read_labels, root / LABELS)
+    if (root / MAP).is_file():
+        return partial(read_folders, root, root / MAP)
+    raise DataError(
+        f"expected reviewed photos: a folder with a {LABELS} (path,superclass[,subclass,split]), "
+        f"one with folders of photos by kind and a {MAP}, or the URL of a review store's "
+        f"database, got {str(folder)!r}"
     )
 
 
