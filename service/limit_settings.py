@@ -75,7 +75,7 @@ class LimitSettings(BaseModel):
     max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
     max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
     max_photo_pixels: int = Field(
-        40_000_000,
+        50_000_000,
         ge=1,
         le=PILLOW_MAX_PIXELS,
         description="Pixels of one photo at most, read from its header before it is decoded.",

@@ -74,7 +74,7 @@ class PhotoLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_bytes: int = Field(default=20_000_000, gt=0)
-    max_pixels: int = Field(default=40_000_000, gt=0)
+    max_pixels: int = Field(default=50_000_000, gt=0)
 
 
 def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) -> Pixels:

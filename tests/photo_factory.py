@@ -119,7 +119,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "webp canvas": lambda: _webp(60_000),
     "webp small canvas": lambda: _webp(10, 16_383),
     "avif boxes": lambda: avif_that_says((20_000, 20_000), holding=(64, 64)),
-    "avif picture": lambda: avif_that_says((64, 64), holding=(8000, 6000)),
+    "avif picture": lambda: avif_that_says((64, 64), holding=(8000, 7000)),
     "bmp": lambda: _claiming("BMP", b"BM", 18, struct.pack("<ii", 60_000, 60_000)),
     "jpeg": lambda: _claiming("JPEG", b"\xff\xc0", 5, struct.pack(">HH", 65_000, 65_000)),
 }

@@ -73,7 +73,7 @@ def test_among_several_a_bad_photo_gets_its_own_error(client: httpx.Client) -> N
         (b"", 400, "empty", "got 0 bytes"),
         (b"%PDF-1.7", 415, "unsupported_format", "JPEG"),
         (PHOTO[:-4000], 422, "broken", "JPEG"),
-        (png(50_000, 50_000), 413, "too_large", "40,000,000 pixels"),
+        (png(50_000, 50_000), 413, "too_large", "50,000,000 pixels"),
     ],
 )
 def test_where_the_only_photo_is_bad_that_is_the_answer(

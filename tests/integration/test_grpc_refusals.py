@@ -88,7 +88,7 @@ WORD.outputs[0].parameters["classification"].string_param = "x"
         (photo_of(b""), ARGUMENT, "empty", "got 0 bytes"),
         (photo_of(b"text"), ARGUMENT, "unsupported_format", "got"),
         (photo_of(PHOTOS[0][:-900]), ARGUMENT, "broken", "do not decode"),
-        (photo_of(encode(quarters(7000, 6000))), ARGUMENT, "too_large", "40,000,000 pixels"),
+        (photo_of(encode(quarters(8000, 7000))), ARGUMENT, "too_large", "50,000,000 pixels"),
         (many(), ARGUMENT, "too_many_photos", "at most 32 photos a request, got 33"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -221,10 +221,10 @@ def test_the_limits_hold_here_too(client: httpx.Client) -> None:
     assert long.status_code == 413
     zipped = client.post(INFER, content=b"x", headers={"content-encoding": "gzip"})
     assert zipped.status_code == 415
-    large = base64.b64encode(encode(quarters(7000, 6000))).decode()
+    large = base64.b64encode(encode(quarters(8000, 7000))).decode()
     huge = client.post(INFER, content=request(BYTES | {"data": [large]}))
     assert huge.status_code == 413
-    assert "at most 40,000,000 pixels" in huge.json()["error"]
+    assert "at most 50,000,000 pixels" in huge.json()["error"]
     late = client.post(INFER, content=request(GOOD), headers={"x-request-timeout": "0"})
     assert late.status_code == 400
     assert "superbin_queue_photos 0.0" in client.get("/metrics").text

@@ -284,7 +284,7 @@ def test_what_was_begun_goes_on_with_the_photos_that_there_were(
     [
         ({"arguments": ["photos/b"]}, "begun for other photos"),
         ({"chunk": "5"}, "begun with --chunk 4, and now it is 5"),
-        ({"SUPERBIN_MAX_PHOTO_PIXELS": "39999999"}, "begun with max_photo_pixels = 40000000"),
+        ({"SUPERBIN_MAX_PHOTO_PIXELS": "49999999"}, "begun with max_photo_pixels = 50000000"),
         ({"threshold": 0.9}, "begun by the model tiny/1 (fp32"),
     ],
 )
