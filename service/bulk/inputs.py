@@ -61,6 +61,7 @@ class Inputs:
         self.given = given
         self.left_out: Counter[str] = Counter()
         self._digest = hashlib.sha256()
+        self._here_noted = False
         self._read = False
         for one in given:
             if one != STDIN and not is_photo(one) and not os.path.exists(one):  # noqa: PTH110
@@ -72,7 +73,8 @@ class Inputs:
         """Tells one choice of inputs from another.
 
         Lists count with what is in them, folders by their place alone: what a folder held when a
-        run began is what the run is about.
+        run began is what the run is about. Relative names are nothing without the folder that
+        they are seen from, so with the first of them that counts too.
         """
         if not self._read:
             for _ in self.paths(scan=False):
@@ -90,7 +92,7 @@ class Inputs:
         """
         for one in self.given:
             if one != STDIN and os.path.isdir(one):  # noqa: PTH112
-                self._note(b"folder", os.fsencode(os.path.abspath(one)))  # noqa: PTH100
+                self._note(b"folder", os.fsencode(os.path.join(one, "")))  # noqa: PTH118
                 if scan:
                     yield from self._expected(self._folder(os.fsencode(one)), one)
             elif one != STDIN and is_photo(one):
@@ -101,6 +103,9 @@ class Inputs:
         self._read = True
 
     def _note(self, kind: bytes, path: bytes) -> None:
+        if not self._here_noted and not os.path.isabs(path):  # noqa: PTH117 - a million of them
+            self._here_noted = True
+            self._note(b"from", bytes(Path.cwd()))
         self._digest.update(b"%s %d %s\n" % (kind, len(path), path))
 
     def _expected(self, paths: Iterator[bytes], source: str) -> Iterator[bytes]:

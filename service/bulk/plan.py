@@ -102,7 +102,7 @@ class Asked:
         if plan.model != self.model:
             told = f"by the model {_told(plan.model)}, and now it is {_told(self.model)}"
         elif plan.source != self.inputs.digest():
-            told = "for other photos"
+            told = "for other photos, or relative names were seen from another folder"
         elif differing:
             name = differing[0]
             told = f"with {name} = {plan.settings.get(name)}, and now it is {now[name]}"

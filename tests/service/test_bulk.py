@@ -13,9 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import Result
 from pydantic import BaseModel
-from typer.testing import CliRunner
 
 from service import cli
 from service.bulk import inputs as bulk_inputs
@@ -23,18 +21,14 @@ from service.bulk.columns import arrow_type, printable, schema
 from service.bulk.inputs import Inputs, in_order
 from service.bundle import sha256_of
 from service.schemas import Classification
+from tests.bulk_command import begin, classify, rows, runner, set_up
 from tests.photo_factory import noise
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
-
-runner = CliRunner()
 
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch, models_dir: Path, tmp_path: Path) -> None:
-    monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(models_dir))
-    monkeypatch.setenv("SUPERBIN_MODEL", "tiny")
-    monkeypatch.setenv("SUPERBIN_THREADS", "2")
-    monkeypatch.chdir(tmp_path)
+    set_up(monkeypatch, models_dir, tmp_path)
 
 
 @pytest.fixture
@@ -62,19 +56,6 @@ def folder(tmp_path: Path) -> Path:
 
 IN_ORDER = ["b/10.JPG", "b/2.jpg", "c/d/x.jpg", "c/y.jpg", "c/z.jpg"]
 IN_ORDER += ["a.jpeg", "broken.jpg", "e.jpg", "f.jpg"]  # of a folder first the folders in it
-
-
-def classify(*arguments: str | Path, status: int = 0, stdin: bytes | None = None) -> Result:
-    """Run the command into r.parquet."""
-    given = ["classify", *map(str, arguments), "--out", "r.parquet"]
-    result = runner.invoke(cli.app, given, input=stdin)
-    assert result.exit_code == status, result.output
-    return result
-
-
-def rows(path: str = "r.parquet") -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-    return found
 
 
 def test_a_folder_becomes_a_row_for_each_photo_in_a_stable_order(folder: Path) -> None:
@@ -234,28 +215,11 @@ def test_a_summary_can_be_a_line_of_json(folder: Path) -> None:
     assert told["left_out"] == {".txt": 1, "no suffix": 1}
 
 
-def begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run that stopped after its first part, as on a full disk."""
-    from service.bulk import run
-    from service.errors import BulkError
-
-    write = run.write_part
-
-    def once(*arguments: Any) -> None:
-        if list(Path("r.parquet.parts").glob("chunk-*")):
-            raise BulkError("cannot write")
-        write(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(run, "write_part", once)
-        classify("photos", "--chunk", "4", status=1)
-
-
 def test_the_progress_of_a_run_that_goes_on_counts_all_bad_photos(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "b" / "10.JPG").write_bytes(noise(1)[:-300])
-    begun(folder, monkeypatch)
+    begin(monkeypatch, "photos", "--chunk", "4")
     told = classify("photos", "--chunk", "4").stderr
     assert "photos: 9/9, " in told
     assert " a second, 2 bad" in told
@@ -272,7 +236,7 @@ def test_one_photo_is_told_as_one(folder: Path) -> None:
 def test_what_was_begun_goes_on_with_the_photos_that_there_were(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(folder, monkeypatch)
+    begin(monkeypatch, "photos", "--chunk", "4")
     (folder / "new.jpg").write_bytes(noise(3))
     told = json.loads(classify("photos", "--chunk", "4", "--json").stdout)
     assert told["here"] == 5
@@ -295,7 +259,7 @@ def test_another_run_does_not_go_on_with_it(
     change: dict[str, Any],
     told: str,
 ) -> None:
-    begun(folder, monkeypatch)
+    begin(monkeypatch, "photos", "--chunk", "4")
     if "threshold" in change:  # the same name and version, another manifest
         write_bundle(tmp_path / "others", threshold=change["threshold"])
         monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(tmp_path / "others"))
@@ -311,7 +275,7 @@ def test_another_run_does_not_go_on_with_it(
 def test_a_part_that_is_not_whole_is_made_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun(folder, monkeypatch)
+    begin(monkeypatch, "photos", "--chunk", "4")
     (part,) = Path("r.parquet.parts").glob("chunk-*")
     part.write_bytes(part.read_bytes()[:-100])
     told = json.loads(classify("photos", "--chunk", "4", "--json").stdout)

@@ -1,0 +1,64 @@
+"""The same command again: what goes on, what is whole already, and what is about something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.bulk.inputs import Inputs
+from tests.bulk_command import begin, classify, rows, set_up, write_photos
+
+
+@pytest.fixture(autouse=True)
+def _settings(monkeypatch: pytest.MonkeyPatch, models_dir: Path, tmp_path: Path) -> None:
+    set_up(monkeypatch, models_dir, tmp_path)
+
+
+@pytest.fixture(params=["list.txt", "0.jpg", "photos"])
+def two_folders(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, str]:
+    """Two that hold other photos under the same relative names, and one of these."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    for seed, folder in enumerate((a, b)):
+        write_photos(folder, [seed, seed])
+        write_photos(folder / "photos", [seed, seed])
+        (folder / "list.txt").write_text("0.jpg\n1.jpg\n")
+    return a, b, request.param
+
+
+def test_relative_names_from_another_folder_are_not_called_whole(
+    two_folders: tuple[Path, Path, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    a, b, name = two_folders
+    out = tmp_path / "r.parquet"
+    monkeypatch.chdir(a)
+    classify(name, out=out)
+    assert "whole already" in classify(name, out=out).stderr
+    before = rows(out)
+    monkeypatch.chdir(b)
+    assert "is there already, of another run" in classify(name, out=out, status=1).stderr
+    classify(name, "--restart", out=out)
+    assert rows(out) != before
+
+
+def test_relative_names_from_another_folder_do_not_go_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "photos", [1, 2])
+    (tmp_path / "below").mkdir()
+    begin(monkeypatch, "photos", "--chunk", "1")
+    monkeypatch.chdir(tmp_path / "below")  # the frozen names would lead nowhere from here
+    refused = classify("../photos", "--chunk", "1", out=tmp_path / "r.parquet", status=1)
+    assert "relative names were seen from another folder: --restart" in refused.stderr
+
+
+def test_absolute_names_are_the_same_from_everywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photos = write_photos(tmp_path / "photos", [1, 2])
+    (tmp_path / "list.txt").write_text(f"{photos / '0.jpg'}\n")
+    given = [str(photos), str(photos / "1.jpg"), str(tmp_path / "list.txt")]
+    found = Inputs(given).digest()
+    monkeypatch.chdir("/")
+    assert Inputs(given).digest() == found
+    assert Inputs([f"{photos}/"]).digest() == Inputs([str(photos)]).digest()
