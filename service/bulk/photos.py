@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
@@ -78,7 +79,17 @@ def _paths(out: Path) -> Iterator[str]:
 
 
 def _changed(path: str) -> float:
+    """When it, or a link that it is, became what it is.
+
+    A photo's time may be older than its place here (`cp -p`, `rsync -t`, `mv`), and its inode's
+    cannot.
+    """
     try:
-        return os.stat(path).st_mtime  # noqa: PTH116 - a million of them
+        about = os.lstat(path)
+        times = [about.st_mtime, about.st_ctime]
+        if stat.S_ISLNK(about.st_mode):
+            about = os.stat(path)  # noqa: PTH116 - a million of them
+            times += [about.st_mtime, about.st_ctime]
     except OSError:
         return 0.0  # its row says so
+    return max(times)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from service.bulk.inputs import Inputs
 from tests.bulk_command import begin, classify, rows, set_up, write_photos
+from tests.photo_factory import noise
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +65,26 @@ def test_absolute_names_are_the_same_from_everywhere(
     monkeypatch.chdir("/")
     assert Inputs(given).digest() == found
     assert Inputs([f"{photos}/"]).digest() == Inputs([str(photos)]).digest()
+
+
+@pytest.mark.parametrize("how", ["cp -p", "rename", "link"])
+def test_a_photo_that_takes_anothers_place_with_an_older_time_has_changed(
+    tmp_path: Path, how: str
+) -> None:
+    photo = write_photos(tmp_path / "photos", [1, 2]) / "1.jpg"
+    other = tmp_path / "other.jpg"
+    other.write_bytes(noise(3))
+    os.utime(other, (1.4e9, 1.4e9))
+    if how == "link":
+        photo.unlink()
+        photo.symlink_to("0.jpg")
+    classify("photos")
+    if how == "cp -p":
+        subprocess.run(["cp", "-p", other, photo], check=True)
+    elif how == "rename":
+        other.replace(photo)
+    else:
+        photo.unlink()
+        photo.symlink_to(other)
+    refused = classify("photos", status=1)
+    assert "photos/1.jpg has changed: --restart writes it anew" in refused.stderr
