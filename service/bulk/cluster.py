@@ -120,6 +120,23 @@ def _station(job: Job) -> Station:
     return Station(job.bundle, settings, job.by)
 
 
+def find_ray(address: str) -> Any:
+    """Ray itself, once somebody listens at an address.
+
+    Raises:
+        BulkError: where it is not installed, or nobody listens there.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told
+    try:
+        import ray
+    except ImportError as error:
+        raise BulkError(
+            f"--ray needs Ray, which is not installed: {how_to_install('bulk', 'ray')}"
+        ) from error
+    _check_listening(address)
+    return ray
+
+
 @contextmanager
 def connected(
     address: str, bundle: Path, plan: Plan, settings: Settings, by: Sorted | None = None
@@ -136,14 +153,7 @@ def connected(
     Raises:
         BulkError: where Ray is not installed, or there is no cluster.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it reports to its makers unless told
-    try:
-        import ray
-    except ImportError as error:
-        raise BulkError(
-            f"--ray needs Ray, which is not installed: {how_to_install('bulk', 'ray')}"
-        ) from error
-    _check_listening(address)
+    ray = find_ray(address)
     own: dict[str, Any] = {}
     if address == LOCAL:
         # Ray's workers would give way to all other processes: here they are the work.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from service.bulk.cluster import connected
+from service.bulk.cluster import connected, find_ray
 from service.bulk.columns import schema
 from service.bulk.inputs import Inputs
 from service.bulk.local import Seen, Station, on_this_machine
@@ -31,7 +31,7 @@ from service.bulk.plan import Asked, Plan, make_plan, model_of, read_plan
 from service.bundle import Bundle
 from service.catalogue import open_bundle
 from service.classification import answering_for, sorted_by
-from service.errors import BulkError
+from service.errors import BulkError, SuperbinError
 from service.interruption import stop_requested
 from service.locks import locked
 from service.models_folder import resolve_bundle
@@ -99,6 +99,8 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
     """
     started = time.monotonic()
     _check_out(config.out)
+    if config.ray is not None:
+        find_ray(config.ray)  # before a million photos are listed
     inputs = Inputs(config.given)
     bundle = open_bundle(resolve_bundle(settings.models_dir, settings.models[0]))
     by = sorted_by(settings, config.language)
@@ -172,7 +174,12 @@ def _answer(
         return f"{bad:,} bad" + (", stopping once what was begun is written" if stop else "")
 
     with ExitStack() as stack:
-        rows = _source(config, plan, bundle, asked, stack)
+        try:
+            rows = _source(config, plan, bundle, asked, stack)
+        except SuperbinError:
+            if len(to_do) == len(plan.chunks):  # nothing to keep, and another device may be next
+                clear(folder)
+            raise
         stop = stack.enter_context(stop_requested())
         tracked = track("photos", plan.photos, plan.photos - left, state)
         advance = stack.enter_context(tracked)

@@ -169,6 +169,7 @@ def test_a_cluster_of_two_gives_the_same_though_a_worker_dies(
 def test_a_cluster_that_is_not_there_is_told_in_a_line(cwd: Path, models_dir: Path) -> None:
     told = finish(start(cwd, models_dir, "--ray", "127.0.0.1:1"), 1)
     assert "expected a Ray cluster at '127.0.0.1:1'" in told
+    assert not (cwd / "r.parquet.parts").exists()
 
 
 def test_without_an_extra_the_command_says_which_to_install(cwd: Path, models_dir: Path) -> None:
@@ -181,6 +182,7 @@ def test_without_an_extra_the_command_says_which_to_install(cwd: Path, models_di
         told = finish(process, 1)
         assert how_to_install(*extras) in told
         assert "Traceback" not in told
+        assert not (cwd / "r.parquet.parts").exists()
 
 
 def test_a_log_gets_few_lines(cwd: Path, models_dir: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.bulk.inputs import Inputs
+from service.bulk.local import Station
+from service.errors import BundleError
 from tests.bulk_command import begin, classify, rows, set_up, write_photos
 from tests.photo_factory import noise
 
@@ -88,3 +90,19 @@ def test_a_photo_that_takes_anothers_place_with_an_older_time_has_changed(
         photo.symlink_to(other)
     refused = classify("photos", status=1)
     assert "photos/1.jpg has changed: --restart writes it anew" in refused.stderr
+
+
+def test_a_device_that_is_not_there_leaves_nothing_that_another_one_would_be_refused_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "photos", [1, 2])
+    assert "CUDAExecutionProvider" in classify("photos", "--device", "cuda", status=1).stderr
+    assert not Path("r.parquet.parts").exists()
+    begin(monkeypatch, "photos", "--chunk", "1")
+    monkeypatch.setattr(Station, "__init__", no_room)
+    classify("photos", "--chunk", "1", status=1)
+    assert list(Path("r.parquet.parts").glob("chunk-*"))  # what was done is kept
+
+
+def no_room(*_: object) -> None:
+    raise BundleError("there is no room on the GPU")
