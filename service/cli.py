@@ -117,9 +117,9 @@ def classify(
         settings = load_settings(model=model, models_dir=models_dir, device=device, site=site)
         if out is None:
             _classify_few(photos, settings, language, json)
-        from service.bulk.run import CHUNK, BulkConfig
+        from service.bulk.run import BulkConfig
 
-        config = BulkConfig(tuple(photos), out, chunk or CHUNK, restart, ray, language)
+        config = BulkConfig(tuple(photos), out, chunk, restart, ray, language)
         _classify_many(config, settings, json)
     except SuperbinError as error:
         fail(str(error))

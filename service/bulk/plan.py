@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from service.settings import Settings
 
 PLAN = "plan.json"
 INPUTS = "inputs"  # paths, each ended by a NUL
+CHUNK = 2048  # photos: a quarter of a minute on two cores, which a kill loses at most
 ANSWERS_FOLLOW_FROM = ("max_photo_bytes", "max_photo_pixels", "device", "doubts")
 
 
@@ -76,12 +76,17 @@ class Plan(BaseModel):
 
 @dataclass(frozen=True)
 class Asked:
-    """What a command is about, to be held beside what was begun."""
+    """What a command is about, to be held beside what was begun.
+
+    Attributes:
+        chunk: photos in each part; None is that of the run that goes on, else `CHUNK`.
+        by: a site's rules.
+    """
 
     inputs: Inputs
     model: Model
     settings: Settings
-    chunk: int
+    chunk: int | None = None
     by: Sorted | None = None
 
     @property
@@ -89,37 +94,6 @@ class Asked:
         """The settings that an answer follows from, and a site's rules."""
         found = {name: getattr(self.settings, name) for name in ANSWERS_FOLLOW_FROM}
         return found | {"site": told_site(self.by)}
-
-    def check_same(self, plan: Plan) -> None:
-        """That this goes on with a run, and is not about something else.
-
-        Raises:
-            BulkError: with what differs.
-        """
-        now = self.answering
-        differing = [name for name in now if plan.settings.get(name) != now[name]]
-        told = None
-        if plan.model != self.model:
-            told = f"by the model {_told(plan.model)}, and now it is {_told(self.model)}"
-        elif plan.source != self.inputs.digest():
-            told = "for other photos, or relative names were seen from another folder"
-        elif differing:
-            name = differing[0]
-            told = f"with {name} = {plan.settings.get(name)}, and now it is {now[name]}"
-        elif plan.chunk != self.chunk:
-            told = f"with --chunk {plan.chunk}, and now it is {self.chunk}"
-        if told:
-            raise BulkError(f"this run was begun {told}: --restart begins anew")
-
-    def is_same(self, told: dict[str, str]) -> bool:
-        """Whether a file, by its metadata, is what this command would write."""
-        expected = {
-            "source": self.inputs.digest(),
-            "variant": self.model.variant,
-            "manifest_sha256": self.model.manifest_sha256,
-            "settings": json.dumps(self.answering),
-        }
-        return all(told.get(name) == value for name, value in expected.items())
 
 
 def model_of(bundle: Bundle, variant: str | None) -> Model:
@@ -140,7 +114,8 @@ def told_site(by: Sorted | None) -> str | None:
     if by is None:
         return None
     site = by.rules.site
-    return f"{site.site} {site.version} ({by.rules.digest}, {by.language})"
+    told = f"version {site.version}, rules {by.rules.digest}, names in {by.language}"
+    return f"{site.site} ({told})"
 
 
 def make_plan(asked: Asked, folder: Path) -> Plan:
@@ -151,7 +126,8 @@ def make_plan(asked: Asked, folder: Path) -> Plan:
         OSError: where the folder cannot be written.
     """
     inputs = asked.inputs
-    photos, offsets = _freeze(inputs.paths(), asked.chunk, folder / INPUTS)
+    chunk = asked.chunk or CHUNK
+    photos, offsets = _freeze(inputs.paths(), chunk, folder / INPUTS)
     plan = Plan(
         run=uuid4().hex,
         started=datetime.now(UTC),
@@ -159,7 +135,7 @@ def make_plan(asked: Asked, folder: Path) -> Plan:
         settings=asked.answering,
         source=inputs.digest(),
         photos=photos,
-        chunk=asked.chunk,
+        chunk=chunk,
         offsets=tuple(offsets),
         left_out=dict(inputs.left_out),
     )
@@ -209,7 +185,3 @@ def _freeze(paths: Iterable[bytes], chunk: int, to: Path) -> tuple[int, list[int
         file.flush()
         os.fsync(file.fileno())
     return photos, [*offsets, at]
-
-
-def _told(model: Model) -> str:
-    return f"{model.id} ({model.variant}, manifest {model.manifest_sha256[:12]})"

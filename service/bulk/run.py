@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from service.bulk.again import check_same, check_whole
 from service.bulk.cluster import connected, find_ray
 from service.bulk.columns import schema
 from service.bulk.inputs import Inputs
@@ -39,7 +40,6 @@ from service.progress import track
 from service.settings import Settings
 
 SUFFIX = ".parquet"
-CHUNK = 2048  # photos: a quarter of a minute on two cores, which a kill loses at most
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class BulkConfig:
     Attributes:
         given: folders, lists (`-` is standard input), photos.
         out: the Parquet file to write.
-        chunk: photos in each part.
+        chunk: photos in each part; None goes on as it was begun.
         restart: forget what was done before, and a result that is there.
         ray: address of a Ray cluster, or `local`; None is this process alone.
         language: of the bins' names, where the settings name a site.
@@ -57,7 +57,7 @@ class BulkConfig:
 
     given: tuple[str, ...]
     out: Path
-    chunk: int = CHUNK
+    chunk: int | None = None
     restart: bool = False
     ray: str | None = None
     language: str | None = None
@@ -133,16 +133,16 @@ def _plan(config: BulkConfig, asked: Asked) -> Plan | None:
     folder, there = parts_folder(config.out), metadata_of(config.out)
     plan = None if config.restart else read_plan(folder)
     if plan is not None and plan.run != there.get("run"):
-        asked.check_same(plan)
+        check_same(asked, plan)
         return plan
     if config.out.exists() and not config.restart:
-        if asked.is_same(there):
+        try:
+            check_whole(asked, config.out, there)
             check_photos(config.out, Inputs(config.given), there["started"])
-            return None
-        clear(folder)
-        raise BulkError(
-            f"{config.out} is there already, of another run or model: --restart writes it anew"
-        )
+        except BulkError:
+            clear(folder)
+            raise
+        return None
     clear(folder, keep_lock=True)
     try:
         return make_plan(asked, folder)

@@ -247,8 +247,15 @@ def test_what_was_begun_goes_on_with_the_photos_that_there_were(
     ("change", "told"),
     [
         ({"arguments": ["photos/b"]}, "begun for other photos"),
-        ({"chunk": "5"}, "begun with --chunk 4, and now it is 5"),
-        ({"SUPERBIN_MAX_PHOTO_PIXELS": "49999999"}, "begun with max_photo_pixels = 50000000"),
+        ({"chunk": "5"}, "begun with --chunk 4, and now it is 5: without --chunk it goes on"),
+        (
+            {"SUPERBIN_MAX_PHOTO_PIXELS": "49999999"},
+            "begun with SUPERBIN_MAX_PHOTO_PIXELS=50000000, and now it is with ",
+        ),
+        (
+            {"arguments": ["photos", "--site", "german-household"]},
+            "begun without --site, and now it is with --site german-household ",
+        ),
         ({"threshold": 0.9}, "begun by the model tiny/1 (fp32"),
     ],
 )

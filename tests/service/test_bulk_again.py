@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -41,7 +42,7 @@ def test_relative_names_from_another_folder_are_not_called_whole(
     assert "whole already" in classify(name, out=out).stderr
     before = rows(out)
     monkeypatch.chdir(b)
-    assert "is there already, of another run" in classify(name, out=out, status=1).stderr
+    assert "seen from another folder: --restart" in classify(name, out=out, status=1).stderr
     classify(name, "--restart", out=out)
     assert rows(out) != before
 
@@ -106,3 +107,25 @@ def test_a_device_that_is_not_there_leaves_nothing_that_another_one_would_be_ref
 
 def no_room(*_: object) -> None:
     raise BundleError("there is no room on the GPU")
+
+
+def test_a_run_goes_on_with_the_chunks_that_it_was_begun_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "photos", [1, 2, 3])
+    begin(monkeypatch, "photos", "--chunk", "2")
+    assert json.loads(classify("photos", "--json").stdout)["here"] == 1
+    assert len(rows()) == 3
+
+
+def test_a_file_that_is_there_says_what_it_was_made_with(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", [1])
+    site = ["--site", "german-household", "--language", "de"]
+    classify("photos", *site)
+    refused = classify("photos", status=1).stderr
+    assert "r.parquet is there already, made with --site german-household (version " in refused
+    assert ", names in de), and now it is without --site: --restart writes it anew" in refused
+    Path("r.parquet").write_text("somebody's own")
+    refused = classify("photos", status=1).stderr
+    assert "says of no run of this command that it is its result: --restart" in refused
+    assert not Path("r.parquet.parts").exists()
