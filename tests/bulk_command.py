@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from service import cli
 from tests.photo_factory import noise
+from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
 
 runner = CliRunner()
 
@@ -31,6 +33,14 @@ def write_photos(folder: Path, seeds: Iterable[int]) -> Path:
     for number, seed in enumerate(seeds):
         (folder / f"{number}.jpg").write_bytes(noise(seed))
     return folder
+
+
+def write_doubting(models_dir: Path) -> Path:
+    """The tiny model with limits of doubt, threshold 0."""
+    rows = np.random.default_rng(0).normal(size=(ITEMS, WIDTH)).astype(np.float32)
+    path = write_bundle(models_dir, threshold=0.0)
+    add_limits(path, rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return models_dir
 
 
 def classify(

@@ -35,8 +35,8 @@ def check_whole(asked: Asked, out: Path, there: dict[str, str]) -> None:
         BulkError: with what differs.
     """
     told: str | None
-    if not there:
-        told = "and says of no run of this command that it is its result"
+    if "counts" not in there:
+        told = "and says of no run of this version that it is its result"
     else:
         named = {"name": there["model"], **there}
         model = Model(**{name: named[name] for name in Model.model_fields})

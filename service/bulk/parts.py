@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -12,6 +11,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from service.bulk.counts import Counts, count
 from service.bulk.plan import INPUTS, PLAN, Plan, sync_folder
 from service.errors import BulkError
 from service.locks import LOCK
@@ -53,7 +53,9 @@ def is_done(folder: Path, plan: Plan, chunk: int) -> bool:
 
 def bad_in(folder: Path, chunk: int) -> int:
     """Photos of a part that is done which were bad."""
-    return count(folder / PART.format(chunk))["error"]
+    with pq.ParquetFile(folder / PART.format(chunk)) as part:
+        errors = part.read(columns=["error"])["error"]
+    return len(errors) - int(errors.null_count)
 
 
 def merge(folder: Path, plan: Plan, to: pa.Schema, out: Path) -> None:
@@ -62,7 +64,8 @@ def merge(folder: Path, plan: Plan, to: pa.Schema, out: Path) -> None:
     Raises:
         BulkError: where it cannot be written.
     """
-    marked = to.with_metadata(_metadata(plan))
+    counts = count(folder / PART.format(chunk) for chunk in plan.chunks)
+    marked = to.with_metadata(_metadata(plan, counts))
 
     def write(file: IO[bytes]) -> None:
         with pq.ParquetWriter(file, marked, compression=COMPRESSION) as writer:
@@ -89,18 +92,6 @@ def metadata_of(out: Path) -> dict[str, str]:
         for key, value in found.items()
         if key.startswith(OURS.encode())
     }
-
-
-def count(out: Path) -> Counter[str]:
-    """Photos of a merged file by answer: each superclass, `sort` and `manual`, and `error`."""
-    counts: Counter[str] = Counter()
-    with pq.ParquetFile(out) as file:
-        for rows in file.iter_batches(columns=["superclass", "decision", "error"]):
-            for column in ("superclass", "decision"):
-                for one in rows[column].drop_null().value_counts().to_pylist():
-                    counts[one["values"]] += one["counts"]
-            counts["error"] += len(rows) - rows["error"].null_count
-    return counts
 
 
 def clear(folder: Path, *, keep_lock: bool = False) -> None:
@@ -131,7 +122,7 @@ def _row_groups(folder: Path, plan: Plan) -> Iterator[pa.Table]:
         yield pa.concat_tables(waiting)
 
 
-def _metadata(plan: Plan) -> dict[str, str]:
+def _metadata(plan: Plan, counts: Counts) -> dict[str, str]:
     """What the merged file says of itself; nothing of the machine that it was made on."""
     told = {
         "run": plan.run,
@@ -145,6 +136,7 @@ def _metadata(plan: Plan) -> dict[str, str]:
         "started": plan.started.isoformat(),
         "photos": str(plan.photos),
         "left_out": json.dumps(plan.left_out),
+        "counts": counts.model_dump_json(),
     }
     return {OURS + name: value for name, value in told.items()}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -15,12 +14,12 @@ import pyarrow as pa
 from service.bulk.again import check_same, check_whole
 from service.bulk.cluster import connected, find_ray
 from service.bulk.columns import schema
+from service.bulk.counts import Counts
 from service.bulk.inputs import Inputs
 from service.bulk.local import Seen, Station, on_this_machine
 from service.bulk.parts import (
     bad_in,
     clear,
-    count,
     is_done,
     merge,
     metadata_of,
@@ -37,6 +36,7 @@ from service.interruption import stop_requested
 from service.locks import locked
 from service.models_folder import resolve_bundle
 from service.progress import track
+from service.results import Sorted
 from service.settings import Settings
 
 SUFFIX = ".parquet"
@@ -69,8 +69,8 @@ class Summary:
 
     out: str
     photos: int
-    bad: int
-    answers: dict[str, int]  # by superclass, and `sort` and `manual`
+    counts: Counts
+    bin_names: dict[str, str]  # of the site's bins that came up, and of `manual`
     left_out: dict[str, int]  # files of folders, by suffix
     here: int
     seconds: float
@@ -78,7 +78,7 @@ class Summary:
     @property
     def none_answered(self) -> bool:
         """Whether every photo was bad, as of a list of what are no photos."""
-        return self.bad == self.photos
+        return self.counts.bad == self.photos
 
 
 class Stopped(Exception):
@@ -116,7 +116,7 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
                 _answer(config, plan, to_do, bundle, asked)
             merge(folder, plan, schema(bundle.manifest.superclasses), config.out)
         clear(folder)
-    return _summary(config.out, here, time.monotonic() - started)
+    return _summary(config.out, by, here, time.monotonic() - started)
 
 
 def _check_out(out: Path) -> None:
@@ -205,8 +205,8 @@ def _source(config: BulkConfig, plan: Plan, bundle: Bundle, asked: Asked, stack:
     return lambda chunks, stop, seen: on_this_machine(station, plan, folder, chunks, stop, seen)
 
 
-def _summary(out: Path, here: int, seconds: float) -> Summary:
-    told, counts = metadata_of(out), Counter(count(out))
-    bad = counts.pop("error", 0)
-    left_out = json.loads(told["left_out"])
-    return Summary(str(out), int(told["photos"]), bad, dict(counts), left_out, here, seconds)
+def _summary(out: Path, by: Sorted | None, here: int, seconds: float) -> Summary:
+    told = metadata_of(out)
+    counts, left_out = Counts.model_validate_json(told["counts"]), json.loads(told["left_out"])
+    names = {one: by.rules.site.place(one).name[by.language] for one in counts.bins} if by else {}
+    return Summary(str(out), int(told["photos"]), counts, names, left_out, here, seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from typing import Any
 
 from service.bulk.inputs import told_left_out
 from service.bulk.run import Summary
@@ -13,7 +13,7 @@ from service.bulk.run import Summary
 def show_summary(summary: Summary, as_json: bool) -> None:
     """To a person on stderr, or as one line of JSON on stdout."""
     if as_json:
-        print(json.dumps(asdict(summary)))
+        print(json.dumps(_flat(summary)))
         return
     for line in summary_lines(summary):
         print(line, file=sys.stderr)
@@ -21,9 +21,8 @@ def show_summary(summary: Summary, as_json: bool) -> None:
 
 def summary_lines(summary: Summary) -> list[str]:
     """How many photos, how they were answered, what was left out."""
-    lines = [f"{summary.out}: {_photos(summary.photos)}, {summary.bad:,} bad"]
-    if summary.answers:
-        lines.append(", ".join(f"{word} {n:,}" for word, n in sorted(summary.answers.items())))
+    lines = [f"{summary.out}: {_photos(summary.photos)}, {summary.counts.bad:,} bad"]
+    lines += _counts(summary)
     if summary.none_answered:
         lines.append("none could be answered; paths in a list are seen from the current folder")
     if summary.left_out:
@@ -35,6 +34,33 @@ def summary_lines(summary: Summary) -> list[str]:
     else:
         lines.append("it was whole already; --restart writes it anew")
     return lines
+
+
+def _flat(summary: Summary) -> dict[str, Any]:
+    told = vars(summary) | summary.counts.model_dump()
+    del told["counts"]
+    return told
+
+
+def _counts(summary: Summary) -> list[str]:
+    """A line for each kind of answer that there is."""
+    counts = summary.counts
+    told = {
+        "superclasses": counts.superclasses.items(),
+        "bins": [(summary.bin_names[one], n) for one, n in counts.bins.items()],
+        "decisions": counts.decisions.items(),
+        "a person looks because of": _spelt(counts.reasons),
+        "doubts": _spelt(counts.doubts),
+    }
+    return [
+        f"{what}: " + ", ".join(f"{word} {n:,}" for word, n in those)
+        for what, those in told.items()
+        if those
+    ]
+
+
+def _spelt(counts: dict[str, int]) -> list[tuple[str, int]]:
+    return [(word.replace("_", " "), n) for word, n in counts.items()]
 
 
 def _photos(number: int) -> str:
