@@ -92,7 +92,7 @@ def classify(
     language: Annotated[str | None, typer.Option(help="Of the bins' names, such as de.")] = None,
     json: JsonOption = False,
     out: Annotated[
-        Path | None, typer.Option(help="Parquet file to write, for any number of photos.")
+        Path | None, typer.Option(help="Parquet or CSV file to write, for any number of photos.")
     ] = None,
     chunk: Annotated[
         int | None, typer.Option(min=1, help="With --out: photos in each part that is kept.")

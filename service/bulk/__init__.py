@@ -1,4 +1,4 @@
-"""Many files to one Parquet file: resumable, in bounded memory, on one machine or several."""
+"""Many files to one, Parquet or CSV: resumable, in bounded memory, on one machine or several."""
 
 from service.errors import BulkError
 from service.extras import how_to_install

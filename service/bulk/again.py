@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from service.bulk.merged import is_as_left
 from service.bulk.plan import Asked, Model, Plan
 from service.errors import BulkError
 
@@ -35,8 +36,8 @@ def check_whole(asked: Asked, out: Path, there: dict[str, str]) -> None:
         BulkError: with what differs.
     """
     told: str | None
-    if "counts" not in there:
-        told = "and says of no run of this version that it is its result"
+    if not is_as_left(out, there):
+        told = "and not as a run of this version left it"
     else:
         named = {"name": there["model"], **there}
         model = Model(**{name: named[name] for name in Model.model_fields})

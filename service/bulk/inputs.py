@@ -162,7 +162,7 @@ class Inputs:
         with os.scandir(folder) as found:
             for entry in found:
                 if entry.is_dir(follow_symlinks=False):
-                    if not entry.name.endswith(b".parquet.parts"):  # a run's own
+                    if not entry.name.endswith((b".parquet.parts", b".csv.parts")):  # a run's own
                         yield b"d" + entry.name
                 elif is_photo(name := os.fsdecode(entry.name)) and not entry.is_dir():
                     yield b"f" + entry.name

@@ -12,10 +12,8 @@ from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from service.bulk.columns import printable
 from service.bulk.inputs import STDIN, Inputs, in_order
+from service.bulk.merged import path_in, paths_of
 from service.errors import BulkError
 
 
@@ -33,8 +31,8 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
     if STDIN in inputs.given:
         return
     began = datetime.fromisoformat(started).timestamp()
-    for path, answered in zip_longest(map(os.fsdecode, inputs.paths()), _paths(out)):
-        if path is None or answered is None or printable(path) != answered:
+    for path, answered in zip_longest(map(os.fsdecode, inputs.paths()), paths_of(out)):
+        if path is None or answered is None or path_in(out, path) != answered:
             told = _told(_differing(out, Inputs(inputs.given)))
         elif _changed(path) > began:
             told = f"{path} has changed"
@@ -63,19 +61,13 @@ def _told(differing: Iterator[tuple[str, str]]) -> str:
 
 def _differing(out: Path, inputs: Inputs) -> Iterator[tuple[str, str]]:
     """Each photo that is `gone` or `new`, and its path; both sides in the order of bytes."""
-    now = in_order(printable(os.fsdecode(path)).encode() for path in inputs.paths())
-    before = in_order(path.encode() for path in _paths(out))
+    now = in_order(path_in(out, os.fsdecode(path)).encode() for path in inputs.paths())
+    before = in_order(path.encode() for path in paths_of(out))
     both = heapq.merge(((path, 1) for path in now), ((path, -1) for path in before))
     for path, places in groupby(both, itemgetter(0)):
         more = sum(place for _, place in places)
         if more:
             yield "new" if more > 0 else "gone", path.decode()
-
-
-def _paths(out: Path) -> Iterator[str]:
-    with pq.ParquetFile(out) as file:
-        for rows in file.iter_batches(columns=["path"]):
-            yield from rows["path"].to_pylist()
 
 
 def _changed(path: str) -> float:

@@ -17,12 +17,11 @@ from service.bulk.columns import schema
 from service.bulk.counts import Counts
 from service.bulk.inputs import Inputs
 from service.bulk.local import Seen, Station, on_this_machine
+from service.bulk.merged import CSV, PARQUET, merge, metadata_of
 from service.bulk.parts import (
     bad_in,
     clear,
     is_done,
-    merge,
-    metadata_of,
     parts_folder,
     write_part,
 )
@@ -39,8 +38,6 @@ from service.progress import track
 from service.results import Sorted
 from service.settings import Settings
 
-SUFFIX = ".parquet"
-
 
 @dataclass(frozen=True)
 class BulkConfig:
@@ -48,7 +45,7 @@ class BulkConfig:
 
     Attributes:
         given: folders, lists (`-` is standard input), photos.
-        out: the Parquet file to write.
+        out: the file to write, Parquet or CSV by its suffix.
         chunk: photos in each part; None goes on as it was begun.
         restart: forget what was done before, and a result that is there.
         ray: address of a Ray cluster, or `local`; None is this process alone.
@@ -124,8 +121,11 @@ def _check_out(out: Path) -> None:
         raise BulkError(f"expected a folder to write {out} into, and {out.parent} is none")
     if out.is_dir():
         raise BulkError(f"expected a file's name for the results, got the folder {out}")
-    if out.suffix != SUFFIX:
-        raise BulkError(f"expected a Parquet file for the results, such as r{SUFFIX}, got {out}")
+    if out.suffix not in (PARQUET, CSV):
+        raise BulkError(
+            f"expected a Parquet or CSV file for the results, such as r{PARQUET} or r{CSV}, got "
+            f"{out}"
+        )
 
 
 def _plan(config: BulkConfig, asked: Asked) -> Plan | None:

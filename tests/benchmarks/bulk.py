@@ -35,7 +35,8 @@ from service.bulk.cluster import LOCAL, connected
 from service.bulk.columns import schema
 from service.bulk.inputs import Inputs
 from service.bulk.local import Station, on_this_machine
-from service.bulk.parts import clear, merge, write_part
+from service.bulk.merged import merge
+from service.bulk.parts import clear, write_part
 from service.bulk.plan import Asked, make_plan, model_of
 from service.bundle import Bundle, read_bundle
 from service.classifier import Classifier

@@ -21,7 +21,7 @@ here = os.getcwd()
 def count(event, arguments):
     global left
     if event in {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock"}:
-        if event == "fcntl.flock" or "r.parquet" in str(arguments[0]):
+        if event == "fcntl.flock" or os.environ["OUT"] in str(arguments[0]):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -44,16 +44,18 @@ def start(
     cwd: Path,
     models_dir: Path,
     *options: str,
+    out: str = "r.parquet",
     killed_at: int | None = None,
     more: dict[str, str] | None = None,
     **popen: Any,
 ) -> subprocess.Popen[str]:
-    """`superbin classify list.txt --out r.parquet` with options, in `cwd`."""
+    """`superbin classify list.txt --out OUT` with options, in `cwd`."""
     variables = environment(models_dir, threads=2) | {"PYTHONPATH": str(ROOT)} | (more or {})
     before = ""
     if killed_at is not None:
-        before, variables["KILLED_AT"] = KILLED_AT, str(killed_at)
-    arguments = ["classify", "list.txt", "--out", "r.parquet", *options]
+        before = KILLED_AT
+        variables |= {"KILLED_AT": str(killed_at), "OUT": out}
+    arguments = ["classify", "list.txt", "--out", out, *options]
     return subprocess.Popen(
         [sys.executable, "-c", before + COMMAND, *arguments],
         cwd=cwd,

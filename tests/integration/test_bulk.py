@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import os
 import random
 import resource
@@ -46,8 +47,8 @@ def uninterrupted(place: Path, models_dir: Path) -> list[dict[str, Any]]:
 def cwd(place: Path, uninterrupted: Any) -> Iterator[Path]:
     """`place`, tidied up afterwards."""
     yield place
-    for path in [*place.glob("r.parquet.parts/*"), place / "r.parquet"]:
-        path.unlink(missing_ok=True)
+    for path in [*place.glob("r.*.parts/*"), *place.glob("r.*")]:
+        path.rmdir() if path.is_dir() else path.unlink()
 
 
 def test_answers_are_those_of_the_service(
@@ -88,6 +89,26 @@ def test_kill_9_at_random_moments_loses_nothing(
     assert killed >= 1
     assert rows(cwd) == uninterrupted
     assert not (cwd / "r.parquet.parts").exists()
+
+
+def test_kill_9_at_random_moments_leaves_a_csv_whole_or_as_it_was(
+    cwd: Path, models_dir: Path, uninterrupted: list[dict[str, Any]]
+) -> None:
+    draw = random.Random(3)
+    status, killed = -signal.SIGKILL, 0
+    while status:
+        process = start(cwd, models_dir, *CHUNK, out="r.csv", killed_at=draw.randint(1, 40))
+        process.communicate(timeout=120)
+        status = process.returncode
+        killed += status == -signal.SIGKILL
+        if (cwd / "r.csv").exists():
+            with (cwd / "r.csv").open(encoding="utf-8-sig", newline="") as file:
+                found = [(row["path"], row["superclass"] or None) for row in csv.DictReader(file)]
+            assert found == [(row["path"], row["superclass"]) for row in uninterrupted]
+    assert killed >= 1
+    assert status == 0
+    assert "whole already" in finish(start(cwd, models_dir, *CHUNK, out="r.csv"))
+    assert not (cwd / "r.csv.parts").exists()
 
 
 def test_kill_9_from_outside_in_the_midst_of_work_loses_nothing(

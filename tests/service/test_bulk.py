@@ -314,7 +314,10 @@ def test_what_cannot_be_meant_is_told_in_a_line(folder: Path) -> None:
     ("out", "told"),
     [
         ("nowhere/r.parquet", "expected a folder to write nowhere/r.parquet into"),
-        ("r.csv", "expected a Parquet file for the results, such as r.parquet, got r.csv"),
+        (
+            "r.txt",
+            "expected a Parquet or CSV file for the results, such as r.parquet or r.csv, got",
+        ),
         ("photos", "expected a file's name for the results, got the folder photos"),
         ("/proc/r.parquet", "cannot write into /proc"),
     ],

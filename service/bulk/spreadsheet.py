@@ -1,0 +1,82 @@
+"""Rows as CSV that a spreadsheet opens: flat columns, and no cell that would be worked out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.bulk.columns import PROBABILITY
+from service.composition.formats import harmless
+
+CODING = "utf-8-sig"  # without the mark in front, spreadsheets take it for another coding
+ROWS = 1024  # made Python of at once
+Row = Mapping[str, Any]
+Cell = Callable[[Row], Any]
+
+
+def write_csv(file: IO[bytes], parts: Iterable[Path], to: pa.Schema, *, by_site: bool) -> None:
+    """A heading and a line for each row (RFC 4180).
+
+    Args:
+        file: to write into.
+        parts: Parquet files with the rows.
+        to: the rows' schema.
+        by_site: whether a site's rules sorted them.
+    """
+    columns = columns_of(to.names, by_site=by_site)
+    text = io.TextIOWrapper(file, encoding=CODING, newline="")
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for path in parts:
+        with pq.ParquetFile(path) as part:
+            for rows in part.iter_batches(ROWS):
+                for row in rows.to_pylist():
+                    writer.writerow([_harmless(cell(row)) for cell in columns.values()])
+    text.detach()  # flushed; the file is still the caller's
+
+
+def columns_of(names: Iterable[str], *, by_site: bool) -> dict[str, Cell]:
+    """Each column's heading, and its cell of a row.
+
+    Args:
+        names: of the rows' own columns.
+        by_site: whether a site's rules sorted them.
+    """
+    columns: dict[str, Cell] = {
+        name: _own(name) for name in ("path", "superclass", "confidence", "decision")
+    }
+    columns["doubts"] = lambda row: " ".join(one["reason"] for one in row["doubts"] or ())
+    if by_site:
+        columns |= {
+            "bin": _of_sorting("bin"),
+            "bin_name": _of_sorting("name"),
+            "reasons": lambda row: " ".join(_of_sorting("reasons")(row) or ()),
+            "best": _of_sorting("best"),
+            "best_probability": _of_sorting("probability"),
+        }
+    columns |= {f"reference_{one}": _of_reference(one) for one in ("id", "superclass", "subclass")}
+    columns |= {name: _own(name) for name in names if name.startswith(PROBABILITY)}
+    return columns | {name: _own(name) for name in ("error", "model")}
+
+
+def _own(name: str) -> Cell:
+    return lambda row: row[name]
+
+
+def _of_sorting(name: str) -> Cell:
+    return lambda row: (row["sorting"] or {}).get(name)
+
+
+def _of_reference(name: str) -> Cell:
+    """Of the strongest, which comes first."""
+    return lambda row: (row["references"] or [{}])[0].get(name)
+
+
+def _harmless(value: Any) -> Any:
+    return harmless(value) if isinstance(value, str) else value
