@@ -54,3 +54,15 @@ def _anchors(text: str) -> set[str]:
     """The names that headings have as targets of links: lower case, words joined by hyphens."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_column_and_option_of_many_photos_stands_in_their_guide() -> None:
+    from service.bulk.columns import schema
+    from service.bulk.spreadsheet import columns_of
+
+    guide = (ROOT / "service" / "bulk" / "README.md").read_text(encoding="utf-8")
+    names = schema(["<superclass>"]).names
+    for name in {*names, *columns_of(names, by_site=True)}:
+        assert f"`{name}`" in guide
+    for option in ("site", "language", "json", "chunk", "restart", "ray"):
+        assert f"--{option}" in guide
