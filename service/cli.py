@@ -190,6 +190,9 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
 def sites(
     files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
     sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
+    kinds: Annotated[
+        bool, typer.Option("--kinds", help="Where each kind that the model knows goes.")
+    ] = False,
     model: ModelOption = None,
     models_dir: ModelsDirOption = None,
     json: JsonOption = False,
@@ -203,7 +206,7 @@ def sites(
     from service.settings import load_settings
     from service.site_check import SiteCheck
     from service.sites import find_sites
-    from service.tables import show_sites
+    from service.tables import show_kinds, show_sites
 
     try:
         settings = load_settings(sites_dir=sites_dir, model=model, models_dir=models_dir)
@@ -217,7 +220,9 @@ def sites(
     if json:
         for one in checked.sites:
             print_json(one.model_dump(mode="json", by_alias=True))
-    show_sites([] if json else checked.sites, checked.errors)
+    show_sites([] if json or kinds else checked.sites, checked.errors)
+    if kinds and not json:
+        show_kinds(check.kinds(), checked.sites)
     for told in checked.warnings:
         print(f"warning: {told}", file=sys.stderr)
     if not checked.sites and not checked.errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,15 @@ class Checked:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A name for things that sites may give a bin of their own, and its photos in the bank."""
+
+    name: str
+    superclass: str
+    photos: int
+
+
 class SiteCheck:
     """A model that site files have to fit, and those beside it."""
 
@@ -38,6 +48,12 @@ class SiteCheck:
         self._superclasses = known_superclasses(models_dir)
         items = self._manifest.bank.items
         self._kinds = {item.subclass for item in items if item.subclass}
+
+    def kinds(self) -> list[Kind]:
+        """What the model's bank has names for, by superclass and name."""
+        items = self._manifest.bank.items
+        counts = Counter((item.superclass, item.subclass) for item in items if item.subclass)
+        return [Kind(name, superclass, n) for (superclass, name), n in sorted(counts.items())]
 
     def check(self, files: Iterable[Path]) -> Checked:
         """Read them all; each has to say where every superclass of the model belongs."""

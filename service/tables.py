@@ -14,6 +14,7 @@ from service.classification import FileResult
 from service.composition.answer import CompositionAnswer
 from service.composition.formats import MEASURES, in_words, places_in_words, rows_of
 from service.schemas import BrokenModel, Classification, ModelInfo
+from service.site_check import Kind
 from service.sites import Site
 from service.terminal import write_anything
 
@@ -75,6 +76,20 @@ def show_sites(sites: Sequence[Site], errors: Sequence[str]) -> None:
     ]
     _show(("site", "version", "bins", "languages", "items"), rows)
     _complain(errors)
+
+
+def show_kinds(kinds: Sequence[Kind], sites: Sequence[Site]) -> None:
+    """A row for each kind of thing, with where it goes at each site."""
+    rows = [
+        (
+            kind.name,
+            kind.superclass,
+            str(kind.photos),
+            *(site.items.get(kind.name) or site.superclasses[kind.superclass] for site in sites),
+        )
+        for kind in kinds
+    ]
+    _show(("kind", "superclass", "photos", *(site.site for site in sites)), rows)
 
 
 def composition_text(report: CompositionAnswer, coloured: bool) -> str:

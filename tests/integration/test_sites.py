@@ -266,6 +266,10 @@ def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
     assert "tiny" in both.stdout
     assert "bad.yaml: site: expected a value, got nothing" in both.stderr
     assert runner.invoke(app, ["sites", str(tmp_path / "tiny.yaml")]).exit_code == 0
+    shown = runner.invoke(app, ["sites", "--kinds"]).stdout.splitlines()
+    rows = [[cell.strip() for cell in line.split("│")] for line in shown]
+    assert ["", "newspaper", "recyclable", "66", "paper", "papier", "fibre", ""] in rows
+    assert ["", "battery", "hazardous", "61", "manual", "manual", "manual", ""] in rows
     odd = write_site(tmp_path, {"items": {"newspapre": "mixed"}})
     told = runner.invoke(app, ["sites", str(odd)])
     assert told.exit_code == 0

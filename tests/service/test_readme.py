@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import PREFIX, Settings
+from service.sites import Costs, Hazards, Site, parse_site
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (ROOT / "service" / "README.md").read_text(encoding="utf-8")
@@ -48,6 +49,17 @@ def test_links_within_the_project_lead_somewhere(guide: Path) -> None:
         assert file.exists(), target
         if anchor:
             assert anchor in _anchors(file.read_text(encoding="utf-8")), target
+
+
+def test_the_guide_to_site_files_shows_one_that_is_read() -> None:
+    guide = (ROOT / "service" / "rules" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", guide, flags=re.S)
+    site = parse_site(shown.encode(), "the guide")
+    keys = set(re.findall(r"^([a-z]+):", shown, flags=re.M))
+    told = {field.alias or name for name, field in Site.model_fields.items()}
+    assert keys == told - {"coverage"}
+    assert (site.costs.manual, site.costs.wrong) == (Costs().manual, Costs().wrong)
+    assert site.hazards.threshold == Hazards().threshold
 
 
 def _anchors(text: str) -> set[str]:
