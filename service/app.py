@@ -259,6 +259,8 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     async def http(request: Request, error: HTTPException) -> Response:
         path = request.url.path[:200]
         detail = f"{request.method} {path}: {error.detail}"
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            detail = f"expected one of the routes that /docs lists, got {request.method} {path}"
         headers = dict(error.headers or {})
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))

@@ -163,13 +163,17 @@ def reference(
             "bank's photos. Repeatable."
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="A new version of it that has them; else the bundle itself."),
+    ] = None,
     superclasses: MapOption = None,
 ) -> None:
     """Add to a bundle what photos of val say of doubts, of items and of drift."""
     with explained():
         from training.reference import add_references
 
-        add_references(bundle, data, superclasses, accept, only or ())
+        add_references(bundle, data, superclasses, accept, only or (), out)
 
 
 def bank_curve(

@@ -35,7 +35,7 @@ from training.drift_reference import (
     upper_quantile,
     with_drift_reference,
 )
-from training.errors import DataError
+from training.errors import ConfigError, DataError
 from training.looks import Looks, look, looks_of
 from training.reference import add_references
 
@@ -353,6 +353,14 @@ def test_the_command_adds_a_reference_and_makes_it_anew(
         assert reference is not None
         assert reference.photos == 106
         assert [file.name for file in path.glob("*drift*")] == [read_bundle(path).manifest.drift]
+    before = sorted((file.name, file.read_bytes()) for file in path.iterdir())
+    out = path.parent / "next"
+    add_references(path, data, None, only=["drift"], out=out)
+    assert sorted((file.name, file.read_bytes()) for file in path.iterdir()) == before
+    assert read_bundle(out).id == f"{path.parent.name}/next"
+    assert read_reference(read_bundle(out)) is not None
+    with pytest.raises(ConfigError, match="versions are never overwritten"):
+        add_references(path, data, None, only=["drift"], out=out)
 
 
 def test_photos_of_other_superclasses_are_refused(tmp_path: Path) -> None:
