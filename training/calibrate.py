@@ -27,6 +27,7 @@ SPLIT = "val"
 LOG_RANGE = (-4.0, 4.0)  # of the temperature's natural logarithm
 MARGIN = 0.01
 DOUBTFUL = 3.0  # times the wanted error rate
+LIKELY = 0.5
 
 
 def calibrate_run(
@@ -44,7 +45,8 @@ def calibrate_run(
     outcome = _measure(run, data, superclass_map, pick_device(device))
     temperature = fit_temperature(outcome.logits, outcome.labels)
     probabilities = softmax(outcome.logits / temperature)
-    threshold, share = fit_threshold(probabilities, outcome.labels, error_rate)
+    least = least_confidence(error_rate)
+    threshold, share = fit_threshold(probabilities, outcome.labels, error_rate, least)
     write_json(
         run / CALIBRATION,
         {
@@ -85,8 +87,8 @@ def calibrate_run(
             )
     else:
         print(
-            f"no threshold keeps errors to {error_rate:.2%} on {SPLIT}: every photo goes to manual "
-            "sorting; ask for a higher --error-rate"
+            f"no threshold of {least:g} or more keeps errors to {error_rate:.2%} on {SPLIT}: every "
+            "photo goes to manual sorting; ask for a higher --error-rate"
         )
 
 
@@ -139,12 +141,20 @@ def all_right(logits: Array, labels: Array) -> bool:
     return bool((logits.argmax(axis=1) == labels).all())
 
 
-def fit_threshold(probabilities: Array, labels: Array, error_rate: float) -> tuple[float, float]:
+def least_confidence(error_rate: float) -> float:
+    """What is more likely wrong than right is not sorted, whatever a few photos of val say."""
+    return min(LIKELY, 1.0 - error_rate)
+
+
+def fit_threshold(
+    probabilities: Array, labels: Array, error_rate: float, least: float = 0.0
+) -> tuple[float, float]:
     """The lowest threshold that keeps to an error rate, and the share of photos that pass it.
 
     Args:
         probabilities: float64 [n, K]; labels: int64 [n].
         error_rate: allowed share of errors among the photos at or above the threshold.
+        least: that a threshold may be.
 
     Returns:
         (1.0, 0.0) where no threshold does; a confidence of exactly 1 then still passes.
@@ -155,7 +165,7 @@ def fit_threshold(probabilities: Array, labels: Array, error_rate: float) -> tup
     risk = np.cumsum(~correct[order]) / np.arange(1, len(order) + 1)
     # Photos of equal confidence pass or fail together: a threshold is only possible after the last.
     last_of_ties = np.append(ranked[1:] < ranked[:-1], True)
-    possible = np.flatnonzero((risk <= error_rate) & last_of_ties)
+    possible = np.flatnonzero((risk <= error_rate) & last_of_ties & (ranked >= least))
     if len(possible) == 0:
         return 1.0, 0.0
     return float(ranked[possible[-1]]), float((possible[-1] + 1) / len(order))

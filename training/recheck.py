@@ -13,7 +13,7 @@ from typing import Any
 from service.bundle import Bundle, Manifest, Metric, read_bundle
 from service.fitted import Calibration
 from training.bundle_metrics import agreement_with_fp32, bundle_metrics
-from training.calibrate import SPLIT, fit_threshold
+from training.calibrate import SPLIT, fit_threshold, least_confidence
 from training.data.photos import PhotoSet
 from training.errors import DataError
 from training.evaluate import summarise
@@ -135,9 +135,11 @@ def _fitted(calibration: Calibration, outcome: Outcome, bundle: Bundle) -> Calib
     new = outcome.only(
         new_to_bank(bundle, outcome.photos, outcome.embedding, f"threshold from {SPLIT}")
     )
-    threshold, share = fit_threshold(new.probabilities(), new.labels, calibration.wanted_error_rate)
+    wanted = calibration.wanted_error_rate
+    least = least_confidence(wanted)
+    threshold, share = fit_threshold(new.probabilities(), new.labels, wanted, least)
     if not share:
-        print(f"no threshold keeps errors to {calibration.wanted_error_rate:.2%}: all go to manual")
+        print(f"no threshold of {least:g} or more keeps errors to {wanted:.2%}: all go to manual")
     return calibration.model_copy(
         update={
             "confidence_threshold": threshold,

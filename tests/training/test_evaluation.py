@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from training.calibrate import fit_temperature, fit_threshold
+from training.calibrate import fit_temperature, fit_threshold, least_confidence
 from training.data.photos import Photo
 from training.evaluate import decisions, print_report, summarise
 from training.figures import confusion_matrix, draw_report
@@ -122,15 +122,16 @@ def test_temperature_is_recovered_from_logits_that_were_sharpened() -> None:
     photos=st.integers(1, 60),
     rate=st.floats(0.0, 0.5),
     ties=st.booleans(),
+    least=st.sampled_from([0.0, 0.5]),
 )
 def test_the_threshold_keeps_to_the_error_rate_and_is_the_lowest(
-    seed: int, photos: int, rate: float, ties: bool
+    seed: int, photos: int, rate: float, ties: bool, least: float
 ) -> None:
     outcome = made_up(photos, seed, sharpness=1.0)
     probabilities = outcome.probabilities(1.0)
     if ties:
         probabilities = np.round(probabilities, 1)
-    threshold, share = fit_threshold(probabilities, outcome.labels, rate)
+    threshold, share = fit_threshold(probabilities, outcome.labels, rate, least)
     confidence = probabilities.max(axis=1)
     correct = probabilities.argmax(axis=1) == outcome.labels
 
@@ -138,12 +139,18 @@ def test_the_threshold_keeps_to_the_error_rate_and_is_the_lowest(
         passed = confidence >= level
         return float((~correct[passed]).sum() / passed.sum())
 
-    allowed = [level for level in np.unique(confidence) if risk(level) <= rate]
+    levels = np.unique(confidence)
+    allowed = [level for level in levels if level >= least and risk(level) <= rate]
     if not allowed:
         assert (threshold, share) == (1.0, 0.0)
         return
     assert threshold == min(allowed)
     assert share == pytest.approx((confidence >= threshold).mean())
+
+
+def test_what_is_more_likely_wrong_than_right_is_sorted_only_where_that_is_asked_for() -> None:
+    assert least_confidence(0.01) == 0.5
+    assert least_confidence(0.8) == pytest.approx(0.2)
 
 
 def test_decisions_count_what_passes_the_threshold() -> None:
