@@ -62,6 +62,7 @@ class Capture:
         self._shares = shares
         self._max_photos, self._max_bytes = max_photos, max_bytes
         self._metrics = metrics
+        metrics.review_begins()
         self._waiting: deque[NewPhoto] = deque()
         self._writing: NewPhoto | None = None
         self._nbytes = 0

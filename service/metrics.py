@@ -254,6 +254,10 @@ class Metrics:
         """Count photos that a shadow saw, or had to skip."""
         self._models.shadow(model, outcome, photos)
 
+    def review_begins(self) -> None:
+        """Count from 0 what review photos came to."""
+        self._review.begin()
+
     def review_photo(self, outcome: str) -> None:
         """Count a photo that was to be kept for review, by what became of it."""
         self._review.photos.labels(outcome).inc()

@@ -40,6 +40,11 @@ class ReviewMetrics:
             )
         }
 
+    def begin(self) -> None:
+        """Publish what alerts go by, so that it counts from 0 where there is a store."""
+        for outcome in ("failed", "full"):
+            self.photos.labels(outcome)
+
     def store(self, counts: Counts, agreement: Agreement) -> None:
         """Set the gauges; agreement that is not known yet is no number."""
         nan = float("nan")

@@ -13,6 +13,7 @@ from service.review.leftovers import remove_rows
 from service.review.records import DAY_S, Rules
 
 SIGHTINGS_PER_PHOTO = 4  # of which the oldest are forgotten
+PAGE = 500  # ids in a statement: PostgreSQL takes 65,535 parameters
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
@@ -57,7 +58,9 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
     oldest.close()
     if surplus > 0 or excess > 0:
         return False
-    remove_rows(connection, _photos.c.id.in_(leaving), now)
+    for first in range(0, len(leaving), PAGE):
+        page = leaving[first : first + PAGE]
+        remove_rows(connection, _photos.c.id.in_(page), now)
     return True
 
 

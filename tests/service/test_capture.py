@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def counted(metrics: Metrics) -> dict[str, float]:
     families = text_string_to_metric_families(metrics.scrape().decode())
     samples = [s for f in families for s in f.samples if s.name == "superbin_review_photos_total"]
-    return {sample.labels["outcome"]: sample.value for sample in samples}
+    return {sample.labels["outcome"]: sample.value for sample in samples if sample.value}
 
 
 def test_what_an_earlier_process_kept_is_counted_at_once(
@@ -73,6 +73,14 @@ def test_what_an_earlier_process_kept_is_counted_at_once(
         until(lambda: b"superbin_review_stored_photos 1.0" in metrics.scrape(), "the count")
     finally:
         capture.close()
+
+
+def test_what_the_alert_goes_by_counts_from_zero(store: Store) -> None:
+    metrics = Metrics()
+    Capture(store, ALL, 4, 1_000_000, metrics).close()
+    scrape = metrics.scrape().decode()
+    for outcome in ("failed", "full"):
+        assert f'superbin_review_photos_total{{outcome="{outcome}"}} 0.0' in scrape
 
 
 def test_what_is_unsure_contested_or_drawn_is_kept() -> None:

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.errors import PhotoBroken
-from service.review import arrivals, leftovers, likeness
+from service.review import arrivals, leftovers, likeness, schema
 from service.review.opening import open_store, read_store
 from service.review.records import (
     DAY_S,
@@ -364,6 +364,27 @@ def test_a_full_store_drops_the_oldest_that_nobody_reviewed(place: Place) -> Non
         store.add(new_photo(4))
     store.prune()
     assert len(list(store._files.listed())) == 3
+
+
+def test_a_store_with_far_too_many_photos_makes_room_at_once(place: Place) -> None:
+    """As where SUPERBIN_REVIEW_MAX_PHOTOS was lowered; PostgreSQL takes 65,535 parameters."""
+    store = place.open()
+    store.add(new_photo(1))
+    multiply(store, 65_600)
+    fresh = place.open(Rules(max_photos=10)).add(new_photo(2)).id
+    assert store.counts().photos == 10
+    assert fresh in {one.id for one in store.photos()}
+
+
+def multiply(store: Store, times: int) -> None:
+    """Rows as that of the first photo, without files."""
+    columns = ", ".join(c.name for c in schema.photos.columns if c.name not in ("id", "sha256"))
+    with store._database.write() as connection:
+        connection.exec_driver_sql(
+            "WITH RECURSIVE n(i) AS (SELECT 100001 UNION ALL SELECT i + 1 FROM n "
+            f"WHERE i < {100_000 + times}) INSERT INTO review_photos (sha256, {columns}) "
+            f"SELECT '{'0' * 58}' || CAST(i AS VARCHAR(6)), {columns} FROM review_photos, n"
+        )
 
 
 def test_bytes_are_capped_too(place: Place) -> None:
