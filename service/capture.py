@@ -39,12 +39,18 @@ FIRST_PAUSE_S = 1.0
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a photo comes from; `model` is `name/version`."""
+    """Where a photo comes from.
+
+    Attributes:
+        model: `name/version`.
+        client: who sent it; None where no keys are set.
+    """
 
     request_id: str
     position: int
     model: str
     tags: Tags
+    client: str | None = None
 
 
 class Capture:
@@ -103,11 +109,16 @@ class Capture:
             self._metrics.review_photo("dropped")
         return room
 
-    def awaits(self, request_id: str, position: int) -> bool:
-        """Whether a photo is on its way into the store; those of other workers are not known."""
+    def awaits(self, request_id: str, position: int, client: str | None = None) -> bool:
+        """Whether a photo is on its way into the store; those of other workers are not known.
+
+        Args:
+            client: whose it may be, beside nobody's; None where everybody's.
+        """
         with self._changed:
             waiting = [*self._waiting, *([self._writing] if self._writing else [])]
-        return any(one.request_id == request_id and one.position == position for one in waiting)
+        theirs = [one for one in waiting if client is None or one.client in (None, client)]
+        return any(one.request_id == request_id and one.position == position for one in theirs)
 
     def close(self) -> None:
         """Write what waits, each photo once, then let go of the store; blocks."""
@@ -217,4 +228,5 @@ def new_photo(
         line=origin.tags.line,
         camera=origin.tags.camera,
         answered_at=time.time(),
+        client=origin.client,
     )

@@ -133,6 +133,18 @@ class Keys(BaseModel):
             )
         return _known(found, key)
 
+    def sender(self, client: str) -> str | None:
+        """Whose a client's photos are; None where no keys are set, and so nobody is known."""
+        return client if self.clients else None
+
+    def spoken_for(self, key: str | None) -> str | None:
+        """Whose photos alone a key's holder may say something of; None where of everybody's.
+
+        Raises:
+            KeyRefused: as `client`.
+        """
+        return None if _find(key, self.admins) else self.client(key)
+
     def admin(self, key: str | None) -> str:
         """The name of an admin key's holder.
 

@@ -65,7 +65,8 @@ class ReviewSettings(BaseModel):
         30.0,
         gt=0.0,
         le=MOST_DAYS,
-        description="Days that a photo is kept which nobody reviews.",
+        description="Days that a photo is kept which no reviewer reviews; feedback is no review "
+        "here.",
     )
     review_reviewed_days: float = Field(
         365.0,
@@ -77,13 +78,13 @@ class ReviewSettings(BaseModel):
         20_000,
         ge=1,
         le=1_000_000_000,
-        description="Photos kept at most; the oldest that nobody reviewed go first.",
+        description="Photos kept at most; the oldest that no reviewer reviewed go first.",
     )
     review_max_bytes: int = Field(
         2_000_000_000,
         ge=1_000_000,
         le=10**15,
-        description="Bytes of photos kept at most; the oldest that nobody reviewed go first.",
+        description="Bytes of photos kept at most; the oldest that no reviewer reviewed go first.",
     )
     review_long_side_px: int = Field(
         1024,

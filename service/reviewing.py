@@ -266,6 +266,7 @@ def keep_for_review(
         position,
         photos.model.bundle.id,
         admitted.tags,
+        admitted.held.keys.sender(admitted.client),
     )
     reason = capture.consider(answer, outcome.answers, upload.data, origin)
     return answer.model_copy(update={"review": reason}) if reason else answer

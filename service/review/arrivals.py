@@ -25,6 +25,7 @@ from service.review.votes import cast_vote
 
 TRIES = 20  # to write a file that others sweep away, each time before it gets its row
 PAUSE_S = 0.002  # longer each time
+SLACK_S = 5.0  # by which the clocks of several servers may differ
 _photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
 
 
@@ -79,6 +80,7 @@ def _add(
             request_id=photo.request_id,
             position=photo.position,
             at=now,
+            client=photo.client,
         )
     )
     _apply_early_feedback(connection, photo_id, photo)
@@ -92,15 +94,18 @@ def take_feedback(
     reviewer: str,
     verdict: Verdict,
     now: float,
+    client: str | None,
 ) -> Feedback:
     """A vote on the photo where it is kept; else words that wait for it.
 
+    Args:
+        client: whose photos they may be of; None where of everybody's.
+
     Raises:
-        PhotoAmbiguous: where clients gave several requests one id, and their photos differ.
+        PhotoAmbiguous: where several requests were given one id, and their photos differ.
     """
-    seen = sa.select(_sightings.c.photo_id).where(
-        _sightings.c.request_id == request_id, _sightings.c.position == position
-    )
+    theirs = (_sightings.c.request_id == request_id) & _concerns(_sightings, client)
+    seen = sa.select(_sightings.c.photo_id).where(theirs, _sightings.c.position == position)
     found = connection.scalars(seen.distinct().limit(2)).all()
     if len(found) > 1:
         raise PhotoAmbiguous(
@@ -122,10 +127,18 @@ def take_feedback(
             subclass=verdict.subclass,
             item=verdict.item,
             at=now,
+            client=client,
         )
     )
-    others = sa.exists().where(_sightings.c.request_id == request_id)
+    others = sa.exists().where(theirs)
     return Feedback(None, request_known=bool(connection.scalar(sa.select(others))))
+
+
+def _concerns(table: sa.Table, client: str | None) -> sa.ColumnElement[bool]:
+    """Rows of the same client, and of none; where there is no client, all."""
+    if client is None:
+        return sa.true()
+    return table.c.client.is_(None) | (table.c.client == client)
 
 
 def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> None:
@@ -138,11 +151,12 @@ def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) ->
 
 
 def _apply_early_feedback(connection: Connection, photo_id: int, photo: NewPhoto) -> None:
-    """What was said since the photo was answered; before, the request's id was another's."""
+    """What its client said since it was answered; before, the request's id was another's."""
     mine = (
         (_feedback.c.request_id == photo.request_id)
         & (_feedback.c.position == photo.position)
-        & (_feedback.c.at >= photo.answered_at)
+        & (_feedback.c.at >= photo.answered_at - SLACK_S)
+        & _concerns(_feedback, photo.client)
     )
     for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
         verdict = Verdict(early.superclass, early.subclass, early.item)

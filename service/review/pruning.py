@@ -1,9 +1,12 @@
 """What has to go: by age, and where the store is full the oldest that nobody reviewed.
 
+Clients' feedback is no review here, or a client could keep what it sent, and others' photos out.
 Only rows go here; their files are for `Store.sweep`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -14,7 +17,8 @@ from service.review.records import DAY_S, Rules
 
 SIGHTINGS_PER_PHOTO = 4  # of which the oldest are forgotten
 PAGE = 500  # ids in a statement: PostgreSQL takes 65,535 parameters
-_photos, _sightings, _feedback = schema.photos, schema.sightings, schema.feedback
+_photos, _votes = schema.photos, schema.votes
+_sightings, _feedback = schema.sightings, schema.feedback
 
 
 def prune(connection: Connection, rules: Rules, now: float) -> int:
@@ -23,10 +27,8 @@ def prune(connection: Connection, rules: Rules, now: float) -> int:
     gone = remove_rows(connection, _unreviewed() & (_photos.c.kept_at < old), now)
     if rules.reviewed_retention_days:
         aged = now - DAY_S * rules.reviewed_retention_days
-        last_vote = sa.select(sa.func.max(schema.votes.c.at)).where(
-            schema.votes.c.photo_id == _photos.c.id
-        )
-        gone += remove_rows(connection, ~_unreviewed() & (last_vote.scalar_subquery() < aged), now)
+        last = sa.select(sa.func.max(_votes.c.at)).where(_reviews()).scalar_subquery()
+        gone += remove_rows(connection, last < aged, now)
     connection.execute(_feedback.delete().where(_feedback.c.at < old))
     _keep_newest(connection, _feedback, rules.max_photos)
     _keep_newest(connection, _sightings, SIGHTINGS_PER_PHOTO * rules.max_photos)
@@ -34,7 +36,7 @@ def prune(connection: Connection, rules: Rules, now: float) -> int:
 
 
 def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> bool:
-    """Remove the oldest rows that nobody reviewed until one more photo fits; whether it does."""
+    """Remove rows that no reviewer reviewed until one more photo fits; whether it does."""
     photos, total = connection.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0)).select_from(
             _photos
@@ -43,19 +45,12 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
     surplus, excess = photos + 1 - rules.max_photos, int(total) + nbytes - rules.max_bytes
     if surplus <= 0 and excess <= 0:
         return True
-    unheld = _photos.c.leased_until.is_(None) | (_photos.c.leased_until <= now)
-    oldest = connection.execute(
-        sa.select(_photos.c.id, _photos.c.nbytes)
-        .where(_unreviewed(), unheld)
-        .order_by(_photos.c.id)
-    )
     leaving = []
-    for row in oldest:
+    for photo_id, freed in _dispensable(connection, now):
+        leaving.append(photo_id)
+        surplus, excess = surplus - 1, excess - freed
         if surplus <= 0 and excess <= 0:
             break
-        leaving.append(row.id)
-        surplus, excess = surplus - 1, excess - row.nbytes
-    oldest.close()
     if surplus > 0 or excess > 0:
         return False
     for first in range(0, len(leaving), PAGE):
@@ -64,8 +59,27 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
     return True
 
 
+def _dispensable(connection: Connection, now: float) -> Iterator[tuple[int, int]]:
+    """Ids and bytes of photos, the oldest of which nobody said anything before all others."""
+    unheld = _photos.c.leased_until.is_(None) | (_photos.c.leased_until <= now)
+    for which in (_photos.c.votes == 0, (_photos.c.votes > 0) & ~_reviewed()):
+        found = sa.select(_photos.c.id, _photos.c.nbytes).where(which, unheld)
+        with connection.execute(found.order_by(_photos.c.id)) as rows:
+            yield from ((row.id, row.nbytes) for row in rows)
+
+
 def _unreviewed() -> sa.ColumnElement[bool]:
-    return _photos.c.votes == 0
+    return (_photos.c.votes == 0) | ~_reviewed()
+
+
+def _reviewed() -> sa.ColumnElement[bool]:
+    return sa.exists().where(_reviews())
+
+
+def _reviews() -> sa.ColumnElement[bool]:
+    """Reviewers' votes on a photo that stand."""
+    mine = (_votes.c.photo_id == _photos.c.id) & _votes.c.undone_at.is_(None)
+    return mine & (_votes.c.kind == "review")
 
 
 def _keep_newest(connection: Connection, table: sa.Table, most: int) -> None:

@@ -51,8 +51,9 @@ class Rules:
     Attributes:
         long_side_px, jpeg_quality: of the copy that is kept.
         limits: of what comes in.
-        max_photos, max_bytes: of the whole store; the oldest that nobody reviewed go first.
-        retention_days: of photos that nobody reviewed.
+        max_photos, max_bytes: of the whole store; the oldest of which nobody said anything go
+            first, then those of which only clients did.
+        retention_days: of photos that no reviewer reviewed, whatever clients said of them.
         reviewed_retention_days: of the others, from the review on; 0 is for ever.
         held_out_share: of the photos, by their hash, that are for measuring only.
         double_share: of the photos, by their hash, that two people are asked about.
@@ -92,6 +93,7 @@ class NewPhoto:
         probabilities: by superclass.
         embedding: float32 bytes, little-endian, unit length; None where not known.
         answered_at: seconds since 1970; what clients said of its place before is of another photo.
+        client: who sent it, and alone may say what it shows; None where anybody may.
     """
 
     data: bytes
@@ -109,6 +111,7 @@ class NewPhoto:
     line: str | None = None
     camera: str | None = None
     answered_at: float = 0.0
+    client: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +219,7 @@ class Feedback:
 
     Attributes:
         photo_id: None where the photo is not kept.
-        request_known: whether any photo of the same request is kept.
+        request_known: whether any photo of the same request, and client, is kept.
         settled: whether people have settled the photo with that.
         asked_on: whether somebody else is asked about it.
     """

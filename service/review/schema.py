@@ -19,8 +19,14 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 2
-UPGRADES = {"1": ("ALTER TABLE review_votes ADD COLUMN bin VARCHAR(64)",)}  # to the next version
+VERSION = 3
+UPGRADES = {  # to the next version
+    "1": ("ALTER TABLE review_votes ADD COLUMN bin VARCHAR(64)",),
+    "2": (
+        "ALTER TABLE review_sightings ADD COLUMN client VARCHAR(64)",
+        "ALTER TABLE review_feedback ADD COLUMN client VARCHAR(64)",
+    ),
+}
 
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
@@ -86,6 +92,7 @@ sightings = Table(
     Column("request_id", String(128), nullable=False),
     Column("position", Integer, nullable=False),
     Column("at", Double, nullable=False),
+    Column("client", String(64)),  # whose it is; None where nobody knows, or no keys were set
     Index("review_sightings_request", "request_id", "position"),
     Index("review_sightings_photo", "photo_id"),
     sqlite_autoincrement=True,
@@ -140,6 +147,7 @@ feedback = Table(
     Column("subclass", Text),
     Column("item", Text),
     Column("at", Double, nullable=False),
+    Column("client", String(64)),  # of whose photos alone it counts; None where of everybody's
     Index("review_feedback_request", "request_id", "position"),
     sqlite_autoincrement=True,
 )

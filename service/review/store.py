@@ -81,7 +81,7 @@ class Store:
     def add(self, photo: NewPhoto) -> Added:
         """Keep a clean copy of a photo; once this returns it outlives a crash.
 
-        The same bytes are kept once, whoever sends them. Feedback that came since it was answered
+        The same bytes are kept once, whoever sends them. What its client said since it was answered
         is counted as a vote now.
 
         Raises:
@@ -155,18 +155,31 @@ class Store:
             leases.lease(connection, photo_id, reviewer, self._now(), until)
         return undone or unskipped
 
-    def feedback(self, request_id: str, position: int, reviewer: str, verdict: Verdict) -> Feedback:
+    def feedback(
+        self,
+        request_id: str,
+        position: int,
+        reviewer: str,
+        verdict: Verdict,
+        client: str | None = None,
+    ) -> Feedback:
         """Record what a client says of a photo that it sent.
 
         Where the photo is not kept, or is still on its way, the verdict alone is; it becomes a vote
         if a photo comes that was answered before.
 
+        Args:
+            client: whose photos it may be of, beside those of nobody; None where of everybody's.
+
         Raises:
+            PhotoAmbiguous: where several photos of theirs are in that place.
             StoreUnavailable: where it cannot be recorded now.
         """
         now = self._now()
         with self._database.write() as connection:
-            return arrivals.take_feedback(connection, request_id, position, reviewer, verdict, now)
+            return arrivals.take_feedback(
+                connection, request_id, position, reviewer, verdict, now, client
+            )
 
     # Photos out.
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from service.capture import Capture
-from service.intake import identify
+from service.intake import identify, key_of
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
 from service.review.records import Feedback, PhotoAmbiguous, StoreUnavailable, Verdict
 from service.review_schemas import FeedbackAnswer, ReviewKind
@@ -60,12 +60,15 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
 
     Where the photo is kept for review this counts as one person's review of it. A share of the
     photos wants two people (`SUPERBIN_REVIEW_DOUBLE_SHARE`): `settled` says whether it is enough.
+    Where keys are set, a client's feedback counts for photos that came with its own key, and an
+    admin's for everybody's.
     Where the photo is not kept (202), the words wait for one that was answered before and may be on
     its way still, as long as an unreviewed photo would be kept. The same client's next word on the
     same photo replaces its last.
     """
     held = serving(request)
     client = identify(request)
+    whose = held.keys.spoken_for(key_of(request.headers))
     held.feedback_quota.check(client)
     held.feedback_quota.charge(client, 1)
     capture = capture_of(held)
@@ -76,9 +79,10 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     kind = await _kind_of(verdict, kinds, capture)
     banked = superclasses_of_kind(held, kind.kind) if kind else Counter[str]()
     elsewhere = banked if verdict.superclass not in banked else Counter[str]()
-    awaited = capture.awaits(body.request_id, body.photo)  # before it may have come
+    place = body.request_id, body.photo
+    awaited = capture.awaits(*place, whose)  # before it may have come
     found = await asyncio.to_thread(
-        capture.store.feedback, body.request_id, body.photo, f"client:{client}"[:64], verdict
+        capture.store.feedback, *place, f"client:{client}"[:64], verdict, whose
     )
     kept = found.photo_id is not None
     held.metrics.review_feedback("photo" if kept else "alone")
@@ -94,7 +98,7 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         known_kind=kind and kind.known,
         near_kinds=kind.near if kind else [],
         kind_superclasses=sorted(elsewhere),
-        detail=_detail(body, found, awaited, held.settings.review_days)
+        detail=_detail(body, found, awaited, whose, held.settings.review_days)
         + _of_kind(kind)
         + _of_superclass(verdict, elsewhere),
     )
@@ -134,12 +138,15 @@ def _of_superclass(said: Verdict, elsewhere: Counter[str]) -> str:
     )
 
 
-def _detail(body: FeedbackBody, found: Feedback, awaited: bool, days: float) -> str:
+def _detail(
+    body: FeedbackBody, found: Feedback, awaited: bool, whose: str | None, days: float
+) -> str:
     if found.photo_id is not None:
         return "it counts as one person's review of the photo" + _of_others(found)
     if awaited:
         return "it counts as one person's review once the photo, which is on its way, is kept"
-    which = f"photo {body.photo} of request {body.request_id!r}"
+    sent = f" that {whose} sent" if whose else ""
+    which = f"photo {body.photo} of request {body.request_id!r}{sent}"
     kept = (
         f"other photos of the request are kept, and {which} is not"
         if found.request_known

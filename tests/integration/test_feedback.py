@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,8 @@ def asking(reviewing: Server) -> Iterator[httpx.Client]:
         yield client
 
 
-def correct(asking: httpx.Client, **words: Any) -> httpx.Response:
-    return asking.post("/v1/feedback", json=words)
+def correct(asking: httpx.Client, key: str | None = None, **words: Any) -> httpx.Response:
+    return asking.post("/v1/feedback", json=words, headers={"X-API-Key": key} if key else {})
 
 
 def metric(asking: httpx.Client, name: str) -> float:
@@ -118,6 +120,9 @@ def test_feedback_does_not_count_for_a_photo_that_comes_later_with_its_id(
     asking: httpx.Client, folder: Path
 ) -> None:
     assert correct(asking, request_id="later", superclass="organic").json()["recorded"] is False
+    with closing(sqlite3.connect(folder / "review.db")) as database:  # a minute ago
+        database.execute("UPDATE review_feedback SET at = at - 60 WHERE request_id = 'later'")
+        database.commit()
     before = kept(asking).get("kept", 0)
     asking.post("/v1/classify", files=files(noise(41)), headers={"X-Request-ID": "later"})
     until(lambda: kept(asking).get("kept", 0) > before, "the photo to be kept")
@@ -258,3 +263,37 @@ def test_feedback_needs_the_key_that_classifying_needs_and_has_a_rate(
         response = correct(asking, **words)
         problem(response, 429, "rate_limited")
         assert int(response.headers["retry-after"]) > 0
+
+
+def test_feedback_counts_for_photos_that_came_with_the_same_key_or_is_an_admins(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "keys.toml").write_text(
+        f'[clients]\nline = "{digest_of("a")}"\nother = "{digest_of("b")}"\n'
+        f'[admins]\nops = "{digest_of("c")}"\n'
+    )
+    settings = review_settings(tmp_path) | {"keys_file": tmp_path / "keys.toml"}
+    words = {"request_id": "belt-1", "superclass": "hazardous"}
+    with (
+        running(models_dir, feedback_rate_s=0, **settings) as server,
+        httpx.Client(base_url=server.url, timeout=30) as asking,
+    ):
+
+        def say(key: str) -> dict[str, Any]:
+            told: dict[str, Any] = correct(asking, key, **words).json()
+            return told
+
+        assert not say("b")["recorded"]  # before its photo
+        own = {"X-API-Key": "a", "X-Request-ID": "belt-1"}
+        asking.post("/v1/classify", files=files(noise(1)), headers=own)
+        until(lambda: kept(asking).get("kept", 0) == 1, "the photo to be kept")
+        stranger = say("b")
+        assert (stranger["recorded"], stranger["known"]) == (False, False)
+        assert (
+            "nothing is kept of photo 0 of request 'belt-1' that other sent" in (stranger["detail"])
+        )
+        with open_store(f"sqlite:///{tmp_path}/review.db", str(tmp_path / "photos")) as store:
+            assert list(store.reviewed()) == []
+            assert all(say(key)["recorded"] for key in ("a", "c"))
+            (reviewed,) = store.reviewed()
+            assert [one.reviewer for one in reviewed.votes] == ["client:line", "client:ops"]

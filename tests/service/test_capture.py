@@ -160,6 +160,10 @@ def test_what_is_on_its_way_is_known_and_feedback_waits_for_it(store: Store) -> 
     assert capture.awaits("request-1", 0)
     assert not capture.awaits("request-1", 1)
     assert not capture.awaits("request-2", 0)
+    capture.offer(new_photo(2, client="kiosk"))
+    assert capture.awaits("request-2", 0, "kiosk")
+    assert not capture.awaits("request-2", 0, "other")
+    assert capture.awaits("request-1", 0, "other")  # nobody's
     assert store.feedback("request-0", 0, "kiosk", Verdict("organic")).photo_id is None
     held.let.set()
     while capture.awaits("request-0", 0) or capture.awaits("request-1", 0):

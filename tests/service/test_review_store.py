@@ -306,10 +306,51 @@ def test_feedback_is_a_vote_also_where_it_comes_before_its_photo(place: Place) -
 def test_feedback_that_came_before_a_photo_was_answered_is_of_another(place: Place) -> None:
     store = place.open()
     store.feedback("request-1", 0, "client:kiosk", Verdict("residual"))
-    store.add(new_photo(1, answered_at=place.clock.now + 1))
+    store.add(new_photo(1, answered_at=place.clock.now + arrivals.SLACK_S + 1))
     assert list(store.reviewed()) == []
-    store.add(new_photo(2, request_id="request-1", answered_at=place.clock.now))
+    assert store.counts().feedback == 1
+    ahead = place.clock.now + arrivals.SLACK_S - 1  # another server's clock
+    store.add(new_photo(2, request_id="request-1", answered_at=ahead))
     assert [one.superclass for one in store.reviewed()] == ["residual"]
+
+
+def test_feedback_counts_for_photos_of_the_same_client_or_of_nobody(place: Place) -> None:
+    store = place.open()
+    said = Verdict("residual")
+    mine = store.add(new_photo(1, client="kiosk")).id
+    nobodys = store.add(new_photo(2)).id
+    assert store.feedback("request-1", 0, "client:other", said, "other") == Feedback(
+        None, request_known=False
+    )
+    assert list(store.reviewed()) == []
+    assert store.feedback("request-1", 0, "client:kiosk", said, "kiosk").photo_id == mine
+    assert store.feedback("request-1", 0, "client:ops", said).photo_id == mine  # an admin's
+    assert store.feedback("request-2", 0, "client:other", said, "other").photo_id == nobodys
+
+
+def test_feedback_that_waits_counts_for_photos_of_the_same_client_too(place: Place) -> None:
+    store = place.open()
+    for client, superclass in (("kiosk", "organic"), ("other", "hazardous")):
+        store.feedback("request-1", 0, f"client:{client}", Verdict(superclass), client)
+    store.add(new_photo(1, client="kiosk"))
+    assert [one.superclass for one in store.reviewed()] == ["organic"]
+    assert store.counts().feedback == 1
+    store.feedback("request-2", 0, "client:ops", Verdict("residual"))
+    store.add(new_photo(2, client="kiosk"))
+    assert [one.superclass for one in store.reviewed()] == ["organic", "residual"]
+
+
+def test_clients_may_use_the_same_request_id(place: Place) -> None:
+    store = place.open()
+    ids = {
+        client: store.add(new_photo(seed, request_id="belt-1", client=client)).id
+        for seed, client in enumerate(("kiosk", "other"))
+    }
+    for client, photo in ids.items():
+        found = store.feedback("belt-1", 0, f"client:{client}", Verdict("organic"), client)
+        assert found.photo_id == photo
+    with pytest.raises(PhotoAmbiguous):  # an admin's may be either
+        store.feedback("belt-1", 0, "client:ops", Verdict("organic"))
 
 
 def test_feedback_on_one_of_several_photos_of_one_id_is_refused(place: Place) -> None:
@@ -349,6 +390,35 @@ def test_old_photos_go_and_reviewed_ones_by_their_own_time(place: Place) -> None
     assert store.prune() == 2
     assert store.counts().photos == 0
     assert list(store._files.listed()) == []
+
+
+def test_feedback_keeps_no_photo_for_longer_and_no_reviewed_one_either(place: Place) -> None:
+    store = place.open(Rules(retention_days=10, reviewed_retention_days=20, double_share=0.0))
+    told, reviewed = (store.add(new_photo(seed)).id for seed in (1, 2))
+    store.review(reviewed, "anna", Verdict("organic"))
+    place.clock.now += 9 * DAY_S
+    for seed in (1, 2):
+        store.feedback(f"request-{seed}", 0, "client:kiosk", Verdict("organic"))
+    assert {one.photo.id for one in store.reviewed()} == {told, reviewed}
+    place.clock.now += 2 * DAY_S
+    assert store.prune() == 1
+    assert [one.id for one in store.photos()] == [reviewed]
+    place.clock.now += 10 * DAY_S
+    assert store.prune() == 1
+
+
+def test_feedback_does_not_fill_a_store(place: Place) -> None:
+    store = place.open(Rules(max_photos=4, double_share=0.0))
+    told, reviewed, retold, silent = (store.add(new_photo(seed)).id for seed in range(4))
+    store.review(reviewed, "anna", Verdict("organic"))
+    for seed in (0, 1, 2):
+        store.feedback(f"request-{seed}", 0, "client:kiosk", Verdict("organic"))
+    fresh = store.add(new_photo(4)).id  # what nobody said anything of goes first
+    assert [one.id for one in store.photos()] == [told, reviewed, retold, fresh]
+    store.review(fresh, "anna", Verdict("organic"))
+    last = store.add(new_photo(5)).id
+    assert [one.id for one in store.photos()] == [reviewed, retold, fresh, last]
+    assert silent not in {one.id for one in store.photos()}
 
 
 def test_a_full_store_drops_the_oldest_that_nobody_reviewed(place: Place) -> None:
@@ -618,17 +688,27 @@ def test_a_wrong_key_of_a_bucket_is_told_as_that(
             s3fs.S3FileSystem.clear_instance_cache()
 
 
-def test_a_store_of_the_version_before_is_brought_up_to_date(place: Place) -> None:
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_store_of_a_version_before_is_brought_up_to_date(place: Place, version: str) -> None:
     store = place.open()
     photo = store.add(new_photo(1)).id
     store.review(photo, "anna", Verdict("organic"))
-    with store._database.write() as connection:  # as the version before left it
-        connection.execute(sa.text("ALTER TABLE review_votes DROP COLUMN bin"))
-        connection.execute(sa.text("UPDATE review_meta SET value = '1' WHERE name = 'version'"))
+    store.feedback("request-2", 0, "client:kiosk", Verdict("residual"))
+    with store._database.write() as connection:  # as that version left it
+        if version == "1":
+            connection.execute(sa.text("ALTER TABLE review_votes DROP COLUMN bin"))
+        for table in ("sightings", "feedback"):
+            connection.execute(sa.text(f"ALTER TABLE review_{table} DROP COLUMN client"))
+        connection.execute(
+            sa.text(f"UPDATE review_meta SET value = '{version}' WHERE name = 'version'")
+        )
     for again in (place.open(), place.open()):
         again.review(photo, "bert", Verdict("organic", bin="food"))
         (reviewed,) = again.reviewed()
         assert [vote.verdict.bin for vote in reviewed.votes] == [None, "food"]
+    again.add(new_photo(2, client="line"))  # nobody knows whose the words before were
+    assert again.feedback("request-1", 0, "client:a", Verdict("organic"), "a").photo_id == photo
+    assert [one.superclass for one in again.reviewed()] == ["organic", "residual"]
 
 
 def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
@@ -638,7 +718,7 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE review_meta SET value = '99' WHERE name = 'version'"))
     engine.dispose()
-    with pytest.raises(StoreError, match="expected a review store of version 2, got 99"):
+    with pytest.raises(StoreError, match="expected a review store of version 3, got 99"):
         open_store(url, str(tmp_path / "photos"))
 
 
