@@ -75,6 +75,7 @@ class Capture:
         self._changed = threading.Condition()
         self._closing = False
         self._upkeep_at = self._prune_at = 0.0
+        self._doubting = False
         self._thread = threading.Thread(target=self._work, name="review", daemon=True)
         self._thread.start()
 
@@ -172,6 +173,9 @@ class Capture:
                 break
             else:
                 self._metrics.review_photo("duplicate" if added.duplicate else "kept")
+                self._metrics.review_removed("room", added.removed)
+                if added.removed > 1:  # a full store gives one for each that comes
+                    log.info("review photos removed to make room", photos=added.removed)
                 return
         self._metrics.review_photo("failed")
 
@@ -188,10 +192,23 @@ class Capture:
         now = time.monotonic()
         if now >= self._prune_at:
             self._prune_at = now + PRUNE_S
-            self._attempt("prune", lambda: self.store.prune())
+            self._attempt("prune", self._prune)
         if now >= self._upkeep_at:
             self._upkeep_at = now + UPKEEP_S
             self._attempt("count", self._count)
+
+    def _prune(self) -> None:
+        gone = self.store.prune()
+        self._metrics.review_removed("age", gone.unreviewed)
+        self._metrics.review_removed("reviewed_age", gone.reviewed)
+        if gone.photos:
+            log.info(
+                "review photos removed by age", unreviewed=gone.unreviewed, reviewed=gone.reviewed
+            )
+        if gone.doubt and not self._doubting:  # once is enough
+            what = f"set it right, or: superbin review confirm-clock {self.store.database_name}"
+            log.warning("review photos stay: the clock leapt", why=gone.doubt, what_to_do=what)
+        self._doubting = gone.doubt is not None
 
     def _count(self) -> None:
         self._metrics.review_store(self.store.counts(), self.store.agreement())

@@ -22,7 +22,7 @@ from service.drift import Reading
 from service.drift_metrics import DriftGauges
 from service.model_metrics import ModelMetrics
 from service.review.figures import Agreement, Counts
-from service.review_metrics import ReviewMetrics
+from service.review_metrics import Cause, ReviewMetrics
 from service.schemas import Classification, DoubtReason
 from service.sessions import Sessions
 from service.worker_metrics import FOLDER, Processes
@@ -261,6 +261,10 @@ class Metrics:
     def review_photo(self, outcome: str) -> None:
         """Count a photo that was to be kept for review, by what became of it."""
         self._review.photos.labels(outcome).inc()
+
+    def review_removed(self, cause: Cause, photos: int) -> None:
+        """Count photos that went from the review store."""
+        self._review.removed.labels(cause).inc(photos)
 
     def review_feedback(self, outcome: str) -> None:
         """Count feedback, by whether its photo is kept."""

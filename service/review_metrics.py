@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from service.review.figures import Agreement, Counts
 
+Cause = Literal["age", "reviewed_age", "room"]
 MODE: Literal["mostrecent"] = "mostrecent"
 
 
@@ -19,6 +20,12 @@ class ReviewMetrics:
             "superbin_review_photos_total",
             "Photos that were to be kept for review, by what became of them.",
             ("outcome",),
+            registry=registry,
+        )
+        self.removed = Counter(
+            "superbin_review_removed_photos_total",
+            "Photos that went from the review store, by why.",
+            ("cause",),
             registry=registry,
         )
         self.feedback = Counter(
@@ -41,9 +48,11 @@ class ReviewMetrics:
         }
 
     def begin(self) -> None:
-        """Publish what alerts go by, so that it counts from 0 where there is a store."""
+        """Publish what people look for, so that it counts from 0 where there is a store."""
         for outcome in ("failed", "full"):
             self.photos.labels(outcome)
+        for cause in get_args(Cause):
+            self.removed.labels(cause)
 
     def store(self, counts: Counts, agreement: Agreement) -> None:
         """Set the gauges; agreement that is not known yet is no number."""

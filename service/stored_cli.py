@@ -126,6 +126,38 @@ def export(
 
 
 @review.command()
+def confirm_clock(
+    store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
+) -> None:
+    """Say that this machine's time is right, where the service doubts it: photos go by it again."""
+    import time
+
+    from service.errors import SuperbinError
+
+    try:
+        from service.review import clock
+        from service.review.database import Database
+
+        Database(store, made=False).close()
+        database = Database(store)
+        try:
+            with database.write() as connection:
+                now = time.time()
+                before = clock.confirm(connection, now)
+        finally:
+            database.close()
+    except ImportError as error:
+        fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
+    except SuperbinError as error:
+        fail(str(error))
+    print(
+        f"{database.name}: the newest time was {clock.told(before.newest)}, and from now on "
+        f"{clock.told(now)} is believed: photos past their days by that are removed within ten "
+        "minutes, where the service's clock agrees"
+    )
+
+
+@review.command()
 def adopt(
     store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
     photos: Annotated[

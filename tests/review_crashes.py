@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from service.review.clock import confirm
 from service.review.database import Database
 from service.review.opening import open_store
 from service.review.records import Rules, Verdict
@@ -59,6 +60,8 @@ def live(store: Store, tell: int) -> None:
     say(leaving=fourth)
     say(leaving=third)  # of which only a client said something
     store._now = lambda: LATER
+    with store._database.write() as connection:
+        confirm(connection, LATER)
     store.prune()
     say(done=True)
 

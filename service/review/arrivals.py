@@ -7,7 +7,7 @@ import time
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.review import leftovers, pruning, rows, schema
+from service.review import clock, leftovers, pruning, rows, schema
 from service.review.cleaning import CleanPhoto
 from service.review.database import Database
 from service.review.files import PhotoFiles
@@ -67,9 +67,10 @@ def _add(
     Feedback that came since the photo was answered is counted as a vote now.
     """
     known = connection.scalar(sa.select(_photos.c.id).where(_photos.c.sha256 == copy.sha256))
+    at, removed = clock.dated(connection, now), 0
     if known is None:
-        _make_room(connection, len(copy.data), rules, now)
-        values = rows.photo_values(photo, copy, rules, now)
+        removed = _make_room(connection, len(copy.data), rules, now)
+        values = rows.photo_values(photo, copy, rules, at)
         inserted = connection.execute(_photos.insert().values(**values))
         photo_id = int(inserted.inserted_primary_key[0])  # type: ignore[index]
     else:
@@ -79,12 +80,12 @@ def _add(
             photo_id=photo_id,
             request_id=photo.request_id,
             position=photo.position,
-            at=now,
+            at=at,
             client=photo.client,
         )
     )
     _apply_early_feedback(connection, photo_id, photo)
-    return Added(photo_id, duplicate=known is not None)
+    return Added(photo_id, known is not None, removed)
 
 
 def take_feedback(
@@ -141,13 +142,15 @@ def _concerns(table: sa.Table, client: str | None) -> sa.ColumnElement[bool]:
     return table.c.client.is_(None) | (table.c.client == client)
 
 
-def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> None:
-    """Not by removing files: that is for afterwards."""
-    if not pruning.make_room(connection, nbytes, rules, now):
+def _make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> int:
+    """Not by removing files: that is for afterwards. How many photos went."""
+    removed = pruning.make_room(connection, nbytes, rules, now)
+    if removed is None:
         raise StoreFull(
             f"expected fewer than {rules.max_photos:,} photos and "
             f"{rules.max_bytes:,} bytes that were reviewed, and they fill the review store"
         )
+    return removed
 
 
 def _apply_early_feedback(connection: Connection, photo_id: int, photo: NewPhoto) -> None:

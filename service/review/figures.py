@@ -1,4 +1,4 @@
-"""How much there is in the review store, how far reviewers have come, and how far they agree."""
+"""How much is in the review store, what went, how far reviewers have come and agree."""
 
 from __future__ import annotations
 
@@ -29,6 +29,24 @@ class Counts:
     halfway: int
     disputed: int
     feedback: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """How many photos went by age.
+
+    Attributes:
+        doubt: why none may; None where they may.
+    """
+
+    unreviewed: int = 0
+    reviewed: int = 0
+    doubt: str | None = None
+
+    @property
+    def photos(self) -> int:
+        """All that went."""
+        return self.unreviewed + self.reviewed
 
 
 @dataclass(frozen=True)

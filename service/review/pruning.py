@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.review import schema
+from service.review import clock, schema
+from service.review.figures import Pruned
 from service.review.leftovers import remove_rows
 from service.review.records import DAY_S, Rules
 
@@ -21,22 +22,37 @@ _photos, _votes = schema.photos, schema.votes
 _sightings, _feedback = schema.sightings, schema.feedback
 
 
-def prune(connection: Connection, rules: Rules, now: float) -> int:
-    """Remove rows that are too old; how many photos went."""
-    old = now - DAY_S * rules.retention_days
-    gone = remove_rows(connection, _unreviewed() & (_photos.c.kept_at < old), now)
-    if rules.reviewed_retention_days:
-        aged = now - DAY_S * rules.reviewed_retention_days
-        last = sa.select(sa.func.max(_votes.c.at)).where(_reviews()).scalar_subquery()
-        gone += remove_rows(connection, last < aged, now)
-    connection.execute(_feedback.delete().where(_feedback.c.at < old))
+def prune(connection: Connection, rules: Rules, now: float) -> Pruned:
+    """Remove rows that are too old, unless the clock is doubted."""
     _keep_newest(connection, _feedback, rules.max_photos)
     _keep_newest(connection, _sightings, SIGHTINGS_PER_PHOTO * rules.max_photos)
-    return gone
+    seen = clock.look(connection, now)
+    if seen.doubted is not None:
+        return Pruned(doubt=_told(seen, now))
+    old = now - DAY_S * rules.retention_days
+    connection.execute(_feedback.delete().where(_feedback.c.at < old))
+    unreviewed = remove_rows(connection, _unreviewed() & (_photos.c.kept_at < old), now)
+    if not rules.reviewed_retention_days:
+        return Pruned(unreviewed)
+    aged = now - DAY_S * rules.reviewed_retention_days
+    last = sa.select(sa.func.max(_votes.c.at)).where(_reviews()).scalar_subquery()
+    return Pruned(unreviewed, remove_rows(connection, last < aged, now))
 
 
-def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> bool:
-    """Remove rows that no reviewer reviewed until one more photo fits; whether it does."""
+def _told(seen: clock.Clock, now: float) -> str:
+    return (
+        f"expected the time to be at most a day from {clock.told(seen.newest)}, the newest that "
+        f"the review store has seen, and the clock says {clock.told(now)}: nothing is removed by "
+        "age until it has stayed so for a day"
+    )
+
+
+def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> int | None:
+    """Remove rows that no reviewer reviewed until one more photo fits.
+
+    Returns:
+        how many photos went; None where it does not fit without them.
+    """
     photos, total = connection.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0)).select_from(
             _photos
@@ -44,7 +60,7 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
     ).one()
     surplus, excess = photos + 1 - rules.max_photos, int(total) + nbytes - rules.max_bytes
     if surplus <= 0 and excess <= 0:
-        return True
+        return 0
     leaving = []
     for photo_id, freed in _dispensable(connection, now):
         leaving.append(photo_id)
@@ -52,11 +68,11 @@ def make_room(connection: Connection, nbytes: int, rules: Rules, now: float) -> 
         if surplus <= 0 and excess <= 0:
             break
     if surplus > 0 or excess > 0:
-        return False
+        return None
     for first in range(0, len(leaving), PAGE):
         page = leaving[first : first + PAGE]
         remove_rows(connection, _photos.c.id.in_(page), now)
-    return True
+    return len(leaving)
 
 
 def _dispensable(connection: Connection, now: float) -> Iterator[tuple[int, int]]:

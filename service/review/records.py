@@ -116,10 +116,16 @@ class NewPhoto:
 
 @dataclass(frozen=True)
 class Added:
-    """What came of `Store.add`: the photo's id, and whether it was there already."""
+    """What came of `Store.add`.
+
+    Attributes:
+        duplicate: whether the photo was there already.
+        removed: photos that went to make room.
+    """
 
     id: int
     duplicate: bool
+    removed: int = 0
 
 
 @dataclass(frozen=True)

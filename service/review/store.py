@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from service.review import (
     agreement,
     arrivals,
+    clock,
     counting,
     leases,
     leftovers,
@@ -31,7 +32,7 @@ from service.review import (
 )
 from service.review.cleaning import clean
 from service.review.database import Database
-from service.review.figures import Agreement, Counts, Progress
+from service.review.figures import Agreement, Counts, Progress, Pruned
 from service.review.files import PhotoFiles
 from service.review.records import (
     Added,
@@ -135,7 +136,8 @@ class Store:
             PhotoGone, StoreUnavailable: where it is not there, or cannot be recorded now.
         """
         with self._database.write() as connection:
-            cast_vote(connection, photo_id, reviewer, verdict, "review", self._now())
+            now = clock.dated(connection, self._now())
+            cast_vote(connection, photo_id, reviewer, verdict, "review", now)
             leases.release(connection, reviewer, photo_id)
 
     def undo(self, photo_id: int, reviewer: str) -> bool:
@@ -175,8 +177,8 @@ class Store:
             PhotoAmbiguous: where several photos of theirs are in that place.
             StoreUnavailable: where it cannot be recorded now.
         """
-        now = self._now()
         with self._database.write() as connection:
+            now = clock.dated(connection, self._now())
             return arrivals.take_feedback(
                 connection, request_id, position, reviewer, verdict, now, client
             )
@@ -255,8 +257,8 @@ class Store:
 
     # Upkeep.
 
-    def prune(self) -> int:
-        """Remove what is too old, and the files of what went; how many photos went.
+    def prune(self) -> Pruned:
+        """Remove what is too old, unless the clock is doubted, and the files of all that went.
 
         Raises:
             StoreUnavailable: where that cannot be done now.

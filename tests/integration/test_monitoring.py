@@ -90,6 +90,7 @@ WITHOUT_A_PLANT = {
         "Agreement of the shadow": "no shadow",
         "Shadow, photos a second": "no shadow",
         "Put aside, photos a minute": "no review store",
+        "Removed, photos an hour": "no review store",
         "Counted for reports, photos a minute": "no database for reports",
     },
 }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from structlog.testing import capture_logs
 
 from service.capture import Capture, Origin
 from service.classifier import Answers
 from service.metrics import Metrics
+from service.review.clock import confirm
 from service.review.opening import open_store
-from service.review.records import Added, NewPhoto, Rules, Verdict
+from service.review.records import DAY_S, Added, NewPhoto, Rules, Verdict
 from service.review.store import Store
 from service.schemas import Classification, Reference
 from service.selection import Shares, is_contested, reason_to_keep
@@ -183,6 +187,35 @@ def test_bytes_in_the_queue_are_bounded_too(store: Store) -> None:
     assert not capture.offer(new_photo(2))
     held.let.set()
     capture.close()
+
+
+def test_what_is_removed_is_logged_and_counted_by_why(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.capture.PRUNE_S", 0.0)
+    metrics = Metrics()
+    stored = [store.add(new_photo(seed)).id for seed in range(6)]
+    store.review(stored[0], "anna", Verdict("organic"))
+    full = Store(store._database, store._files, replace(store.rules, max_photos=4), time.time)
+    with capture_logs() as logs:
+        capture = Capture(full, ALL, 9, 1_000_000, metrics)
+        capture.offer(new_photo(6))
+        until(lambda: b'removed_photos_total{cause="room"} 3.0' in metrics.scrape(), "room")
+        late = time.time() + 400 * DAY_S
+        full._now = lambda: late
+        capture.offer(new_photo(7))
+        until(lambda: any("leapt" in one["event"] for one in logs), "the warning")
+        with store._database.write() as connection:
+            confirm(connection, late)
+        until(lambda: b'{cause="reviewed_age"} 1.0' in metrics.scrape(), "the reviewed one to go")
+        capture.close()
+    told = {one["event"]: one for one in logs}
+    assert told["review photos removed to make room"]["photos"] == 3
+    warning = told["review photos stay: the clock leapt"]
+    assert warning["log_level"] == "warning"
+    assert f"superbin review confirm-clock {store.database_name}" in warning["what_to_do"]
+    assert told["review photos removed by age"]["reviewed"] == 1
+    assert len([one for one in logs if "leapt" in one["event"]]) == 1
 
 
 def test_photos_that_cannot_be_kept_are_counted_by_why(store: Store) -> None:

@@ -12,13 +12,16 @@ import sqlalchemy as sa
 
 from service.cli import main
 from service.review import ownership, schema
+from service.review.clock import confirm
 from service.review.database import Database
 from service.review.files import MARK, PART_S, PhotoFiles
 from service.review.opening import open_store, read_store
-from service.review.records import DAY_S, Rules, StoreError, StoreUnavailable, Verdict
+from service.review.records import Rules, StoreError, StoreUnavailable, Verdict
+from service.review.store import Store
 from tests.review_stores import new_photo
 
 RULES = Rules(double_share=0.0)
+FAR = 1e12  # seconds since 1970
 
 
 @pytest.fixture
@@ -43,6 +46,12 @@ def superbin(*words: str) -> int:
         main(list(words))
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+def believe(store: Store) -> None:
+    """Let it have seen that it is as late as that."""
+    with store._database.write() as connection:
+        confirm(connection, FAR)
 
 
 def files(photos: str) -> set[str]:
@@ -150,11 +159,12 @@ def test_a_running_store_that_lost_its_photos_to_another_removes_none(
     url: str, photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
-    with open_store(url, photos, RULES, lambda: 1e12) as store:
+    with open_store(url, photos, RULES, lambda: FAR) as store:
         with pytest.raises(StoreError):
             open_store(other, photos)
         assert superbin("review", "adopt", other, "--photos", photos) == 0
         assert "5 photos that it does not list stay there" in capsys.readouterr().out
+        believe(store)
         with pytest.raises(StoreUnavailable, match="nothing is removed from it"):
             store.prune()
     assert len(files(photos)) == 5
@@ -173,8 +183,9 @@ def test_a_copy_that_adopted_the_photos_has_them_alone(
 ) -> None:
     copy = f"sqlite:///{tmp_path}/copy.db"
     shutil.copyfile(tmp_path / "review.db", tmp_path / "copy.db")
-    with open_store(url, photos, RULES, lambda: 1e12) as store:
+    with open_store(url, photos, RULES, lambda: FAR) as store:
         assert superbin("review", "adopt", copy, "--photos", photos) == 0
+        believe(store)
         with pytest.raises(StoreUnavailable, match="nothing is removed from it"):
             store.prune()
     with pytest.raises(StoreError, match="belongs to another"):
@@ -188,11 +199,12 @@ def test_photos_that_belong_to_the_database_may_be_adopted_beside_a_running_stor
 ) -> None:
     adopt = ("review", "adopt", url, "--photos", photos, "--remove-unlisted")
     (stray,) = put(photos, f"ab/{A}.jpg", age_s=0)
-    with open_store(url, photos, RULES, lambda: 1e12) as store:
+    with open_store(url, photos, RULES, lambda: FAR) as store:
         assert superbin(*adopt) == 0
         assert "1 photos that it does not list were removed" in capsys.readouterr().out
         assert not stray.exists()
-        assert store.prune() == 5
+        believe(store)
+        assert store.prune().photos == 5
 
 
 def test_to_adopt_takes_a_database_and_photos_that_are_there(
@@ -229,6 +241,34 @@ def test_only_a_store_s_own_old_parts_are_swept(url: str, photos: str) -> None:
 
 def test_what_is_too_old_goes_still(url: str, photos: str) -> None:
     with open_store(url, photos, RULES) as store:
-        store._now = lambda: 1e12 * DAY_S
-        assert store.prune() == 5
+        store._now = lambda: FAR
+        believe(store)
+        assert store.prune().photos == 5
     assert files(photos) == set()
+
+
+def test_a_clock_that_leapt_may_be_confirmed(
+    url: str, photos: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after some weeks off, where nobody wants to wait for a day."""
+    with open_store(url, photos, RULES) as store:
+        assert store.prune().photos == 0
+        with store._database.write() as connection:
+            confirm(connection, 1_600_000_000.0)
+        doubt = store.prune().doubt or ""
+        assert "at most a day from 2020-09-13 12:26 UTC" in doubt
+        assert superbin("review", "confirm-clock", url) == 0
+        assert "the newest time was 2020-09-13 12:26 UTC" in capsys.readouterr().out
+        assert store.prune().doubt is None
+
+
+def test_a_clock_is_confirmed_in_a_store_that_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert superbin("review", "confirm-clock", f"sqlite:///{tmp_path}/typo.db") == 1
+    assert f"there is no file {tmp_path}/typo.db" in capsys.readouterr().err
+
+
+def test_a_clock_that_says_anything_is_told(url: str, photos: str) -> None:
+    with open_store(url, photos, RULES, lambda: 1e17) as store:
+        assert "the clock says 100000000000000000 seconds after 1970" in (store.prune().doubt or "")

@@ -16,6 +16,8 @@ import sqlalchemy as sa
 
 from service.errors import PhotoBroken
 from service.review import arrivals, leftovers, likeness, schema
+from service.review.clock import confirm
+from service.review.figures import Pruned
 from service.review.opening import open_store, read_store
 from service.review.records import (
     DAY_S,
@@ -36,6 +38,7 @@ from tests.s3 import BUCKET, s3_server
 
 ONE_EACH = Rules(double_share=0.0)
 TWO_EACH = Rules(double_share=1.0)
+HOUR_S = 3600.0
 
 
 @dataclass
@@ -60,6 +63,12 @@ class Place:
     def open(self, rules: Rules = ONE_EACH) -> Store:
         self.opened.append(open_store(self.url, self.photos, rules, self.clock))
         return self.opened[-1]
+
+    def later(self, days: float) -> None:
+        """Time goes by, and the store has seen it."""
+        self.clock.now += days * DAY_S
+        with self.opened[-1]._database.write() as connection:
+            confirm(connection, self.clock.now)
 
 
 @pytest.fixture(scope="session")
@@ -382,12 +391,12 @@ def test_old_photos_go_and_reviewed_ones_by_their_own_time(place: Place) -> None
     store.add(new_photo(1))
     reviewed = store.add(new_photo(2)).id
     store.review(reviewed, "anna", Verdict("organic"))
-    place.clock.now += 11 * DAY_S
+    place.later(11)
     fresh = store.add(new_photo(3)).id
-    assert store.prune() == 1
+    assert store.prune().photos == 1
     assert [one.id for one in store.photos()] == [reviewed, fresh]
-    place.clock.now += 100 * DAY_S
-    assert store.prune() == 2
+    place.later(100)
+    assert store.prune().photos == 2
     assert store.counts().photos == 0
     assert list(store._files.listed()) == []
 
@@ -400,11 +409,11 @@ def test_feedback_keeps_no_photo_for_longer_and_no_reviewed_one_either(place: Pl
     for seed in (1, 2):
         store.feedback(f"request-{seed}", 0, "client:kiosk", Verdict("organic"))
     assert {one.photo.id for one in store.reviewed()} == {told, reviewed}
-    place.clock.now += 2 * DAY_S
-    assert store.prune() == 1
+    place.later(2)
+    assert store.prune().photos == 1
     assert [one.id for one in store.photos()] == [reviewed]
-    place.clock.now += 10 * DAY_S
-    assert store.prune() == 1
+    place.later(10)
+    assert store.prune().photos == 1
 
 
 def test_feedback_does_not_fill_a_store(place: Place) -> None:
@@ -457,6 +466,77 @@ def multiply(store: Store, times: int) -> None:
         )
 
 
+def test_nothing_goes_by_a_clock_that_leaps_until_it_has_stayed_so_for_a_day(
+    place: Place,
+) -> None:
+    store = place.open(Rules(retention_days=10, reviewed_retention_days=100, double_share=0.0))
+    store.review(store.add(new_photo(1)).id, "anna", Verdict("organic"))
+    store.add(new_photo(2))
+    assert store.prune() == Pruned()
+    right = place.clock.now
+    for leap in (400, -400, 400):  # wrong for most of a day each, and then right again
+        for hour in range(23):
+            place.clock.now = right + leap * DAY_S + hour * HOUR_S
+            assert "the clock says" in (store.prune().doubt or "")
+        place.clock.now = right + HOUR_S
+        assert store.prune() == Pruned()
+    for hour in range(24):
+        place.clock.now = right + 400 * DAY_S + hour * HOUR_S
+        assert store.prune().doubt
+    place.clock.now += HOUR_S
+    place.open().add(new_photo(3))
+    assert store.prune() == Pruned(unreviewed=1, reviewed=1)
+    assert store.counts().photos == 1
+
+
+def test_a_service_that_runs_by_day_prunes_a_day_after_weeks_off(place: Place) -> None:
+    store = place.open(Rules(retention_days=10))
+    store.add(new_photo(1))
+    store.prune()
+    place.clock.now += 30 * DAY_S
+    assert store.prune().doubt
+    place.clock.now += 8 * HOUR_S
+    assert store.prune().doubt
+    other = place.open(Rules(retention_days=10))  # a server that is a little behind
+    place.clock.now -= 1
+    assert other.prune().doubt
+    place.clock.now += 16 * HOUR_S + 1
+    assert other.prune() == Pruned(unreviewed=1)
+
+
+def test_a_clock_that_leaps_further_is_doubted_for_longer(place: Place) -> None:
+    store = place.open(Rules(retention_days=10))
+    store.add(new_photo(1))
+    store.prune()
+    for _ in range(5):
+        place.clock.now += 2 * DAY_S
+        store.prune()
+    place.clock.now += 5 * DAY_S
+    assert store.prune().doubt
+    assert store.counts().photos == 1
+
+
+def test_a_leap_is_seen_at_the_first_start_of_this_version_too(place: Place) -> None:
+    store = place.open()
+    store.review(store.add(new_photo(1)).id, "anna", Verdict("organic"))
+    place.clock.now += 400 * DAY_S
+    assert store.prune().doubt
+    assert store.counts().photos == 1
+
+
+def test_photos_and_words_that_come_while_the_clock_is_in_the_past_stay(place: Place) -> None:
+    store = place.open()
+    store.prune()
+    right = place.clock.now
+    place.clock.now = 200_000_000.0  # 1976
+    store.review(store.add(new_photo(1)).id, "anna", Verdict("organic"))
+    store.add(new_photo(2))
+    store.prune()
+    place.clock.now = right + HOUR_S
+    assert store.prune() == Pruned()
+    assert [one.kept_at.timestamp() for one in store.photos()] == [right, right]
+
+
 def test_bytes_are_capped_too(place: Place) -> None:
     store = place.open(Rules(max_bytes=6_000))
     for seed in range(6):
@@ -467,7 +547,7 @@ def test_bytes_are_capped_too(place: Place) -> None:
 def test_an_id_is_never_used_again(place: Place) -> None:
     store = place.open()
     gone = store.add(new_photo(1)).id
-    place.clock.now += 31 * DAY_S
+    place.later(31)
     store.prune()
     assert store.add(new_photo(2)).id > gone
     for act in (
@@ -488,7 +568,7 @@ def test_what_is_held_out_is_a_share_and_stays_so(place: Place) -> None:
     assert 5 < sum(before.values()) < 35
     wider = place.open(Rules(held_out_share=0.9))
     assert {one.sha256: one.held_out for one in wider.photos()} == before
-    place.clock.now += 31 * DAY_S
+    place.later(31)
     wider.prune()
     for seed in range(40):
         wider.add(new_photo(seed))
