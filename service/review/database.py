@@ -188,9 +188,17 @@ class Database:
         try:
             yield
         except SQLAlchemyError as error:
-            raise self._schema.unavailable(
-                f"the {self._schema.name} database does not answer: {_cause(error)}"
-            ) from error
+            told = f"the {self._schema.name} database does not answer: {_cause(error)}"
+            unavailable = self._schema.unavailable(told)
+            unavailable.disk_full = _is_disk_full(error)
+            raise unavailable from error
+
+
+def _is_disk_full(error: Exception) -> bool:
+    """By what SQLite calls it, or PostgreSQL."""
+    cause = getattr(error, "orig", None)
+    named = getattr(cause, "sqlite_errorname", None), getattr(cause, "sqlstate", None)
+    return "SQLITE_FULL" in named or "53100" in named
 
 
 def _cause(error: Exception) -> str:

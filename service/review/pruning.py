@@ -22,21 +22,34 @@ _photos, _votes = schema.photos, schema.votes
 _sightings, _feedback = schema.sightings, schema.feedback
 
 
-def prune(connection: Connection, rules: Rules, now: float) -> Pruned:
+def prune(connection: Connection, rules: Rules, seen: clock.Clock, now: float) -> Pruned:
     """Remove rows that are too old, unless the clock is doubted."""
     _keep_newest(connection, _feedback, rules.max_photos)
     _keep_newest(connection, _sightings, SIGHTINGS_PER_PHOTO * rules.max_photos)
-    seen = clock.look(connection, now)
     if seen.doubted is not None:
         return Pruned(doubt=_told(seen, now))
     old = now - DAY_S * rules.retention_days
     connection.execute(_feedback.delete().where(_feedback.c.at < old))
-    unreviewed = remove_rows(connection, _unreviewed() & (_photos.c.kept_at < old), now)
+    unreviewed, reviewed = (remove_rows(connection, one, now) for one in _past_days(rules, now))
+    return Pruned(unreviewed, reviewed)
+
+
+def past_days(
+    connection: Connection, rules: Rules, now: float, after: int, most: int
+) -> list[tuple[int, str]]:
+    """Ids and hashes of photos that are too old, by id and from `after` on, at most `most`."""
+    old = sa.or_(*_past_days(rules, now)) & (_photos.c.id > after)
+    found = sa.select(_photos.c.id, _photos.c.sha256).where(old).order_by(_photos.c.id)
+    return [(row.id, row.sha256) for row in connection.execute(found.limit(most))]
+
+
+def _past_days(rules: Rules, now: float) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+    """Photos that no reviewer reviewed and that are too old, and the others."""
+    old = _photos.c.kept_at < now - DAY_S * rules.retention_days
     if not rules.reviewed_retention_days:
-        return Pruned(unreviewed)
-    aged = now - DAY_S * rules.reviewed_retention_days
+        return _unreviewed() & old, sa.false()
     last = sa.select(sa.func.max(_votes.c.at)).where(_reviews()).scalar_subquery()
-    return Pruned(unreviewed, remove_rows(connection, last < aged, now))
+    return _unreviewed() & old, last < now - DAY_S * rules.reviewed_retention_days
 
 
 def _told(seen: clock.Clock, now: float) -> str:

@@ -21,9 +21,14 @@ class StoreError(SuperbinError):
 
 
 class StoreUnavailable(SuperbinError):
-    """The database or the photos cannot be reached right now."""
+    """The database or the photos cannot be reached right now.
+
+    Attributes:
+        disk_full: whether that is since the database's disk is full.
+    """
 
     reason = "review_unavailable"
+    disk_full = False
 
 
 class StoreFull(SuperbinError):

@@ -1,10 +1,11 @@
 """The review store: photos that a person is to look at, and what people said of them.
 
 A photo's file is written under the hash of its bytes, then its row in a transaction; files are
-removed after their rows are gone. A process that is killed between any two steps leaves at most a
-file without a row, which the next start removes: such files, and no others, are listed in the
-database (`service.review.leftovers`), and the photos belong to one database alone
-(`service.review.ownership`). So a mistyped URL, a new database or an older backup removes nothing.
+removed after their rows are gone, save on a full disk (`service.review.upkeep`). A process that is
+killed between any two steps leaves at most a file without a row, which the next start removes: such
+files, and no others, are listed in the database (`service.review.leftovers`), and the photos belong
+to one database alone (`service.review.ownership`). So a mistyped URL, a new database or an older
+backup removes nothing.
 Processes and threads may share a store; copies of a database must not.
 """
 
@@ -26,7 +27,6 @@ from service.review import (
     likeness,
     ownership,
     paging,
-    pruning,
     rows,
     schema,
 )
@@ -45,6 +45,7 @@ from service.review.records import (
     Verdict,
     Vote,
 )
+from service.review.upkeep import Upkeep
 from service.review.votes import cast_vote, take_back
 
 _photos = schema.photos
@@ -66,6 +67,7 @@ class Store:
         self._database = database
         self._files = files
         self._now = now
+        self._upkeep = Upkeep(database, files, rules)
 
     def close(self) -> None:
         """Let go of the database."""
@@ -263,8 +265,7 @@ class Store:
         Raises:
             StoreUnavailable: where that cannot be done now.
         """
-        with self._database.write() as connection:
-            gone = pruning.prune(connection, self.rules, self._now())
+        gone = self._upkeep.prune(self._now())
         self.sweep()
         return gone
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,9 +15,10 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from service.errors import PhotoBroken
-from service.review import arrivals, leftovers, likeness, schema
+from service.review import arrivals, leftovers, likeness, schema, upkeep
 from service.review.clock import confirm
 from service.review.figures import Pruned
 from service.review.opening import open_store, read_store
@@ -535,6 +538,77 @@ def test_photos_and_words_that_come_while_the_clock_is_in_the_past_stay(place: P
     place.clock.now = right + HOUR_S
     assert store.prune() == Pruned()
     assert [one.kept_at.timestamp() for one in store.photos()] == [right, right]
+
+
+def test_a_full_disk_is_freed_of_what_is_past_its_days(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "PAGE", 50)
+    store = place.open(Rules(retention_days=10, double_share=0.0))
+    store.add(new_photo(1))
+    multiply(store, 150)  # more than fit into what the database has
+    store._files.write(f"{100_150:064}", b"of the last row")
+    reviewed = store.photo(store.add(new_photo(2)).id)
+    store.review(reviewed.id, "anna", Verdict("organic"))
+    place.later(5)
+    young = store.photo(store.add(new_photo(3)).id)
+    before = set(store._files.listed())
+    with disk_full(store):
+        for _ in range(9):  # days on which not even the time can be written down
+            place.clock.now += DAY_S / 2
+            with suppress(StoreUnavailable):
+                store.prune()
+        assert set(store._files.listed()) == before
+        place.clock.now += 0.9 * DAY_S
+        with pytest.raises(StoreUnavailable) as told:
+            store.prune()
+        assert told.value.disk_full
+        assert set(store._files.listed()) == {reviewed.sha256, young.sha256}
+        assert store.counts().photos == 153
+        place.clock.now += 400 * DAY_S
+        with suppress(StoreUnavailable):
+            store.prune()
+        assert set(store._files.listed()) == {reviewed.sha256, young.sha256}
+        place.clock.now -= 400 * DAY_S
+    place.later(0)
+    assert store.prune() == Pruned(unreviewed=151)
+    assert {one.sha256 for one in store.photos()} == {reviewed.sha256, young.sha256}
+
+
+@contextmanager
+def disk_full(store: Store) -> Iterator[None]:
+    """The database may not grow; PostgreSQL's says that not even its log could."""
+    engine = store._database._engine
+    if store._database.dialect == "postgresql":
+        with full_postgres(engine):
+            yield
+        return
+
+    def limit(connection: sqlite3.Connection, *_: object) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # as many as it has
+
+    event.listen(engine, "checkout", limit)
+    yield
+    event.remove(engine, "checkout", limit)
+    engine.dispose()
+
+
+@contextmanager
+def full_postgres(engine: sa.Engine) -> Iterator[None]:
+    tables = ("review_leftovers", "review_meta")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+            "RAISE 'could not extend file: No space left on device' USING ERRCODE = '53100'; "
+            "END $$"
+        )
+        for table in tables:
+            connection.exec_driver_sql(
+                f"CREATE TRIGGER full_disk BEFORE INSERT ON {table} EXECUTE FUNCTION full_disk()"
+            )
+    yield
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP FUNCTION full_disk CASCADE")
 
 
 def test_bytes_are_capped_too(place: Place) -> None:
