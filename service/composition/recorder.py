@@ -111,6 +111,7 @@ class Recorder:
         """Now and then remove what is too old, and make room for new places."""
         if time.monotonic() < self._upkeep_at:
             return
-        self.store.prune(self._days)
+        if gone := self.store.prune(self._days):
+            log.info("old counts removed", rows=gone, days=self._days)
         self._tally.know(self.store.places(PLACE_DAYS))
         self._upkeep_at = time.monotonic() + UPKEEP_S

@@ -22,11 +22,19 @@ from service.review.records import DAY_S
 from service.sites import MANUAL
 
 WRITER_DAYS = 7.0  # after which nobody tries to write a batch once more
+PAUSE_DAYS = 4.0  # without a count; over a long weekend there is none
 
 _INSERT: dict[str, Callable[[sa.Table], Any]] = {
     "sqlite": sqlite.insert,
     "postgresql": postgresql.insert,
 }
+
+
+def _paused(connection: Connection, now: float) -> bool:
+    """Whether nothing was counted for days, but for what was in the last one."""
+    before = sa.select(sa.func.max(counts.c.hour)).where(counts.c.hour < now - DAY_S)
+    newest = connection.scalar(before)
+    return newest is None or bool(newest < now - PAUSE_DAYS * DAY_S)
 
 
 class CompositionStore:
@@ -81,6 +89,9 @@ class CompositionStore:
     def prune(self, days: float) -> int:
         """Remove hours that are older, and say how many rows; 0 days keep everything.
 
+        None go after a pause, before something was counted for a day again: a clock that has leapt
+        looks like one, and would take everything.
+
         Raises:
             StoreError, CompositionUnavailable: as `prepare`.
         """
@@ -89,7 +100,7 @@ class CompositionStore:
         old = writers.c.written_at < now - WRITER_DAYS * DAY_S
         with self._database.write() as connection:
             connection.execute(writers.delete().where(old))
-            if not days:
+            if not days or _paused(connection, now):
                 return 0
             gone = connection.execute(counts.delete().where(counts.c.hour < now - days * DAY_S))
             return gone.rowcount

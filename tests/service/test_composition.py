@@ -186,6 +186,10 @@ def test_old_hours_are_removed_and_quiet_places_forgotten(url: str) -> None:
         write(store, tally, line)
     assert store.places(30.0) == [("tiny", "now", "")]
     assert store.prune(0.0) == 0
+    assert store.prune(400.0) == 0  # a clock that leapt 40 days would look like this
+    tally = new_tally(now=lambda: NOW - 2 * DAY_S)
+    tally.count(answered(sorting()), Tags("tiny", "now"), MODEL)
+    write(store, tally, "again")
     assert store.prune(400.0) == 1
     groups, _ = store.groups(everything("line"), 10)
     assert [one.of["line"] for one in groups] == ["before", "now"]
