@@ -1,6 +1,7 @@
 // What can be said of a photo: its site's bins, what a bin can stand for, or the superclasses.
 
 import { colourOf, title } from "./result.js";
+import { onClick } from "./review-clicks.js";
 import { plain } from "./review-kinds.js";
 
 const BACK = "Escape";
@@ -84,7 +85,7 @@ function button(option, chosen) {
     note.textContent = ` ${option.note}`;
     label.append(note);
   }
-  made.addEventListener("click", () => chosen(option));
+  onClick(made, () => chosen(option));
   return made;
 }
 

@@ -1,9 +1,11 @@
 // A person works through the photos that were kept, one key for each.
 
 import { percent, title } from "./result.js";
+import { onClick } from "./review-clicks.js";
 import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
 import { learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
+import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
 import { ask, download, Outbox, person } from "./review-server.js";
 import { Zoom } from "./review-zoom.js";
 
@@ -27,9 +29,9 @@ let fetching = false;
 let stale = false; // what is being fetched is out of date already
 let asking = 0; // the timer of what was typed
 let ended = false; // the service has no more, for now
+let showing = 0; // how often a photo was put before the reviewer
 let recalled = null; // whose words of before this tab are in the history
 const gone = new Set(); // ids of photos that could not be fetched any more
-const images = new Map(); // photo id -> promise of an object URL
 const outbox = new Outbox(held, lost);
 const zoom = new Zoom(find("stage"), find("photo"), (zoomed) => find("zoom").setAttribute("aria-pressed", zoomed));
 
@@ -64,7 +66,7 @@ async function fill() {
     tasks.push(...fresh.filter((task) => !history.some((one) => one.task.id === task.id)));
     ended = !tasks.length;
     if (!outbox.size) trouble(null);
-    tasks.forEach((task) => image(task.id));
+    tasks.forEach((task) => fetchPhoto(task.id));
     if (first || !find("choices").childElementCount) show();
     else showProgress();
     if (recalled !== person.name) recall();
@@ -112,22 +114,8 @@ function failed(error) {
   }
 }
 
-function image(id) {
-  if (!images.has(id)) {
-    const made = ask(`photos/${id}`).then((r) => r.blob()).then((blob) => URL.createObjectURL(blob));
-    made.catch(() => images.delete(id)); // so that it can be asked for again
-    images.set(id, made);
-  }
-  return images.get(id);
-}
-
-function forgetImages() {
-  const needed = new Set([...tasks, ...history.slice(-AHEAD).map((one) => one.task)].map((t) => t.id));
-  for (const [id, made] of images) {
-    if (needed.has(id)) continue;
-    images.delete(id);
-    made.then((url) => URL.revokeObjectURL(url), () => {});
-  }
+function forgetOthers() {
+  forgetPhotos(new Set([...tasks, ...history.slice(-AHEAD).map((one) => one.task)].map((t) => t.id)));
 }
 
 // What is shown.
@@ -165,19 +153,17 @@ function showPhoto(task) {
   photo.removeAttribute("src");
   photo.dataset.id = "";
   note.hidden = true;
-  image(task.id).then(
-    (url) => {
-      if (tasks[0] !== task) return;
-      photo.src = url;
-      photo.dataset.id = task.id;
-    },
+  const mine = (showing += 1);
+  const wanted = () => mine === showing && tasks[0] === task;
+  paint(photo, task.id, wanted).then(
+    () => { if (wanted()) photo.dataset.id = task.id; }, // from now on it can be spoken of
     (error) => {
-      if (tasks[0] !== task) return;
+      if (!wanted()) return;
       if (error.status === 404) passOver(task);
       else {
         note.textContent = "The photo cannot be fetched. Trying again…";
         note.hidden = false;
-        setTimeout(() => tasks[0] === task && showPhoto(task), 2000);
+        setTimeout(() => wanted() && showPhoto(task), 2000);
       }
     },
   );
@@ -332,7 +318,7 @@ function pass(task, said) {
 }
 
 function next() {
-  forgetImages();
+  forgetOthers();
   show();
   if (tasks.length < AHEAD) fill();
 }
@@ -347,7 +333,7 @@ function undo() {
   if (!outbox.withdraw(last.task.id)) {
     outbox.put({ id: last.task.id, path: `photos/${last.task.id}/verdict`, method: "DELETE" });
   }
-  image(last.task.id);
+  fetchPhoto(last.task.id);
   announce(`Taken back: ${last.said}.`);
   show();
 }
@@ -458,7 +444,7 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
-find("skip").addEventListener("click", skip);
+onClick(find("skip"), skip);
 find("undo").addEventListener("click", () => (within ? leaveBin() : undo()));
 find("kind").addEventListener("input", () => {
   if (tasks.length) drawChoices();

@@ -33,14 +33,15 @@ PRESS = """key => new Promise(resolve => {
     const [photo, asks] = [find("photo"), find("asks")];
     const [before, asked, start] = [photo.dataset.id, asks.textContent, performance.now()];
     document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    const end = found => { watch.disconnect(); resolve(found); };
     const look = () => {
-        const now = photo.dataset.id;
-        if (!find("rest").hidden) resolve(["rest", 0]);
-        else if (now && now !== before && photo.complete && photo.naturalWidth)
-            requestAnimationFrame(() => resolve(["photo", performance.now() - start]));
-        else if (now === before && asks.textContent !== asked) resolve(["asks", 0]);
-        else requestAnimationFrame(look);
+        const now = photo.dataset.id;  // of a photo that is drawn, and can be spoken of
+        if (!find("rest").hidden) end(["rest", 0]);
+        else if (now && now !== before) end(["photo", performance.now() - start]);
+        else if (now === before && asks.textContent !== asked) end(["asks", 0]);
     };
+    const watch = new MutationObserver(look);
+    watch.observe(document.body, { subtree: true, childList: true, attributes: true });
     look();
 })"""
 

@@ -151,7 +151,7 @@ def test_bins_and_reviewed_photos_that_are_alike_have_the_contrast_of_wcag_aa(
     shown(page, first)
     page.locator(".choice").nth(2).click()
     check_contrast(page)
-    page.locator(".choice").first.click()
+    page.keyboard.press("1")  # a click in the same place could be the second of a double click
     shown(page, second)
     until(lambda: first in sited.labels(), "the first to be saved")
     page.locator("#ask").click()
