@@ -17,6 +17,11 @@ export function learnKinds(list, kinds, known = {}) {
   for (const [kind, theirs] of Object.entries(known)) superclasses.set(plain(kind), theirs);
 }
 
+// What turned out to be none.
+export function forgetKind(list, kind) {
+  [...list.options].filter((one) => one.value === kind).forEach((one) => one.remove());
+}
+
 export function superclassesOf(kind) {
   return superclasses.get(plain(kind)) ?? [];
 }

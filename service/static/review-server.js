@@ -84,11 +84,12 @@ export class Outbox {
     while (this._waiting.length) {
       const word = this._waiting[0];
       let held = null;
+      let refused = null;
       try {
         await ask(word.path, word.method, word.body);
       } catch (error) {
         if (error.status === 401 || error.status === 403 || passes(error)) held = error;
-        else this._lost(word, error);
+        else refused = error;
       }
       if (held) {
         this._changed(held);
@@ -98,6 +99,7 @@ export class Outbox {
       } else {
         this._waiting.shift();
         pause = 1;
+        if (refused) this._lost(word, refused);
         this._keep();
       }
     }

@@ -3,14 +3,16 @@
 import { percent, title } from "./result.js";
 import { onClick } from "./review-clicks.js";
 import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
-import { learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
+import { forgetKind, learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
 import { ask, download, Outbox, person } from "./review-server.js";
+import { refusal, trouble } from "./review-trouble.js";
 import { Zoom } from "./review-zoom.js";
 
 const AHEAD = 4; // photos fetched before they are looked at
 const TYPED_MS = 300; // without another letter
+const NOTICED_MS = 600; // after which it has been seen that something else is there
 const MISSING = "missing.csv"; // the last that is in a ZIP, if it is
 const END_BYTES = 256; // of a ZIP, which name its last file
 const REMEMBERED = 30; // words that can be taken back
@@ -28,8 +30,10 @@ let seen = 0; // the last of the skipped ones that was looked at again
 let fetching = false;
 let stale = false; // what is being fetched is out of date already
 let asking = 0; // the timer of what was typed
+let unfit = ""; // what was typed last that is no kind
 let ended = false; // the service has no more, for now
 let showing = 0; // how often a photo was put before the reviewer
+let unasked = false; // whether what is there came while another photo was looked at, or other bins
 let recalled = null; // whose words of before this tab are in the history
 const gone = new Set(); // ids of photos that could not be fetched any more
 const outbox = new Outbox(held, lost);
@@ -37,11 +41,6 @@ const zoom = new Zoom(find("stage"), find("photo"), (zoomed) => find("zoom").set
 
 const midnight = () => new Date().setHours(0, 0, 0, 0) / 1000;
 const announce = (text) => { find("announce").textContent = text; };
-
-function trouble(text) {
-  find("trouble").textContent = text ?? "";
-  find("trouble").hidden = !text;
-}
 
 // Photos in.
 
@@ -57,7 +56,10 @@ async function fill() {
     const words = { limit, skipped, after: skipped ? seen : 0, since: midnight() };
     const answer = await (await ask("queue", "POST", words)).json();
     ({ choices, progress } = answer);
+    const rules = () => JSON.stringify(sites[tasks[0]?.site]);
+    const before = rules();
     answer.tasks.forEach((task) => { sites[task.site] = answer.sites[task.site]; });
+    const other = rules() !== before; // the site's file is another one
     learnKinds(find("kinds"), answer.kinds, answer.kind_superclasses);
     const known = new Set(tasks.map((task) => task.id));
     const fresh = answer.tasks.filter((task) => !known.has(task.id) && !gone.has(task.id) && !outbox.holds(task.id));
@@ -68,6 +70,7 @@ async function fill() {
     if (!outbox.size) trouble(null);
     tasks.forEach((task) => fetchPhoto(task.id));
     if (first || !find("choices").childElementCount) show();
+    else if (other) showUnasked();
     else showProgress();
     if (recalled !== person.name) recall();
   } catch (error) {
@@ -148,6 +151,12 @@ function show() {
   showPhoto(task);
 }
 
+// Of what comes unasked nothing can be said at once: the next key may still be meant for what was there.
+function showUnasked() {
+  unasked = true;
+  show();
+}
+
 function showPhoto(task) {
   const [photo, note] = [find("photo"), find("no-photo")];
   photo.removeAttribute("src");
@@ -156,9 +165,15 @@ function showPhoto(task) {
   const mine = (showing += 1);
   const wanted = () => mine === showing && tasks[0] === task;
   paint(photo, task.id, wanted).then(
-    () => { if (wanted()) photo.dataset.id = task.id; }, // from now on it can be spoken of
+    async () => {
+      if (unasked) await new Promise((noticed) => setTimeout(noticed, NOTICED_MS));
+      if (!wanted()) return;
+      unasked = false;
+      photo.dataset.id = task.id; // from now on it can be spoken of
+    },
     (error) => {
       if (!wanted()) return;
+      unasked = false;
       if (error.status === 404) passOver(task);
       else {
         note.textContent = "The photo cannot be fetched. Trying again…";
@@ -286,6 +301,11 @@ function leaveBin() {
 
 function say(task, option) {
   const kind = find("kind").value.trim();
+  if (kind && kind === unfit) {
+    refusal(`Nothing was sent: “${kind}” is no kind. Change it, or empty the field.`);
+    find("kind").focus();
+    return;
+  }
   const body = { ...option.verdict };
   if (kind && !body.subclass) {
     body.subclass = kind;
@@ -298,7 +318,7 @@ function say(task, option) {
 
 function skip() {
   const task = tasks[0];
-  if (!task) return;
+  if (!task || unasked) return;
   leave(task);
   pass(task, "Skipped");
 }
@@ -309,6 +329,7 @@ function leave(task) {
 }
 
 function pass(task, said) {
+  refusal(null);
   tasks.shift();
   history = [...history, { task, said }].slice(-REMEMBERED);
   const others = tasks.length && othersThanBefore(tasks[0]);
@@ -324,6 +345,7 @@ function next() {
 }
 
 function undo() {
+  refusal(null);
   const last = history.pop();
   if (!last) {
     announce("There is nothing to undo.");
@@ -355,6 +377,7 @@ async function tellKind() {
   asking = setTimeout(async () => {
     try {
       const { known, near, fit } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
+      if (!known && !fit) unfit = kind;
       if (known || find("kind").value.trim() !== kind) return;
       note.textContent = !fit ? "No kind: letters, digits, spaces and _ - . , & ' ( ) + only, and a letter or digit first." : near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
       note.hidden = false;
@@ -383,7 +406,28 @@ function held(error) {
 function lost(word, error) {
   if (gone.has(word.id)) return; // and had not been reviewed
   if (error.status === 404) announce("A photo that you reviewed is no longer kept.");
-  else trouble(`One review was refused: ${error.message}`);
+  else if (!outbox.holds(word.id)) refuse(word, error); // else it was taken back meanwhile
+}
+
+// The photo comes back, to be spoken of once more.
+function refuse(word, error) {
+  refusal(`One review was not saved: ${error.message}. The photo is here once more.`);
+  if (error.reason === "malformed_review") forgetKind(find("kinds"), word.body?.subclass);
+  const said = history.find((one) => one.task.id === word.id);
+  if (said) {
+    history = history.filter((one) => one !== said);
+    giveBack(said.task);
+  }
+  fill(); // with the bins of now; the photo, too, where the word is of before a reload
+}
+
+function giveBack(task) {
+  const kind = find("kind");
+  const typing = tasks.length > 0 && document.activeElement === kind; // of the photo that is there
+  tasks.splice(typing ? 1 : 0, 0, task);
+  if (tasks.length > 1) tasks[typing ? 0 : 1].kind = kind.value.trim();
+  if (typing) showProgress();
+  else showUnasked();
 }
 
 // Who.
