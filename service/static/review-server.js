@@ -20,12 +20,12 @@ export const person = {
     sessionStorage.setItem("key", key);
   },
   forget() {
-    for (const one of ["reviewer", "key", KEPT]) sessionStorage.removeItem(one);
+    for (const one of ["reviewer", "key"]) sessionStorage.removeItem(one);
   },
 };
 
-export async function ask(path, method = "GET", body) {
-  const headers = { "X-API-Key": person.key, "X-Reviewer": person.name };
+export async function ask(path, method = "GET", body, reviewer = person.name) {
+  const headers = { "X-API-Key": person.key, "X-Reviewer": reviewer };
   if (body) headers["Content-Type"] = "application/json";
   const response = await fetch(`v1/review/${path}`, {
     method, headers, body: body && JSON.stringify(body), signal: AbortSignal.timeout(30_000),
@@ -34,9 +34,12 @@ export async function ask(path, method = "GET", body) {
   return response;
 }
 
-// Another try may help: the network, a restart, a queue.
-const passes = (error) => !(error instanceof Refused) || error.status >= 500 || error.status === 429;
+// Another try may help: the network, a restart, a queue, another key.
+const passes = ({ status }) => [401, 403, 429].includes(status) || status >= 500;
+const isFinal = (error) => error instanceof Refused && !passes(error);
 
+// What reviewers said and nobody has heard yet. Each word is sent in the name of whoever said it,
+// and waits while somebody else is signed in.
 export class Outbox {
   // `changed` hears of every change: how much waits, and the error that holds it up, if any.
   // `lost` hears of a word that the service refuses for good.
@@ -44,6 +47,7 @@ export class Outbox {
     this._waiting = JSON.parse(sessionStorage.getItem(KEPT) ?? "[]");
     this._changed = changed;
     this._lost = lost;
+    this._sent = null; // the word that is on its way
     this._busy = false;
     this._wake = () => {};
     addEventListener("online", () => this._wake());
@@ -52,24 +56,31 @@ export class Outbox {
     });
   }
 
-  get size() { return this._waiting.length; }
+  get _mine() { return this._waiting.filter((one) => one.reviewer === person.name); }
+  get size() { return this._mine.length; }
   get reviews() {
-    return this._waiting.filter((one) => one.method === "PUT" && one.path.endsWith("/verdict")).length;
+    return this._mine.filter((one) => one.method === "PUT" && one.path.endsWith("/verdict")).length;
   }
 
-  holds(id) { return this._waiting.some((one) => one.id === id); }
+  // How many words of whom else wait.
+  get others() {
+    const names = this._waiting.map((one) => one.reviewer).filter((name) => name !== person.name);
+    return [...new Set(names)].map((name) => [name, names.filter((one) => one === name).length]);
+  }
+
+  holds(id) { return this._mine.some((one) => one.id === id); }
 
   put(word) {
-    this._waiting.push(word);
+    this._waiting.push({ ...word, reviewer: person.name });
     this._keep();
     this.run();
   }
 
   // Take back the last word on a photo, where nobody has heard it yet.
   withdraw(id) {
-    const last = this._waiting.findLastIndex((one) => one.id === id);
-    if (last < 0 || (last === 0 && this._busy)) return false;
-    this._waiting.splice(last, 1);
+    const last = this._mine.findLast((one) => one.id === id);
+    if (!last || last === this._sent) return false;
+    this._drop(last);
     this._keep();
     return true;
   }
@@ -81,30 +92,33 @@ export class Outbox {
     }
     this._busy = true;
     let pause = 1;
-    while (this._waiting.length) {
-      const word = this._waiting[0];
-      let held = null;
-      let refused = null;
-      try {
-        await ask(word.path, word.method, word.body);
-      } catch (error) {
-        if (error.status === 401 || error.status === 403 || passes(error)) held = error;
-        else refused = error;
-      }
-      if (held) {
-        this._changed(held);
-        if (held.status === 401 || held.status === 403) break; // goes on once there is another key
+    while ((this._sent = this._mine[0])) {
+      const word = this._sent;
+      const { key } = person;
+      const error = await this._send(word);
+      const another = word.reviewer !== person.name || key !== person.key; // signed in meanwhile
+      if (!error || (isFinal(error) && !another)) {
+        this._drop(word);
+        pause = 1;
+        if (error) this._lost(word, error);
+        this._keep();
+      } else if (!another) {
+        this._changed(error);
+        if (error.status === 401 || error.status === 403) break; // goes on once there is another key
         await this._rest(pause);
         pause = Math.min(2 * pause, LONGEST_PAUSE_S);
-      } else {
-        this._waiting.shift();
-        pause = 1;
-        if (refused) this._lost(word, refused);
-        this._keep();
       }
     }
+    this._sent = null;
     this._busy = false;
   }
+
+  // Gives back what went wrong, if anything.
+  _send({ path, method, body, reviewer }) {
+    return ask(path, method, body, reviewer).then(() => null, (error) => error);
+  }
+
+  _drop(word) { this._waiting.splice(this._waiting.indexOf(word), 1); }
 
   _rest(seconds) {
     return new Promise((resume) => {
@@ -114,7 +128,8 @@ export class Outbox {
   }
 
   _keep() {
-    sessionStorage.setItem(KEPT, JSON.stringify(this._waiting));
+    if (this._waiting.length) sessionStorage.setItem(KEPT, JSON.stringify(this._waiting));
+    else sessionStorage.removeItem(KEPT);
     this._changed(null);
   }
 }

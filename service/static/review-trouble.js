@@ -1,7 +1,7 @@
 // What the page tells of what went wrong. What each part of it says stays until that part says
 // something else, or nothing.
 
-const parts = { refused: "", now: "" };
+const parts = { refused: "", now: "", others: "" };
 
 export function tell(part, text) {
   parts[part] = text ?? "";
@@ -13,3 +13,4 @@ export function tell(part, text) {
 
 export const trouble = (text) => tell("now", text); // as things are
 export const refusal = (text) => tell("refused", text); // until the reviewer's next word
+export const othersWait = (text) => tell("others", text); // whoever else has been here

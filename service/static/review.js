@@ -7,7 +7,7 @@ import { forgetKind, learnKinds, oddSuperclass, superclassesOf } from "./review-
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
 import { ask, download, Outbox, person } from "./review-server.js";
-import { refusal, trouble } from "./review-trouble.js";
+import { othersWait, refusal, trouble } from "./review-trouble.js";
 import { Zoom } from "./review-zoom.js";
 
 const AHEAD = 4; // photos fetched before they are looked at
@@ -54,7 +54,9 @@ async function fill() {
   try {
     const limit = Math.min(16, AHEAD + outbox.size);
     const words = { limit, skipped, after: skipped ? seen : 0, since: midnight() };
+    const asked = person.name;
     const answer = await (await ask("queue", "POST", words)).json();
+    if (asked !== person.name) return; // `stale` by now
     ({ choices, progress } = answer);
     const rules = () => JSON.stringify(sites[tasks[0]?.site]);
     const before = rules();
@@ -74,7 +76,7 @@ async function fill() {
     else showProgress();
     if (recalled !== person.name) recall();
   } catch (error) {
-    failed(error);
+    if (!stale) failed(error);
   } finally {
     fetching = false;
     if (stale) fill();
@@ -83,9 +85,11 @@ async function fill() {
 
 // What was said before this tab was opened can be taken back, too.
 async function recall() {
-  recalled = person.name;
+  const asked = person.name;
+  recalled = asked;
   try {
     const { verdicts, sites: theirs } = await (await ask(`verdicts?limit=${REMEMBERED}`)).json();
+    if (asked !== person.name) return;
     const known = new Set(history.map((one) => one.task.id));
     sites = { ...theirs, ...sites };
     const before = verdicts.filter(({ task }) => !known.has(task.id) && !outbox.holds(task.id)).reverse();
@@ -390,6 +394,7 @@ async function tellKind() {
 // What becomes of it.
 
 function held(error) {
+  tellOthers();
   if (!error) {
     if (!outbox.size) {
       trouble(null);
@@ -430,6 +435,11 @@ function giveBack(task) {
   else showUnasked();
 }
 
+function tellOthers() {
+  othersWait(outbox.others.map(([name, words]) =>
+    `Not saved yet, and waiting here until ${name} signs in again: ${words} of ${name}.`).join(" "));
+}
+
 // Who.
 
 function askWho(told) {
@@ -442,14 +452,28 @@ function askWho(told) {
 
 find("sign-in").addEventListener("submit", (event) => {
   event.preventDefault();
-  person.set(find("reviewer").value.trim(), find("key").value.trim());
+  const name = find("reviewer").value.trim();
+  if (name !== person.name) forgetWork();
+  person.set(name, find("key").value.trim());
   find("key").value = "";
   document.activeElement.blur(); // the next key is no letter of the form's
   trouble(null);
+  tellOthers();
   if (tasks.length) show();
   outbox.run();
   fill();
 });
+
+// Nobody goes on with what was another's, or takes it back.
+function forgetWork() {
+  [tasks, history, within, progress, recalled] = [[], [], null, null, null];
+  [skipped, seen, ended] = [false, 0, false];
+  forgetOthers();
+  refusal(null);
+  find("progress").replaceChildren();
+  find("photo").dataset.id = "";
+}
+
 find("sign-out").addEventListener("click", () => {
   if (outbox.size) {
     trouble("Some reviews are not saved yet: wait for them first.");
@@ -517,6 +541,7 @@ find("keys").addEventListener("change", () => sessionStorage.setItem("keys", fin
 find("keys").checked = sessionStorage.getItem("keys") !== "false";
 document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
 
+tellOthers();
 if (person.name && person.key) {
   outbox.run();
   fill();
