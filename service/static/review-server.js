@@ -34,9 +34,14 @@ export async function ask(path, method = "GET", body, reviewer = person.name) {
   return response;
 }
 
-// Another try may help: the network, a restart, a queue, another key.
-const passes = ({ status }) => [401, 403, 429].includes(status) || status >= 500;
-const isFinal = (error) => error instanceof Refused && !passes(error);
+// Only what the service itself says, by a reason, is taken for its word: what stands between may
+// answer 404, or anything, while the service restarts.
+export const isGone = ({ reason }) => reason === "photo_gone";
+const isNameless = ({ reason }) => reason === "reviewer_nameless";
+export const asksWho = (error) => ([401, 403].includes(error.status) && error.reason !== "") || isNameless(error);
+
+// Of anything else another try may help: the network, a restart, a queue.
+const isFinal = (error) => isGone(error) || (error.status === 422 && error.reason !== "" && !isNameless(error));
 
 // What reviewers said and nobody has heard yet. Each word is sent in the name of whoever said it,
 // and waits while somebody else is signed in.
@@ -104,7 +109,7 @@ export class Outbox {
         this._keep();
       } else if (!another) {
         this._changed(error);
-        if (error.status === 401 || error.status === 403) break; // goes on once there is another key
+        if (asksWho(error)) break; // goes on once there is another key
         await this._rest(pause);
         pause = Math.min(2 * pause, LONGEST_PAUSE_S);
       }

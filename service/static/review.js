@@ -6,7 +6,7 @@ import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
 import { forgetKind, learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
-import { ask, download, Outbox, person } from "./review-server.js";
+import { ask, asksWho, download, isGone, Outbox, person } from "./review-server.js";
 import { othersWait, refusal, trouble } from "./review-trouble.js";
 import { Zoom } from "./review-zoom.js";
 
@@ -29,6 +29,7 @@ let skipped = false; // whether those that were skipped are looked at
 let seen = 0; // the last of the skipped ones that was looked at again
 let fetching = false;
 let stale = false; // what is being fetched is out of date already
+let later = 0; // the timer of the next try
 let asking = 0; // the timer of what was typed
 let unfit = ""; // what was typed last that is no kind
 let ended = false; // the service has no more, for now
@@ -111,14 +112,13 @@ function inWords({ superclass, subclass, bin }, site) {
 }
 
 function failed(error) {
-  if (error.status === 401) askWho(person.key ? "The service does not know this key." : "");
-  else if (error.status === 403) askWho(error.message);
-  else if (error.status === 422) askWho(error.message); // a name that is none
-  else if (error.status === 404) trouble(error.message);
-  else {
-    trouble("The service cannot be reached. Trying again…");
-    setTimeout(fill, 3000);
+  if (asksWho(error)) {
+    askAgain(error);
+    return;
   }
+  trouble(error.reason === "review_off" ? error.message : "The service cannot be reached. Trying again…");
+  clearTimeout(later);
+  later = setTimeout(fill, 3000);
 }
 
 function forgetOthers() {
@@ -178,7 +178,7 @@ function showPhoto(task) {
     (error) => {
       if (!wanted()) return;
       unasked = false;
-      if (error.status === 404) passOver(task);
+      if (isGone(error)) passOver(task);
       else {
         note.textContent = "The photo cannot be fetched. Trying again…";
         note.hidden = false;
@@ -403,14 +403,13 @@ function held(error) {
     showProgress();
     return;
   }
-  if (error.status === 401) askWho("The service does not know this key.");
-  else if (error.status === 403) askWho(error.message);
+  if (asksWho(error)) askAgain(error);
   else trouble(`Not saved yet: ${outbox.size}. Trying again… You can go on meanwhile.`);
 }
 
 function lost(word, error) {
   if (gone.has(word.id)) return; // and had not been reviewed
-  if (error.status === 404) announce("A photo that you reviewed is no longer kept.");
+  if (isGone(error)) announce("A photo that you reviewed is no longer kept.");
   else if (!outbox.holds(word.id)) refuse(word, error); // else it was taken back meanwhile
 }
 
@@ -441,6 +440,11 @@ function tellOthers() {
 }
 
 // Who.
+
+function askAgain(error) {
+  if (error.status !== 401) askWho(error.message);
+  else askWho(person.key ? "The service does not know this key." : "");
+}
 
 function askWho(told) {
   trouble(told || null);
