@@ -3,10 +3,11 @@
 import { percent, title } from "./result.js";
 import { onClick } from "./review-clicks.js";
 import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
+import { download } from "./review-download.js";
 import { forgetKind, learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
-import { ask, asksWho, download, isGone, Outbox, person } from "./review-server.js";
+import { ask, asksWho, isGone, Outbox, person } from "./review-server.js";
 import { othersWait, refusal, trouble } from "./review-trouble.js";
 import { Zoom } from "./review-zoom.js";
 
@@ -530,15 +531,21 @@ find("again").addEventListener("click", () => { [skipped, seen, history, recalle
 for (const kind of ["csv", "zip"]) {
   find(`export-${kind}`).addEventListener("click", (event) => {
     const button = event.currentTarget;
+    if (button.getAttribute("aria-disabled") === "true") return; // it is on its way
     button.setAttribute("aria-disabled", "true");
     const name = kind === "csv" ? "labels.csv" : "reviewed.zip";
-    download(`export.${kind}`, name)
+    const coming = find("coming");
+    find("exported").textContent = "";
+    download(`export.${kind}`, name, (bytes) => { coming.textContent = `${name}: ${(bytes / 1e6).toFixed(1)} MB so far…`; })
       .then(async (blob) => {
         const gone = kind === "zip" && (await blob.slice(-END_BYTES).text()).includes(MISSING);
         const lacks = gone ? ` Photos whose files are missing are not in it: its ${MISSING} lists them.` : "";
         find("exported").textContent = `${name} is here.${lacks}`;
       }, (error) => trouble(`No export: ${error.message}`))
-      .finally(() => button.removeAttribute("aria-disabled"));
+      .finally(() => {
+        coming.textContent = "";
+        button.removeAttribute("aria-disabled");
+      });
   });
 }
 find("keys").addEventListener("change", () => sessionStorage.setItem("keys", find("keys").checked));
