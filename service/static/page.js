@@ -8,7 +8,7 @@ const find = (id) => document.getElementById(id);
 
 const waiting = [];
 let running = 0;
-let key = sessionStorage.getItem("key"); // of this tab, and gone with it
+let key = sessionStorage.getItem("client-key"); // of this tab, and gone with it
 let locked = []; // what is to be asked again with a key
 
 function add(files) {
@@ -107,7 +107,7 @@ function askForKey() {
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = find("key").value.trim();
-  sessionStorage.setItem("key", key);
+  sessionStorage.setItem("client-key", key);
   find("key-form").hidden = true;
   const again = locked;
   locked = [];

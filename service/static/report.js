@@ -6,7 +6,7 @@ const DAY_MS = 86_400_000;
 const DAILY_FROM = 60; // days; then the service adds up days, those of UTC
 const find = (id) => document.getElementById(id);
 
-let key = sessionStorage.getItem("key"); // of this tab, as on the other pages
+let key = sessionStorage.getItem("client-key"); // of this tab, as on the page for photos
 let sites = [];
 let newest = 0; // only the answer to the last question is shown
 
@@ -115,7 +115,7 @@ find("csv").addEventListener("click", save);
 find("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = find("key").value.trim();
-  sessionStorage.setItem("key", key);
+  sessionStorage.setItem("client-key", key);
   find("key-form").hidden = true;
   load();
 });

@@ -14,13 +14,13 @@ export class Refused extends Error {
 
 export const person = {
   get name() { return sessionStorage.getItem("reviewer") ?? ""; },
-  get key() { return sessionStorage.getItem("key") ?? ""; },
+  get key() { return sessionStorage.getItem("reviewer-key") ?? ""; }, // which opens no other page
   set(name, key) {
     sessionStorage.setItem("reviewer", name);
-    sessionStorage.setItem("key", key);
+    sessionStorage.setItem("reviewer-key", key);
   },
   forget() {
-    for (const one of ["reviewer", "key"]) sessionStorage.removeItem(one);
+    for (const one of ["reviewer", "reviewer-key"]) sessionStorage.removeItem(one);
   },
 };
 

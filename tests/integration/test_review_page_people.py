@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from playwright.sync_api import Page, Route, expect
 
 from tests.integration.chromium import IN_CHROMIUM
 from tests.integration.review_desk import Desk, saved, shown
-from tests.integration.reviewing import KEY, Reviewing
+from tests.integration.reviewing import CLIENT, KEY, Reviewing
 from tests.integration.server import until
 
+PHOTO = Path(__file__).parent.parent / "photos" / "glass.jpg"
 pytestmark = IN_CHROMIUM
 
 UNKNOWN = {"title": "No key, or none that is known", "reason": "key_refused", "status": 401}
@@ -112,3 +116,28 @@ def test_photos_that_another_asked_for_are_not_shown_to_who_signs_in_meanwhile(
     page.keyboard.press("1")
     saved(page, held, {theirs: "recyclable"})
     assert reviewers(held) == {theirs: ["bert"]}
+
+
+def test_a_tab_has_a_key_for_review_and_one_for_photos(desk: Desk, held: Reviewing) -> None:
+    (first,) = held.refill(1)
+    page = desk.page()
+    sent = []
+    theirs = re.compile("/v1/(models|sites|classify)")  # what the page for photos asks for
+    page.on(
+        "request",
+        lambda one: sent.append(one.headers.get("x-api-key")) if theirs.search(one.url) else None,
+    )
+    shown(page, first)
+    page.get_by_role("link", name="Superbin").click()
+    field = page.get_by_label("This service asks for a key")
+    expect(field).to_be_focused()
+    field.fill(CLIENT)
+    page.keyboard.press("Enter")
+    page.set_input_files("#choose", PHOTO)
+    expect(page.locator(".bin")).to_have_count(1)
+    assert {*sent} == {None, CLIENT}
+    page.get_by_role("link", name="Review").click()
+    shown(page, first)
+    page.get_by_role("link", name="Superbin").click()
+    page.set_input_files("#choose", PHOTO)
+    expect(page.locator(".bin")).to_have_count(1)
