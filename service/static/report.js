@@ -56,15 +56,19 @@ async function load() {
   }
 }
 
-// Hour by hour where the answer may be so long, else day by day.
 async function charted() {
+  const [report, unit] = await byTime((by) => ask(question([by, "site", "bin", "reason"], only())).then((one) => one.json()));
+  return { ...report, daily: unit === "day" };
+}
+
+// What is asked hour by hour where the answer may be so long, else day by day; and which it was.
+async function byTime(of) {
   const unit = timeUnit();
-  const of = (by) => ask(question([by, "site", "bin", "reason"], only())).then((one) => one.json());
   try {
-    return { ...(await of(unit)), daily: unit === "day" };
+    return [await of(unit), unit];
   } catch (error) {
     if (error.reason !== "report_too_large" || unit === "day") throw error;
-    return { ...(await of("day")), daily: true };
+    return [await of("day"), "day"];
   }
 }
 
@@ -97,8 +101,11 @@ function tell(error) {
 }
 
 async function save() {
+  find("csv-note").textContent = "";
   try {
-    const blob = await (await ask(question([timeUnit(), "site", "line", "bin", "reason"], only()), { Accept: "text/csv" })).blob();
+    const csv = { Accept: "text/csv" };
+    const [blob, unit] = await byTime((by) => ask(question([by, "site", "line", "bin", "reason"], only()), csv).then((one) => one.blob()));
+    if (unit !== timeUnit()) find("csv-note").textContent = "Saved by days, those of UTC: by hours it would have too many rows.";
     const link = document.createElement("a");
     link.href = URL.createObjectURL(blob);
     link.download = "composition.csv";

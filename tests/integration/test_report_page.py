@@ -212,6 +212,30 @@ def test_it_is_saved_as_csv(page: Page) -> None:
     assert len(lines) == 6
 
 
+def test_it_is_saved_by_days_where_hours_are_too_many_rows(
+    browser: Browser, models_dir: Path, tmp_path: Path
+) -> None:
+    write_site(tmp_path)
+    url = f"sqlite:///{tmp_path}/counts.db"
+    now = datetime.now(UTC).timestamp()
+    for hour in range(5):  # of six rows each
+        fill(url, now - hour * HOUR_S)
+    with running(models_dir, tally_url=url, sites_dir=tmp_path, report_max_rows=12) as server:
+        context = browser.new_context(**DESK, base_url=server.url)
+        page = context.new_page()
+        page.goto("/report")
+        expect(page.locator("#over-time-note")).to_contain_text("Days are those of UTC")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Save as CSV").click()
+        lines = download.value.path().read_text().splitlines()
+        assert lines[0].startswith("day,site,line,bin,reason,photos,share")
+        assert len(lines) in (7, 13)  # two days, at midnight
+        told = "Saved by days, those of UTC: by hours it would have too many rows."
+        expect(page.locator("#csv-note")).to_have_text(told)
+        expect(page.get_by_role("alert")).to_be_hidden()
+        context.close()
+
+
 def test_nothing_is_wider_than_the_screen_and_targets_are_large(page: Page) -> None:
     for summary in page.locator("summary").all():
         summary.click()
