@@ -3,7 +3,10 @@
 import { binTag, learnBins, learnSites, placeTag, showAnswer, showProblem } from "./result.js";
 
 const AT_ONCE = 3; // requests in flight; one photo each, so that answers appear as they come
-const RETRIES = 3; // while the queue is full
+// While the queue is full, and while this client has sent more than it may a second: what it sends
+// at once gets in its own way, so that this takes more tries.
+const RETRIES = new Map([[503, 3], [429, 30]]);
+const LONGEST_WAIT_S = 60; // for one of them
 const find = (id) => document.getElementById(id);
 
 const waiting = [];
@@ -83,12 +86,14 @@ function byProxy(status) {
 }
 
 async function post(photo) {
-  for (let attempt = 0; ; attempt += 1) {
+  const left = new Map(RETRIES);
+  for (;;) {
     const form = new FormData();
     form.append("file", photo, photo.name || "photo");
     const response = await fetch(`v1/classify${bySite()}`, { method: "POST", body: form, headers: withKey() });
-    if (response.status !== 503 || attempt === RETRIES) return response;
     const seconds = Number(response.headers.get("Retry-After")) || 1;
+    if (!left.get(response.status) || seconds > LONGEST_WAIT_S) return response;
+    left.set(response.status, left.get(response.status) - 1);
     await new Promise((resume) => setTimeout(resume, 1000 * seconds));
   }
 }

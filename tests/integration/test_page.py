@@ -149,17 +149,29 @@ def test_photos_can_be_dropped_and_pasted(page: Page) -> None:
         expect(page.locator(".card").filter(has_text=f"{kind}.jpg").locator(".bin")).to_be_visible()
 
 
-def test_a_service_that_is_busy_is_asked_again(page: Page) -> None:
-    refusals = iter([503, 503])
+@pytest.mark.parametrize(("status", "times"), [(503, 2), (429, 9)])
+def test_a_service_that_is_busy_is_asked_again(page: Page, status: int, times: int) -> None:
+    refusals = iter([status] * times)
 
     def handle(route: Any) -> None:
         if next(refusals, None):
-            route.fulfill(status=503, headers={"Retry-After": "0.01"}, body="{}")
+            route.fulfill(status=status, headers={"Retry-After": "0.01"}, body="{}")
         else:
             route.continue_()
 
     page.route("**/v1/classify", handle)
     choose(page, "glass.jpg")
+    expect(page.locator(".bin")).to_be_visible()
+
+
+def test_whoever_is_to_come_back_much_later_is_told(page: Page) -> None:
+    told = {"reason": "rate_limited", "title": "Too many at once"}
+    headers = {"Retry-After": "3600"}
+    page.route("**/v1/classify", lambda r: r.fulfill(status=429, headers=headers, json=told))
+    choose(page, "glass.jpg")
+    expect(page.locator(".card")).to_contain_text("You have sent many photos.")
+    page.unroute("**/v1/classify")
+    page.get_by_role("button", name="Try again").click()
     expect(page.locator(".bin")).to_be_visible()
 
 
