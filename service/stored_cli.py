@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -13,6 +15,7 @@ from service.terminal import fail, write_anything
 
 if TYPE_CHECKING:
     from service.composition.command import Format
+    from service.review.database import Database
 
 FORMATS = {".json": "json", ".csv": "csv", ".html": "html", ".htm": "html"}
 
@@ -125,6 +128,16 @@ def export(
         )
 
 
+@contextmanager
+def _database(store: str) -> Iterator[Database]:
+    """A store's database, which has to be there."""
+    from service.review.database import Database
+
+    Database(store, made=False).close()
+    with closing(Database(store)) as database:
+        yield database
+
+
 @review.command()
 def confirm_clock(
     store: Annotated[str, typer.Argument(help="The store's database, as SUPERBIN_REVIEW_URL.")],
@@ -136,16 +149,10 @@ def confirm_clock(
 
     try:
         from service.review import clock
-        from service.review.database import Database
 
-        Database(store, made=False).close()
-        database = Database(store)
-        try:
-            with database.write() as connection:
-                now = time.time()
-                before = clock.confirm(connection, now)
-        finally:
-            database.close()
+        with _database(store) as database, database.write() as connection:
+            now = time.time()
+            before = clock.confirm(connection, now)
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
     except SuperbinError as error:
@@ -173,16 +180,11 @@ def adopt(
 
     try:
         from service.review import ownership
-        from service.review.database import Database
         from service.review.files import PhotoFiles
 
-        Database(store, made=False).close()
-        files = PhotoFiles(photos, made=False)
-        database = Database(store)
-        try:
+        with _database(store) as database:
+            files = PhotoFiles(photos, made=False)
             found = ownership.adopt(database, files, remove_unlisted=remove_unlisted)
-        finally:
-            database.close()
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): {how_to_install('review')}")
     except SuperbinError as error:
