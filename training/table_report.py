@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +95,7 @@ def _superclasses(table: Table, cell: Run, done: list[Run], out: Path) -> list[L
             "accuracy (bank)": _over_seeds([r["superclasses"][name]["recall"] for r in reports]),
             "subclasses": reports[0]["superclasses"][name]["subclasses"] if reports else None,
             "their spread": _over_seeds(
-                [r["superclasses"][name]["subclass_spread"] or 0.0 for r in reports]
+                [r["superclasses"][name]["subclass_spread"] for r in reports]
             ),
         }
         for name in names
@@ -160,12 +160,13 @@ def _answered(report: dict[str, Any], subclass: str | None, superclass: str) -> 
     return answers.get(superclass, 0) / max(1, sum(answers.values()))
 
 
-def _over_seeds(values: list[float]) -> dict[str, Any] | None:
-    """Mean and standard deviation, and each seed's value."""
-    if not values:
+def _over_seeds(values: Sequence[float | None]) -> dict[str, Any] | None:
+    """Mean and standard deviation, and each seed's value; None where a seed has none."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
         return None
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"mean": float(np.mean(values)), "deviation": spread, "seeds": values}
+    spread = float(np.std(known, ddof=1)) if len(known) > 1 else None
+    return {"mean": float(np.mean(known)), "deviation": spread, "seeds": known}
 
 
 def _markdown(lines: list[Line]) -> str:
@@ -200,7 +201,7 @@ def _note(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
         f"val. Bank: as it is served. Batch protocol: the paper's, each photo in sight of 63 "
         f"others of test, BatchNorm in evaluation mode. {len(done)} of {len(runs)} runs are done"
         + (f", on {', '.join(sorted(machines))}" if machines else "")
-        + ". Empty cells have not been run."
+        + ". Empty cells have not been run, or have no photo of test."
     )
 
 

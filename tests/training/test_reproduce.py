@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.tiny_cifar import write_cifar
+from tests.tiny_cifar import fine_names, write_cifar
 from tests.training_runs import signal_in_step
 from training import checkpoint
 from training.cli import register
+from training.data.cifar100 import FOLDER
 from training.data.photos import MAPS
 from training.errors import ConfigError, DataError, RunError
 from training.fit import Interrupted
@@ -249,6 +252,25 @@ def test_answers_and_superclasses_are_figures_too(table: Path, data: Path, tmp_p
     flowers = [line for line in lines(out) if line.get("superclass") == "flowers"]
     shares = [line["share"]["mean"] for line in flowers]
     assert shares == [0.75, 0.5]  # three and two of four subclasses
+
+
+def test_a_superclass_that_has_no_photo_of_test_has_empty_cells(
+    table: Path, data: Path, tmp_path: Path
+) -> None:
+    own, bottle = tmp_path / "own", fine_names().index("bottle")
+    shutil.copytree(data, own)
+    test = own / FOLDER / "test.bin"
+    rows = np.fromfile(test, dtype=np.uint8).reshape(-1, 2 + 3 * 32 * 32)
+    rows[rows[:, 1] != bottle].tofile(test)
+    table.write_text(table.read_text().replace("record", 'figure = "superclasses"\nrecord', 1))
+    text = fill(table, own, tmp_path / "results", Budget(share=0.1, seeds=1, only=("SCLRE real",)))
+    assert "or have no photo of test" in text
+    (bottles,) = [
+        line for line in lines(tmp_path / "results") if line.get("superclass") == "bottles"
+    ]
+    assert bottles["share"]["mean"] == 0.0
+    assert bottles["accuracy (bank)"] is None
+    assert bottles["their spread"] is None
 
 
 def test_a_bank_curve_is_a_table_too(table: Path, data: Path, tmp_path: Path) -> None:
