@@ -26,13 +26,13 @@ EXPECTED = {
     "trash": "residual",
 }
 MOST_BYTES = 30_000_000
-VERSIONS = ("1", "2")
+BUNDLES = sorted(f"{path.parent.name}/{path.name}" for path in MODELS.glob("*/*"))
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=BUNDLES)
 def bundled(request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
     with (
-        running(MODELS, model=f"refuse/{request.param}") as server,
+        running(MODELS, model=request.param) as server,
         httpx.Client(base_url=server.url, timeout=60) as client,
     ):
         yield client
@@ -49,9 +49,9 @@ def ask(client: httpx.Client, names: list[str]) -> list[dict[str, float]]:
     return [result["probabilities"] for result in answer.json()["results"]]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_it_is_whole_and_small(version: str) -> None:
-    bundle = read_bundle(MODELS / "refuse" / version)
+@pytest.mark.parametrize("name", BUNDLES)
+def test_it_is_whole_and_small(name: str) -> None:
+    bundle = read_bundle(MODELS / name)
     assert sum(file.stat().st_size for file in bundle.path.iterdir()) <= MOST_BYTES
     assert bundle.manifest.superclasses == ("hazardous", "organic", "recyclable", "residual")
     assert (bundle.path / "CARD.md").is_file()
@@ -71,9 +71,9 @@ def test_its_answers_do_not_depend_on_who_else_is_there(bundled: httpx.Client) -
             assert probabilities == pytest.approx(alone[name], abs=2e-6)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_card_has_the_figures_of_the_manifest(version: str) -> None:
-    bundle = read_bundle(MODELS / "refuse" / version)
+@pytest.mark.parametrize("name", BUNDLES)
+def test_the_card_has_the_figures_of_the_manifest(name: str) -> None:
+    bundle = read_bundle(MODELS / name)
     card = Path(bundle.path / "CARD.md").read_text(encoding="utf-8")
     for metric in bundle.manifest.metrics:
         if "ece" not in metric.name:
