@@ -17,7 +17,7 @@ from service import __version__, stored_cli
 from service.terminal import fail, print_json
 
 if TYPE_CHECKING:
-    from service.bulk.run import BulkConfig
+    from service.bulk.steps import BulkConfig
     from service.schemas import BrokenModel, ModelInfo
     from service.settings import Settings
 
@@ -100,6 +100,10 @@ def classify(
     restart: Annotated[
         bool, typer.Option("--restart", help="With --out: forget what was done before.")
     ] = False,
+    add: Annotated[
+        bool,
+        typer.Option("--add", help="With --out: add photos that are new to a file that is there."),
+    ] = False,
     ray: Annotated[
         str | None, typer.Option(help="With --out: address of a Ray cluster, or local.")
     ] = None,
@@ -117,9 +121,9 @@ def classify(
         settings = load_settings(model=model, models_dir=models_dir, device=device, site=site)
         if out is None:
             _classify_few(photos, settings, language, json)
-        from service.bulk.run import BulkConfig
+        from service.bulk.steps import BulkConfig
 
-        config = BulkConfig(tuple(photos), out, chunk, restart, ray, language)
+        config = BulkConfig(tuple(photos), out, chunk, restart, add, ray, language)
         _classify_many(config, settings, json)
     except SuperbinError as error:
         fail(str(error))

@@ -35,6 +35,16 @@ def write_photos(folder: Path, seeds: Iterable[int]) -> Path:
     return folder
 
 
+def grow(folder: Path) -> int:
+    """Photos before, between and after those that are there, one of them bad: how many."""
+    for name, seed in (("00.jpg", 20), ("2b.jpg", 21), ("z.jpg", 22), ("monday/0b.jpg", 23)):
+        (folder / name).write_bytes(noise(seed))
+    write_photos(folder / "tuesday", range(30, 33))
+    (folder / "a-bad.jpg").write_bytes(noise(1)[:-300])
+    (folder / "notes.txt").write_text("no photo")
+    return 8
+
+
 def write_doubting(models_dir: Path) -> Path:
     """The tiny model with limits of doubt, threshold 0."""
     rows = np.random.default_rng(0).normal(size=(ITEMS, WIDTH)).astype(np.float32)

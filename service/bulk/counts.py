@@ -27,6 +27,16 @@ class Counts(BaseModel):
     doubts: dict[str, int]  # by reason; a photo may have several
 
 
+def together(one: Counts, other: Counts) -> Counts:
+    """Over the photos of both, the most frequent first."""
+    found = {
+        name: dict((Counter(getattr(one, name)) + Counter(getattr(other, name))).most_common())
+        for name in Counts.model_fields
+        if name != "bad"
+    }
+    return Counts(bad=one.bad + other.bad, **found)
+
+
 def count(parts: Iterable[Path]) -> Counts:
     """Over files of rows, the most frequent first."""
     bad = 0

@@ -6,21 +6,22 @@ it, with the SHA-256 by which it is seen whether somebody has changed the CSV si
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.bulk.columns import printable
-from service.bulk.counts import Counts, count
+from service.bulk.columns import PROBABILITY, printable
+from service.bulk.counts import Counts, count, together
+from service.bulk.interleaved import interleaved, interleaved_tables
 from service.bulk.parts import COMPRESSION, part_of, write_whole
 from service.bulk.plan import Plan, sync_folder
-from service.bulk.spreadsheet import CODING, write_csv
+from service.bulk.spreadsheet import cells_of, columns_of, read_csv, write_csv
 from service.bundle import sha256_of
 from service.composition.formats import harmless
 from service.errors import BulkError
@@ -36,21 +37,44 @@ ROW_GROUP = 16_384  # rows at least; the last group may have fewer
 def merge(folder: Path, plan: Plan, to: pa.Schema, out: Path) -> None:
     """Stream all parts into one file, which then takes its name at once.
 
+    Where the run adds to the file that is there, its rows are kept, and new ones stand between
+    them. Until the other has its name, that file is as it was.
+
     Raises:
         BulkError: where it cannot be written.
     """
     parts = [part_of(folder, chunk) for chunk in plan.chunks]
-    told, merged = _metadata(plan, count(parts)), folder / MERGED
+    told, merged = _metadata(plan, _counts(plan, parts, out)), folder / MERGED
     if out.suffix == CSV:
-        by_site = plan.settings["site"] is not None
-        write_whole(merged, lambda file: write_csv(file, parts, to, by_site=by_site))
+        columns = columns_of(to.names, by_site=plan.settings["site"] is not None)
+        lines = cells_of(parts, columns)
+        if plan.adds_to is not None:
+            lines = interleaved(islice(read_csv(out), 1, None), lines, plan.places(folder))
+        write_whole(merged, lambda file: write_csv(file, columns, lines))
         told[FILE_SHA256] = sha256_of(merged)
         write_whole(folder / TOLD, lambda file: file.write(json.dumps(told, indent=1).encode()))
-        _take_name(merged, out)  # after a kill here the same command merges again
+        _take_name(merged, out)  # `finish` goes on after a kill here
         _take_name(folder / TOLD, _beside(out))
     else:
-        write_whole(merged, lambda file: _write_parquet(file, parts, to, told))
+        tables = _row_groups(parts)
+        if plan.adds_to is not None:
+            tables = interleaved_tables([out], parts, plan.places(folder), ROW_GROUP)
+        write_whole(merged, lambda file: _write_parquet(file, tables, to, told))
         _take_name(merged, out)
+
+
+def finish(folder: Path, plan: Plan, out: Path) -> None:
+    """Where a run's CSV has its name already, give what is said of it its own.
+
+    Raises:
+        BulkError: where it cannot be written.
+    """
+    try:
+        told = json.loads((folder / TOLD).read_bytes())
+    except FileNotFoundError:
+        return
+    if told["run"] == plan.run and out.exists() and sha256_of(out) == told[FILE_SHA256]:
+        _take_name(folder / TOLD, _beside(out))
 
 
 def metadata_of(out: Path) -> dict[str, str]:
@@ -71,20 +95,45 @@ def metadata_of(out: Path) -> dict[str, str]:
 
 def is_as_left(out: Path, told: dict[str, str]) -> bool:
     """Whether a merged file is as a run of this version left it."""
-    return "counts" in told and (out.suffix != CSV or sha256_of(out) == told.get(FILE_SHA256))
+    if "counts" not in told:
+        return False
+    if out.suffix == CSV:
+        return sha256_of(out) == told.get(FILE_SHA256)
+    return bool(pq.read_metadata(out).num_rows == int(told["photos"]))
+
+
+def has_columns(out: Path, to: pa.Schema, *, by_site: bool) -> bool:
+    """Whether a merged file has the columns that a run would write now."""
+    if out.suffix == CSV:
+        return next(read_csv(out)) == [*columns_of(to.names, by_site=by_site)]
+    return bool(pq.read_schema(out).equals(to))
 
 
 def paths_of(out: Path) -> Iterator[str]:
     """Each row's, as `path_in` has them."""
     if out.suffix == CSV:
-        with out.open(encoding=CODING, newline="") as lines:
-            rows = csv.reader(lines)
-            next(rows)
-            yield from (row[0] for row in rows)
+        yield from (row[0] for row in islice(read_csv(out), 1, None))
         return
     with pq.ParquetFile(out) as file:
         for batch in file.iter_batches(columns=["path"]):
             yield from batch["path"].to_pylist()
+
+
+def probabilities_of(out: Path) -> Iterator[dict[str, float] | None]:
+    """Each row's, by superclass; None of a bad photo."""
+    if out.suffix == CSV:
+        lines = read_csv(out)
+        heading = next(lines)
+        rows: Iterator[dict[str, Any]] = (dict(zip(heading, line, strict=True)) for line in lines)
+    else:
+        rows = _rows(out)
+    for row in rows:
+        found = {
+            name.removeprefix(PROBABILITY): float(value)
+            for name, value in row.items()
+            if name.startswith(PROBABILITY) and value not in (None, "")
+        }
+        yield found or None
 
 
 def path_in(out: Path, path: str) -> str:
@@ -92,11 +141,27 @@ def path_in(out: Path, path: str) -> str:
     return harmless(printable(path)) if out.suffix == CSV else printable(path)
 
 
-def _write_parquet(file: IO[bytes], parts: list[Path], to: pa.Schema, told: dict[str, str]) -> None:
+def _rows(out: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(out) as file:
+        names = [name for name in file.schema_arrow.names if name.startswith(PROBABILITY)]
+        for batch in file.iter_batches(columns=names):
+            yield from batch.to_pylist()
+
+
+def _write_parquet(
+    file: IO[bytes], tables: Iterable[pa.Table], to: pa.Schema, told: dict[str, str]
+) -> None:
     marked = to.with_metadata({OURS + name: value for name, value in told.items()})
     with pq.ParquetWriter(file, marked, compression=COMPRESSION) as writer:
-        for group in _row_groups(parts):
+        for group in tables:
             writer.write_table(group.replace_schema_metadata(marked.metadata))
+
+
+def _counts(plan: Plan, parts: list[Path], out: Path) -> Counts:
+    """Over all rows that there will be."""
+    if plan.adds_to is None:
+        return count(parts)
+    return together(Counts.model_validate_json(metadata_of(out)["counts"]), count(parts))
 
 
 def _row_groups(parts: list[Path]) -> Iterator[pa.Table]:
@@ -123,7 +188,7 @@ def _metadata(plan: Plan, counts: Counts) -> dict[str, str]:
         "manifest_sha256": plan.model.manifest_sha256,
         "settings": json.dumps(plan.settings),
         "started": plan.started.isoformat(),
-        "photos": str(plan.photos),
+        "photos": str(plan.kept + plan.photos),
         "left_out": json.dumps(plan.left_out),
         "counts": counts.model_dump_json(),
     }

@@ -10,7 +10,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.bulk.plan import INPUTS, PLAN, Plan, sync_folder
+from service.bulk.plan import INPUTS, PLACES, PLAN, Plan, sync_folder
 from service.errors import BulkError
 from service.locks import LOCK
 
@@ -65,7 +65,15 @@ def clear(folder: Path, *, keep_lock: bool = False) -> None:
     Args:
         keep_lock: where the work goes on; else the lock goes after everything, while it is held.
     """
-    for name in ("*.parquet", "*.tmp", MERGED, INPUTS, PLAN, *(() if keep_lock else (LOCK,))):
+    for name in (
+        "*.parquet",
+        "*.tmp",
+        MERGED,
+        INPUTS,
+        PLACES,
+        PLAN,
+        *(() if keep_lock else (LOCK,)),
+    ):
         for path in folder.glob(name):
             path.unlink(missing_ok=True)
     if not keep_lock:

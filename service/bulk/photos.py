@@ -16,6 +16,10 @@ from service.bulk.inputs import STDIN, Inputs, in_order
 from service.bulk.merged import path_in, paths_of
 from service.errors import BulkError
 
+NEW, GONE, CHANGED = "new", "gone", "changed"
+ONE = {NEW: "is", GONE: "is", CHANGED: "has"}
+MANY = {NEW: "are", GONE: "are", CHANGED: "have"}
+
 
 def check_photos(out: Path, inputs: Inputs, started: str) -> None:
     """See that each photo has its row, and is not newer than the answers.
@@ -31,46 +35,89 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
     if STDIN in inputs.given:
         return
     began = datetime.fromisoformat(started).timestamp()
-    for path, answered in zip_longest(map(os.fsdecode, inputs.paths()), paths_of(out)):
-        if path is None or answered is None or path_in(out, path) != answered:
-            told = _told(_differing(out, Inputs(inputs.given)))
-        elif _changed(path) > began:
-            told = f"{path} has changed"
-        else:
-            continue
-        raise BulkError(
-            f"expected the photos that {out} is about, and {told}: --restart writes it anew"
-        )
+    for path, answered in zip_longest(inputs.paths(), paths_of(out)):
+        is_its_row = path is not None and _shown(out, path) == answered
+        if not is_its_row or _changed(path) > began:
+            break
+    else:
+        return
+    told, kinds = _told(_differing(out, Inputs(inputs.given), began))
+    only_new = "--add adds what is new, " if kinds == {NEW} else ""
+    raise BulkError(f"{_expected(out)}, and {told}: {only_new}--restart writes it anew")
 
 
-def _told(differing: Iterator[tuple[str, str]]) -> str:
-    """`a.jpg is gone and 3 are new, the first b.jpg`, of any number of photos."""
+def beside_rows(out: Path, inputs: Inputs, started: str) -> Iterator[tuple[bytes, int, bool]]:
+    """Each photo that there is, how many rows come before it, and whether it has one itself.
+
+    Args:
+        out: the merged file.
+        inputs: not gone through yet; no standard input.
+        started: when the run began, ISO 8601.
+
+    Raises:
+        BulkError: at the end at the latest, naming what is gone or changed.
+    """
+    began = datetime.fromisoformat(started).timestamp()
+    rows = paths_of(out)
+    row, answered = 0, next(rows, None)
+    for path in inputs.paths():
+        is_there = answered is not None and _shown(out, path) == answered
+        if is_there and _changed(path) > began:
+            break
+        yield path, row, is_there
+        if is_there:
+            row, answered = row + 1, next(rows, None)
+    else:
+        if answered is None:
+            return
+    told, _ = _told(_differing(out, Inputs(inputs.given), began))
+    raise BulkError(
+        f"{_expected(out)}, and {told}: --add keeps all rows, and only where their photos are "
+        "there as they were. --restart writes it anew; or list what is new, and give that a file "
+        "of its own"
+    )
+
+
+def _expected(out: Path) -> str:
+    return f"expected the photos that {out} is about"
+
+
+def _shown(out: Path, path: bytes) -> str:
+    return path_in(out, os.fsdecode(path))
+
+
+def _told(differing: Iterator[tuple[str, str]]) -> tuple[str, set[str]]:
+    """`a.jpg is gone and 3 are new, the first b.jpg`, of any number of photos; and which kinds."""
     first: dict[str, str] = {}
     count: Counter[str] = Counter()
     for change, path in differing:
         first.setdefault(change, path)
         count[change] += 1
     told = [
-        f"{first[change]} is {change}"
+        f"{first[change]} {ONE[change]} {change}"
         if n == 1
-        else f"{n:,} are {change}, the first {first[change]}"
+        else f"{n:,} {MANY[change]} {change}, the first {first[change]}"
         for change, n in sorted(count.items())
     ]
-    return " and ".join(told) or "their order is another"
+    return " and ".join(told) or "their order is another", set(count)
 
 
-def _differing(out: Path, inputs: Inputs) -> Iterator[tuple[str, str]]:
-    """Each photo that is `gone` or `new`, and its path; both sides in the order of bytes."""
-    now = in_order(path_in(out, os.fsdecode(path)).encode() for path in inputs.paths())
-    before = in_order(path.encode() for path in paths_of(out))
-    both = heapq.merge(((path, 1) for path in now), ((path, -1) for path in before))
-    for path, places in groupby(both, itemgetter(0)):
-        more = sum(place for _, place in places)
-        if more:
-            yield "new" if more > 0 else "gone", path.decode()
+def _differing(out: Path, inputs: Inputs, began: float) -> Iterator[tuple[str, str]]:
+    """Each photo that is new, gone or changed, and its path; both sides in the order of bytes."""
+    shown = (_shown(out, path).encode() + b"\0" + path for path in inputs.paths())
+    now = (entry.partition(b"\0") for entry in in_order(shown))
+    before = ((path, b"", b"") for path in in_order(path.encode() for path in paths_of(out)))
+    for path, those in groupby(heapq.merge(now, before), itemgetter(0)):
+        both = [photo for _, _, photo in those]
+        there = [photo for photo in both if photo]
+        rows = len(both) - len(there)
+        if rows and any(_changed(photo) > began for photo in there):
+            yield CHANGED, path.decode()
+        if len(there) != rows:
+            yield NEW if len(there) > rows else GONE, path.decode()
 
 
-def _changed(path: str) -> float:
+def _changed(path: bytes) -> float:
     """When it, or a link that it is, became what it is.
 
     A photo's time may be older than its place here (`cp -p`, `rsync -t`, `mv`), and its inode's

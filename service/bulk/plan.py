@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.bulk.inputs import Inputs
@@ -20,7 +22,9 @@ from service.settings import Settings
 
 PLAN = "plan.json"
 INPUTS = "inputs"  # paths, each ended by a NUL
+PLACES = "places"  # for each of them how many of the rows that are kept come before it
 CHUNK = 2048  # photos: a quarter of a minute on two cores, which a kill loses at most
+PLACE = np.dtype("<i8")
 ANSWERS_FOLLOW_FROM = ("max_photo_bytes", "max_photo_pixels", "device", "doubts")
 
 
@@ -42,7 +46,10 @@ class Model(BaseModel):
 
 
 class Plan(BaseModel):
-    """A run's record; it is there once the list of its photos is."""
+    """A run's record; it is there once the list of its photos is.
+
+    A run may add to a file that is whole: `photos` are then the new ones alone.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,6 +63,8 @@ class Plan(BaseModel):
     chunk: int
     offsets: tuple[int, ...]  # bytes in the list of photos at which each chunk begins, and its end
     left_out: dict[str, int]
+    adds_to: str | None = None  # the run that left the file whose rows are kept
+    kept: int = 0  # rows
 
     @property
     def chunks(self) -> range:
@@ -72,6 +81,17 @@ class Plan(BaseModel):
             file.seek(self.offsets[chunk])
             data = file.read(self.offsets[chunk + 1] - self.offsets[chunk])
         return [os.fsdecode(path) for path in data.split(b"\0")[:-1]]
+
+    def places(self, folder: Path) -> npt.NDArray[np.int64]:
+        """[photos]: how many of the rows that are kept come before each new one."""
+        return np.fromfile(folder / PLACES, PLACE)
+
+
+class Frozen(NamedTuple):
+    """Photos that were written down, and the bytes at which each chunk of them begins and ends."""
+
+    photos: int
+    offsets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -125,19 +145,40 @@ def make_plan(asked: Asked, folder: Path) -> Plan:
         BulkError: where the inputs are no photos.
         OSError: where the folder cannot be written.
     """
-    inputs = asked.inputs
-    chunk = asked.chunk or CHUNK
-    photos, offsets = _freeze(inputs.paths(), chunk, folder / INPUTS)
+    frozen = freeze(asked.inputs.paths(), asked.chunk or CHUNK, folder / INPUTS)
+    return write_plan(asked, folder, frozen, datetime.now(UTC))
+
+
+def write_plan(
+    asked: Asked,
+    folder: Path,
+    frozen: Frozen,
+    started: datetime,
+    adds_to: str | None = None,
+    kept: int = 0,
+) -> Plan:
+    """Write what a run is, once its photos are frozen.
+
+    Args:
+        asked: its inputs have been gone through.
+        folder: the run's.
+        frozen: its photos.
+        started: of what is written to a photo after that, the answers may know nothing.
+        adds_to: the run whose file's rows are kept, where it adds to one.
+        kept: how many these are.
+    """
     plan = Plan(
         run=uuid4().hex,
-        started=datetime.now(UTC),
+        started=started,
         model=asked.model,
         settings=asked.answering,
-        source=inputs.digest(),
-        photos=photos,
-        chunk=chunk,
-        offsets=tuple(offsets),
-        left_out=dict(inputs.left_out),
+        source=asked.inputs.digest(),
+        photos=frozen.photos,
+        chunk=asked.chunk or CHUNK,
+        offsets=frozen.offsets,
+        left_out=dict(asked.inputs.left_out),
+        adds_to=adds_to,
+        kept=kept,
     )
     part = folder / f"{PLAN}.tmp"
     with part.open("w", encoding="utf-8") as file:
@@ -174,7 +215,12 @@ def sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def _freeze(paths: Iterable[bytes], chunk: int, to: Path) -> tuple[int, list[int]]:
+def freeze(paths: Iterable[bytes], chunk: int, to: Path) -> Frozen:
+    """Write the photos down, and where each chunk of them begins.
+
+    Raises:
+        OSError: where they cannot be written.
+    """
     photos, at, offsets = 0, 0, []
     with to.open("wb") as file:
         for path in paths:
@@ -184,4 +230,4 @@ def _freeze(paths: Iterable[bytes], chunk: int, to: Path) -> tuple[int, list[int
             photos += 1
         file.flush()
         os.fsync(file.fileno())
-    return photos, [*offsets, at]
+    return Frozen(photos, (*offsets, at))

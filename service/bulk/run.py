@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from service.bulk.again import check_same, check_whole
+from service.bulk.adding import check_can_add
 from service.bulk.cluster import connected, find_ray
 from service.bulk.columns import schema
 from service.bulk.counts import Counts
@@ -25,8 +25,8 @@ from service.bulk.parts import (
     parts_folder,
     write_part,
 )
-from service.bulk.photos import check_photos
-from service.bulk.plan import Asked, Plan, make_plan, model_of, read_plan
+from service.bulk.plan import Asked, Plan, model_of
+from service.bulk.steps import BulkConfig, steps
 from service.bundle import Bundle
 from service.catalogue import open_bundle
 from service.classification import answering_for, sorted_by
@@ -40,27 +40,6 @@ from service.settings import Settings
 
 
 @dataclass(frozen=True)
-class BulkConfig:
-    """What was asked for.
-
-    Attributes:
-        given: folders, lists (`-` is standard input), photos.
-        out: the file to write, Parquet or CSV by its suffix.
-        chunk: photos in each part; None goes on as it was begun.
-        restart: forget what was done before, and a result that is there.
-        ray: address of a Ray cluster, or `local`; None is this process alone.
-        language: of the bins' names, where the settings name a site.
-    """
-
-    given: tuple[str, ...]
-    out: Path
-    chunk: int | None = None
-    restart: bool = False
-    ray: str | None = None
-    language: str | None = None
-
-
-@dataclass(frozen=True)
 class Summary:
     """What came of a run; `here` photos in `seconds` are this command's."""
 
@@ -71,6 +50,7 @@ class Summary:
     left_out: dict[str, int]  # files of folders, by suffix
     here: int
     seconds: float
+    added: int | None = None  # of them, to a file that was there; None where nobody asked for it
 
     @property
     def none_answered(self) -> bool:
@@ -99,21 +79,26 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
     if config.ray is not None:
         find_ray(config.ray)  # before a million photos are listed
     inputs = Inputs(config.given)
+    if config.add:
+        check_can_add(inputs, restart=config.restart)
     bundle = open_bundle(resolve_bundle(settings.models_dir, settings.models[0]))
     by = sorted_by(settings, config.language)
     answering_for(bundle.manifest, settings, by)  # before anything is begun
     asked = Asked(inputs, model_of(bundle, settings.variant), settings, config.chunk, by)
-    folder, here = parts_folder(config.out), 0
+    folder, to = parts_folder(config.out), schema(bundle.manifest.superclasses)
+    here, added = 0, 0 if config.add else None
     with locked(folder):
-        plan = _plan(config, asked)
-        if plan is not None:
+        for plan in steps(config, asked, to):
             to_do = [chunk for chunk in plan.chunks if not is_done(folder, plan, chunk)]
-            here = sum(map(plan.size, to_do))
             if to_do:
                 _answer(config, plan, to_do, bundle, asked)
-            merge(folder, plan, schema(bundle.manifest.superclasses), config.out)
+            merge(folder, plan, to, config.out)
+            here += sum(map(plan.size, to_do))
+            if plan.adds_to is not None:
+                added = (added or 0) + plan.photos
         clear(folder)
-    return _summary(config.out, by, here, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return _summary(config, by, here, seconds, added)
 
 
 def _check_out(out: Path) -> None:
@@ -126,32 +111,6 @@ def _check_out(out: Path) -> None:
             f"expected a Parquet or CSV file for the results, such as r{PARQUET} or r{CSV}, got "
             f"{out}"
         )
-
-
-def _plan(config: BulkConfig, asked: Asked) -> Plan | None:
-    """The run that goes on, or a new one; None where it has ended already."""
-    folder, there = parts_folder(config.out), metadata_of(config.out)
-    plan = None if config.restart else read_plan(folder)
-    if plan is not None and plan.run != there.get("run"):
-        check_same(asked, plan)
-        return plan
-    if config.out.exists() and not config.restart:
-        try:
-            check_whole(asked, config.out, there)
-            check_photos(config.out, Inputs(config.given), there["started"])
-        except BulkError:
-            clear(folder)
-            raise
-        return None
-    clear(folder, keep_lock=True)
-    try:
-        return make_plan(asked, folder)
-    except OSError as error:
-        clear(folder)
-        raise BulkError(f"cannot write into {folder}: {error.strerror}") from error
-    except BulkError:
-        clear(folder)
-        raise
 
 
 def _answer(
@@ -205,8 +164,11 @@ def _source(config: BulkConfig, plan: Plan, bundle: Bundle, asked: Asked, stack:
     return lambda chunks, stop, seen: on_this_machine(station, plan, folder, chunks, stop, seen)
 
 
-def _summary(out: Path, by: Sorted | None, here: int, seconds: float) -> Summary:
-    told = metadata_of(out)
+def _summary(
+    config: BulkConfig, by: Sorted | None, here: int, seconds: float, added: int | None
+) -> Summary:
+    told = metadata_of(config.out)
     counts, left_out = Counts.model_validate_json(told["counts"]), json.loads(told["left_out"])
     names = {one: by.rules.site.place(one).name[by.language] for one in counts.bins} if by else {}
-    return Summary(str(out), int(told["photos"]), counts, names, left_out, here, seconds)
+    photos = int(told["photos"])
+    return Summary(str(config.out), photos, counts, names, left_out, here, seconds, added)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.bulk.columns import PROBABILITY
@@ -20,25 +19,39 @@ Row = Mapping[str, Any]
 Cell = Callable[[Row], Any]
 
 
-def write_csv(file: IO[bytes], parts: Iterable[Path], to: pa.Schema, *, by_site: bool) -> None:
+def write_csv(file: IO[bytes], heading: Iterable[str], lines: Iterable[Sequence[Any]]) -> None:
     """A heading and a line for each row (RFC 4180).
 
     Args:
         file: to write into.
-        parts: Parquet files with the rows.
-        to: the rows' schema.
-        by_site: whether a site's rules sorted them.
+        heading: the columns' names.
+        lines: of rows, their cells.
     """
-    columns = columns_of(to.names, by_site=by_site)
     text = io.TextIOWrapper(file, encoding=CODING, newline="")
     writer = csv.writer(text)
-    writer.writerow(columns)
+    writer.writerow(heading)
+    writer.writerows(lines)
+    text.detach()  # flushed; the file is still the caller's
+
+
+def read_csv(path: Path) -> Iterator[list[str]]:
+    """The heading and each row's cells; `write_csv` makes the same bytes of them."""
+    with path.open(encoding=CODING, newline="") as lines:
+        yield from csv.reader(lines)
+
+
+def cells_of(parts: Iterable[Path], columns: Mapping[str, Cell]) -> Iterator[list[Any]]:
+    """Each row's cells.
+
+    Args:
+        parts: Parquet files with the rows.
+        columns: as `columns_of` has them.
+    """
     for path in parts:
         with pq.ParquetFile(path) as part:
             for rows in part.iter_batches(ROWS):
                 for row in rows.to_pylist():
-                    writer.writerow([_harmless(cell(row)) for cell in columns.values()])
-    text.detach()  # flushed; the file is still the caller's
+                    yield [_harmless(cell(row)) for cell in columns.values()]
 
 
 def columns_of(names: Iterable[str], *, by_site: bool) -> dict[str, Cell]:

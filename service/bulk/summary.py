@@ -28,11 +28,15 @@ def summary_lines(summary: Summary) -> list[str]:
     if summary.left_out:
         told = told_left_out(summary.left_out)
         lines.append(f"left out of the folders, no photos by their suffix: {told}")
+    if summary.added:
+        before = summary.photos - summary.added
+        lines.append(f"{_photos(summary.added)} added to the {before:,} that had rows")
     if summary.here:
         rate = summary.here / max(summary.seconds, 1e-9)
         lines.append(f"{_photos(summary.here)} in {summary.seconds:.1f} s, {rate:.1f} a second")
-    else:
-        lines.append("it was whole already; --restart writes it anew")
+    elif not summary.added:
+        nothing = "nothing is new: " if summary.added == 0 else ""
+        lines.append(f"{nothing}it was whole already; --restart writes it anew")
     return lines
 
 

@@ -76,5 +76,5 @@ def test_every_column_and_option_of_many_photos_stands_in_their_guide() -> None:
     names = schema(["<superclass>"]).names
     for name in {*names, *columns_of(names, by_site=True)}:
         assert f"`{name}`" in guide
-    for option in ("site", "language", "json", "chunk", "restart", "ray"):
+    for option in ("site", "language", "json", "chunk", "restart", "add", "ray"):
         assert f"--{option}" in guide

@@ -1,0 +1,157 @@
+"""`--add` keeps no row of a photo that is another one now, and adds to no file of another run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.bulk_command import begin, classify, grow, set_up, write_doubting, write_photos
+from tests.photo_factory import noise
+
+SITE = ["--site", "german-household", "--language", "de"]
+OUTS = ["r.parquet", "r.csv"]
+
+
+@pytest.fixture(autouse=True)
+def photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Seven in two folders, one of them bad."""
+    set_up(monkeypatch, write_doubting(tmp_path / "models"), tmp_path)
+    folder = write_photos(tmp_path / "photos", range(4))
+    write_photos(folder / "monday", [11, 12])
+    (folder / "bad.jpg").write_bytes(noise(1)[:-300])
+    return folder
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_photos_that_changed_or_are_gone_are_told_and_nothing_is_added(
+    photos: Path, out: str
+) -> None:
+    classify("photos", out=out)
+    before = Path(out).read_bytes()
+    grow(photos)
+    (photos / "1.jpg").write_bytes(noise(40))
+    refused = classify("photos", "--add", out=out, status=1).stderr
+    assert "photos/1.jpg has changed and 8 are new, the first photos/00.jpg: --add keeps" in refused
+    (photos / "2.jpg").write_bytes(noise(41))
+    (photos / "0.jpg").unlink()
+    (photos / "monday/0.jpg").rename(photos / "monday/1.jpg")
+    refused = classify("photos", "--add", out=out, status=1).stderr
+    assert (
+        "3 have changed, the first photos/1.jpg and 2 are gone, the first photos/0.jpg" in refused
+    )
+    assert "--restart writes it anew; or list what is new, and give that a file" in refused
+    assert Path(out).read_bytes() == before
+    assert not Path(f"{out}.parts").exists()
+
+
+def test_a_photo_that_takes_anothers_place_with_an_older_time_is_not_kept(
+    photos: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jpg"
+    other.write_bytes(noise(50))
+    os.utime(other, (1.4e9, 1.4e9))
+    classify("photos")
+    (photos / "9.jpg").write_bytes(noise(9))
+    subprocess.run(["cp", "-p", other, photos / "3.jpg"], check=True)
+    assert "photos/3.jpg has changed" in classify("photos", "--add", status=1).stderr
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_another_folder_in_the_same_place_is_not_taken_for_it(photos: Path, out: str) -> None:
+    """As a disk with older photos of the same names, which nothing but their answers tells."""
+    classify("photos", out=out)
+    write_photos(photos, range(60, 65))  # 0 to 4, where there were 0 to 3
+    if out == "r.csv":  # the run began after all this
+        beside = Path("r.csv.superbin.json")
+        later = json.loads(beside.read_text()) | {"started": "2999-01-01T00:00:00+00:00"}
+        beside.write_text(json.dumps(later))
+    else:
+        told = pq.read_schema(out).metadata | {b"superbin.started": b"2999-01-01T00:00:00+00:00"}
+        pq.write_table(pq.read_table(out).replace_schema_metadata(told), out)
+    before = Path(out).read_bytes()
+    refused = classify("photos", "--add", out=out, status=1).stderr
+    assert "photos/0.jpg has another answer now than its row" in refused
+    assert "as if this were another folder in its place" in refused
+    assert Path(out).read_bytes() == before
+    assert not Path(f"{out}.parts").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["photos", *SITE], "made without --site, and now it is with --site german-household"),
+        (["photos/monday"], "made for other photos"),
+        (["photos", "photos/monday"], "made for other photos"),
+        (["photos", "--restart"], "expected --add or --restart, got both"),
+        (["photos", "-"], "expected folders with --add, got -"),
+    ],
+)
+def test_only_the_same_command_adds(photos: Path, change: list[str], told: str) -> None:
+    classify("photos")
+    before = Path("r.parquet").read_bytes()
+    grow(photos)
+    assert told in classify(*change, "--add", status=1).stderr
+    assert Path("r.parquet").read_bytes() == before
+
+
+def test_neither_another_model_nor_another_limit_adds(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, models_dir: Path
+) -> None:
+    classify("photos")
+    grow(photos)
+    with monkeypatch.context() as patched:
+        patched.setenv("SUPERBIN_MAX_PHOTO_PIXELS", "49999999")
+        refused = classify("photos", "--add", status=1).stderr
+        assert "made with SUPERBIN_MAX_PHOTO_PIXELS=50000000, and now it is with " in refused
+    monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(models_dir))
+    refused = classify("photos", "--add", status=1).stderr
+    assert "is there already, made by the model tiny/1 (fp32, manifest " in refused
+
+
+def test_relative_names_from_another_folder_do_not_add(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    classify("photos")
+    write_photos(tmp_path / "b" / "photos", range(6))
+    monkeypatch.chdir(tmp_path / "b")
+    refused = classify("photos", "--add", out=tmp_path / "r.parquet", status=1).stderr
+    assert "relative names were seen from another folder: --restart" in refused
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_file_that_somebody_has_worked_on_gets_nothing_added(photos: Path, out: str) -> None:
+    classify("photos", out=out)
+    grow(photos)
+    if out == "r.csv":
+        with Path(out).open("a") as file:
+            file.write("a,note\n")
+        assert "not as a run of" in classify("photos", "--add", out=out, status=1).stderr
+        return
+    table = pq.read_table(out)
+    pq.write_table(table.slice(1), out)  # with what the file says of itself
+    assert "not as a run of" in classify("photos", "--add", out=out, status=1).stderr
+    pq.write_table(table.append_column("note", pa.array(["mine"] * len(table))), out)
+    assert "expected the columns of this" in classify("photos", "--add", out=out, status=1).stderr
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_file_that_changes_while_rows_are_added_to_it_is_refused(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    classify("photos", out=out)
+    before = Path(out).read_bytes()
+    grow(photos)
+    begin(monkeypatch, "photos", "--add", "--chunk", "2", out=out)
+    Path(out).unlink()
+    refused = classify("photos", "--add", out=out, status=1).stderr
+    assert f"expected {out} as it was when it was begun to add to it" in refused
+    assert list(Path(f"{out}.parts").glob("chunk-*"))
+    Path(out).write_bytes(before)
+    classify("photos", "--add", out=out)
+    assert "whole already" in classify("photos", out=out).stderr
