@@ -44,18 +44,19 @@ def start(
     cwd: Path,
     models_dir: Path,
     *options: str,
+    given: str = "list.txt",
     out: str = "r.parquet",
     killed_at: int | None = None,
     more: dict[str, str] | None = None,
     **popen: Any,
 ) -> subprocess.Popen[str]:
-    """`superbin classify list.txt --out OUT` with options, in `cwd`."""
+    """`superbin classify GIVEN --out OUT` with options, in `cwd`."""
     variables = environment(models_dir, threads=2) | {"PYTHONPATH": str(ROOT)} | (more or {})
     before = ""
     if killed_at is not None:
         before = KILLED_AT
         variables |= {"KILLED_AT": str(killed_at), "OUT": out}
-    arguments = ["classify", "list.txt", "--out", out, *options]
+    arguments = ["classify", given, "--out", out, *options]
     return subprocess.Popen(
         [sys.executable, "-c", before + COMMAND, *arguments],
         cwd=cwd,
@@ -80,6 +81,6 @@ def rows(cwd: Path) -> list[dict[str, Any]]:
     return found
 
 
-def parts(cwd: Path) -> int:
+def parts(cwd: Path, out: str = "r.parquet") -> int:
     """Parts that are there so far."""
-    return len(list((cwd / "r.parquet.parts").glob("*.parquet")))
+    return len(list((cwd / f"{out}.parts").glob("*.parquet")))
