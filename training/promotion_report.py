@@ -53,8 +53,7 @@ class Verdict:
 
     def text(self) -> str:
         """The report's Markdown."""
-        outcome = "passed" if not self.refused else "refused"
-        parts = [f"# {self.new} against {self.old}: {outcome}", self._rule()]
+        parts = [f"# {self.new} against {self.old}: {self._outcome()}", self._rule()]
         parts += [_table(one, self.margin) for one in self.compared]
         parts += [self._on_the_margin(), _about(self.about)]
         return "\n\n".join(parts) + "\n"
@@ -65,6 +64,21 @@ class Verdict:
         (folder / REPORT).write_text(self.text(), encoding="utf-8")
         write_json(folder / FIGURES, asdict(self))
         save_picture(_draw(self), folder / PICTURE)
+
+    def _outcome(self) -> str:
+        """In the title, so that nobody takes what chance may have let pass for proven."""
+        if self.refused:
+            return "refused"
+        shown = {
+            superclass
+            for one in self.compared
+            for superclass, p in one.superclasses.items()
+            if p.surely_within(self.margin)
+        }
+        every = dict.fromkeys(name for one in self.compared for name in one.superclasses)
+        if unshown := [name for name in every if name not in shown]:
+            return f"passed, with too few photos to be sure of {', '.join(unshown)}"
+        return "passed"
 
     def _rule(self) -> str:
         rule = (

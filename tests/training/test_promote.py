@@ -64,7 +64,17 @@ def test_a_better_one_becomes_the_next_version(
     assert test["superclasses"]["hazardous"]["gained"] == 4
     with Image.open(out / "promotion.png") as picture:
         assert min(picture.size) > 200
-    assert "bins/7 against bins/2: passed" in capsys.readouterr().out
+    told = capsys.readouterr().out.splitlines()[0]  # eight photos of hazardous, all won
+    assert told.startswith("# bins/7 against bins/2: passed, with too few photos to be sure of ")
+    assert "hazardous" not in told
+
+
+def test_what_photos_enough_show_is_passed_and_no_more(contest: Contest) -> None:
+    dry = replace(contest, dry=True, margin=0.6)
+    assert promote(dry, COMMAND)
+    assert contest.report is not None
+    first = (contest.report / "PROMOTION.md").read_text().splitlines()[0]
+    assert first == "# bins/7 against bins/2: passed"
 
 
 def test_a_worse_one_is_refused_with_the_table(
