@@ -114,6 +114,8 @@ def export(
         fail(str(error))
     told = ", ".join(f"{count} {split}" for split, count in found.splits.items())
     print(f"{sum(found.splits.values())} photos ({told}) in {out}")
+    if found.no_refuse:
+        print(f"{found.no_refuse} photos of no refuse, which no_refuse.csv lists, there too")
     unseen = counts.photos - counts.reviewed - counts.unsettled - counts.halfway
     print(
         f"left out: {counts.unsettled} on which people do not agree, {counts.no_use} of no use, "

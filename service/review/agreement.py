@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import combinations
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ from service.review import schema
 from service.review.figures import Agreement, PairAgreement
 
 _votes = schema.votes
-Pairs = Sequence[tuple[str | None, str | None]]
+Pairs = Sequence[tuple[Hashable, Hashable]]
 
 
 def measure(connection: Connection) -> Agreement:
@@ -25,7 +25,7 @@ def measure(connection: Connection) -> Agreement:
         .having(sa.func.count() > 1)
     )
     found = connection.execute(
-        sa.select(_votes.c.photo_id, _votes.c.reviewer, _votes.c.superclass)
+        sa.select(_votes.c.photo_id, _votes.c.reviewer, _votes.c.superclass, _votes.c.no_refuse)
         .where(
             _votes.c.photo_id.in_(several),
             _votes.c.undone_at.is_(None),
@@ -34,8 +34,8 @@ def measure(connection: Connection) -> Agreement:
         .order_by(_votes.c.photo_id, _votes.c.reviewer)
     )
     said = defaultdict(list)
-    for photo_id, reviewer, superclass in found:
-        said[photo_id].append((reviewer, superclass))
+    for photo_id, reviewer, superclass, no_refuse in found:
+        said[photo_id].append((reviewer, (superclass, no_refuse)))
     pairs = defaultdict(list)
     for votes in said.values():
         for (one, says), (other, answers) in combinations(votes, 2):

@@ -124,9 +124,10 @@ def take_feedback(
             request_id=request_id,
             position=position,
             reviewer=reviewer,
-            superclass=verdict.superclass,
+            superclass=verdict.superclass or "",
             subclass=verdict.subclass,
             item=verdict.item,
+            no_refuse=verdict.no_refuse,
             at=now,
             client=client,
         )
@@ -162,6 +163,7 @@ def _apply_early_feedback(connection: Connection, photo_id: int, photo: NewPhoto
         & _concerns(_feedback, photo.client)
     )
     for early in connection.execute(sa.select(_feedback).where(mine).order_by(_feedback.c.id)):
-        verdict = Verdict(early.superclass, early.subclass, early.item)
+        superclass = early.superclass or None
+        verdict = Verdict(superclass, early.subclass, early.item, no_refuse=early.no_refuse)
         cast_vote(connection, photo_id, early.reviewer, verdict, "feedback", early.at)
     connection.execute(_feedback.delete().where(mine))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from service.review import leases, schema
+from service.review import leases, paging, schema
 from service.review.figures import Counts, Progress
 
 _photos, _votes = schema.photos, schema.votes
@@ -21,7 +21,8 @@ def counts(connection: Connection) -> Counts:
             sa.func.coalesce(sa.func.sum(_photos.c.nbytes), 0).label("nbytes"),
             _how_many(leases.waiting()).label("queue"),
             _how_many(_photos.c.settled).label("reviewed"),
-            _how_many(_photos.c.settled & _photos.c.label.is_(None)).label("no_use"),
+            _how_many(paging.no_use()).label("no_use"),
+            _how_many(paging.no_refuse()).label("no_refuse"),
             _how_many(_photos.c.settled & _photos.c.held_out).label("held_out"),
             _how_many(several).label("unsettled"),
             _how_many(halfway).label("halfway"),
@@ -50,7 +51,10 @@ def _disputed(connection: Connection) -> int:
         & (ours.c.kind == "review")
         & theirs.c.undone_at.is_(None)
         & ours.c.undone_at.is_(None)
-        & theirs.c.superclass.is_distinct_from(ours.c.superclass)
+        & (
+            theirs.c.superclass.is_distinct_from(ours.c.superclass)
+            | (theirs.c.no_refuse != ours.c.no_refuse)
+        )
     )
     found = (
         sa.select(sa.func.count(sa.distinct(theirs.c.photo_id)))

@@ -11,8 +11,9 @@ class Counts:
 
     Attributes:
         queue: photos that wait for a person.
-        reviewed: settled, with a superclass or as of no use.
+        reviewed: settled, with a superclass, as no refuse or as of no use.
         no_use: of those, of no use.
+        no_refuse: of those, no refuse.
         unsettled: several people saw them and disagree, whether or not one more is asked.
         halfway: one person reviewed them, and a second one is asked.
         disputed: clients' feedback says otherwise than a reviewer, settled or not.
@@ -24,6 +25,7 @@ class Counts:
     queue: int
     reviewed: int
     no_use: int
+    no_refuse: int
     held_out: int
     unsettled: int
     halfway: int

@@ -8,7 +8,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from service.review import schema
+from service.review import paging, schema
 from service.review.records import SimilarPhoto
 
 MOST_COMPARED = 2_000  # the newest: what a reviewer waits for has a bound
@@ -16,7 +16,9 @@ _photos = schema.photos
 
 
 def most_similar(connection: Connection, photo: Row[Any], most: int) -> list[SimilarPhoto]:
-    """Photos with a settled superclass that are most like a photo, at most `most`, nearest first.
+    """Photos that are settled and most like a photo, at most `most`, nearest first.
+
+    Those of no use say nothing of it.
 
     Only embeddings of the same model can be compared; a photo without one is like none.
     """
@@ -26,8 +28,7 @@ def most_similar(connection: Connection, photo: Row[Any], most: int) -> list[Sim
         connection.execute(
             sa.select(_photos.c.id, _photos.c.label, _photos.c.label_subclass, _photos.c.embedding)
             .where(
-                _photos.c.settled,
-                _photos.c.label.is_not(None),
+                paging.usable() | paging.no_refuse(),
                 _photos.c.model == photo.model,
                 _photos.c.id != photo.id,
                 sa.func.length(_photos.c.embedding) == len(photo.embedding),

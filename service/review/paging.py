@@ -21,6 +21,23 @@ def usable() -> sa.ColumnElement[bool]:
     return _photos.c.settled & _photos.c.label.is_not(None)
 
 
+def no_refuse() -> sa.ColumnElement[bool]:
+    """Photos of which people have settled that they show no refuse."""
+    return _photos.c.settled & _photos.c.label_no_refuse
+
+
+def no_use() -> sa.ColumnElement[bool]:
+    """Photos of which people have settled that nothing can be told of them."""
+    return _photos.c.settled & _photos.c.label.is_(None) & ~_photos.c.label_no_refuse
+
+
+def floor(database: Database, which: sa.ColumnElement[bool], newest: int) -> int:
+    """The id below the `newest` of those photos, for `pages(after=...)`."""
+    query = sa.select(_photos.c.id).where(which).order_by(_photos.c.id.desc())
+    with database.read() as connection:
+        return connection.scalar(query.offset(newest).limit(1)) or 0
+
+
 def pages(
     database: Database, which: sa.ColumnElement[bool], after: int = 0
 ) -> Iterator[list[sa.Row[tuple[object, ...]]]]:
@@ -64,8 +81,14 @@ def found(
                 f"expected a photo that is kept, got {sha256}, which is none, or is gone"
             )
         votes = [rows.vote(one) for one in standing(connection, [row.id])]
-    settled = Verdict(row.label, row.label_subclass, row.label_item) if row.settled else None
-    return rows.kept_photo(row, load), settled, votes
+    said = Verdict(row.label, row.label_subclass, row.label_item, no_refuse=row.label_no_refuse)
+    return rows.kept_photo(row, load), said if row.settled else None, votes
+
+
+def foreign(database: Database, load: rows.Load, after: int) -> Iterator[KeptPhoto]:
+    """Photos that are settled as no refuse."""
+    for page in pages(database, no_refuse(), after):
+        yield from (rows.kept_photo(row, load) for row in page)
 
 
 def reviewed(database: Database, load: rows.Load, after: int) -> Iterator[ReviewedPhoto]:

@@ -138,15 +138,18 @@ class Verdict:
     """What a person says that a photo shows.
 
     Attributes:
-        superclass: None where the photo is of no use: nobody can tell, or there is nothing on it.
+        superclass: None where the photo shows no refuse, or is of no use: nobody can tell.
         subclass, item: free words, such as `can` and `cola can, crushed`.
         bin: of the photo's site, where that is what was said.
+        no_refuse: whether it shows something, and that is of no superclass: a cat, a hand, an
+            empty table.
     """
 
     superclass: str | None
     subclass: str | None = None
     item: str | None = None
     bin: str | None = None
+    no_refuse: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,9 +250,10 @@ class SimilarPhoto:
 
     Attributes:
         similarity: cosine of the embeddings, -1 to 1.
+        superclass: None where it is no refuse.
     """
 
     photo_id: int
     similarity: float
-    superclass: str
+    superclass: str | None
     subclass: str | None

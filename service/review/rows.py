@@ -120,7 +120,7 @@ def reviewed_photo(row: Row[Any], votes: tuple[Vote, ...], load: Load) -> Review
 def vote(row: Row[Any]) -> Vote:
     """A row of `votes`."""
     kind: Kind = row.kind
-    said = Verdict(row.superclass, row.subclass, row.item, row.bin)
+    said = Verdict(row.superclass, row.subclass, row.item, row.bin, row.no_refuse)
     return Vote(row.reviewer, said, kind, moment(row.at))
 
 

@@ -16,15 +16,21 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
-VERSION = 3
+VERSION = 4
 UPGRADES = {  # to the next version
     "1": ("ALTER TABLE review_votes ADD COLUMN bin VARCHAR(64)",),
     "2": (
         "ALTER TABLE review_sightings ADD COLUMN client VARCHAR(64)",
         "ALTER TABLE review_feedback ADD COLUMN client VARCHAR(64)",
+    ),
+    "3": (
+        "ALTER TABLE review_photos ADD COLUMN label_no_refuse BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE review_votes ADD COLUMN no_refuse BOOLEAN NOT NULL DEFAULT FALSE",
+        "ALTER TABLE review_feedback ADD COLUMN no_refuse BOOLEAN NOT NULL DEFAULT FALSE",
     ),
 }
 
@@ -75,9 +81,10 @@ photos = Table(
     Column("leased_by", String(64)),
     Column("leased_until", Double),
     Column("settled", Boolean, nullable=False),
-    Column("label", Text),  # None where it is of no use
+    Column("label", Text),  # None where it is of no use, or shows no refuse
     Column("label_subclass", Text),
     Column("label_item", Text),
+    Column("label_no_refuse", Boolean, nullable=False, server_default=false()),
     Column("reviewed_at", Double),
     Index("review_photos_kept", "kept_at"),
     Index("review_photos_settled", "settled", "id"),
@@ -109,6 +116,7 @@ votes = Table(
     Column("item", Text),
     Column("kind", String(16), nullable=False),
     Column("bin", String(64)),  # of the photo's site, where one was said
+    Column("no_refuse", Boolean, nullable=False, server_default=false()),
     Column("at", Double, nullable=False),
     Column("undone_at", Double),
     Index(
@@ -143,9 +151,10 @@ feedback = Table(
     Column("request_id", String(128), nullable=False),
     Column("position", Integer, nullable=False),
     Column("reviewer", String(64), nullable=False),
-    Column("superclass", Text, nullable=False),
+    Column("superclass", Text, nullable=False),  # empty where it is no refuse
     Column("subclass", Text),
     Column("item", Text),
+    Column("no_refuse", Boolean, nullable=False, server_default=false()),
     Column("at", Double, nullable=False),
     Column("client", String(64)),  # of whose photos alone it counts; None where of everybody's
     Index("review_feedback_request", "request_id", "position"),

@@ -213,9 +213,7 @@ class Store:
 
     def reviewed_floor(self, newest: int) -> int:
         """The id below the `newest` reviewed photos, for `reviewed(after=...)`."""
-        query = sa.select(_photos.c.id).where(paging.usable()).order_by(_photos.c.id.desc())
-        with self._database.read() as connection:
-            return connection.scalar(query.offset(newest).limit(1)) or 0
+        return paging.floor(self._database, paging.usable(), newest)
 
     def reviewed(self, *, after: int = 0) -> Iterator[ReviewedPhoto]:
         """Every photo whose superclass people have settled, oldest first, held-out ones too.
@@ -224,6 +222,17 @@ class Store:
             after: only photos whose id is greater.
         """
         return paging.reviewed(self._database, self._files.read, after)
+
+    def no_refuse(self, newest: int | None = None) -> Iterator[KeptPhoto]:
+        """Every photo that people have settled as no refuse, oldest first, held-out ones too.
+
+        Args:
+            newest: no more than so many, of the newest.
+        """
+        after = 0
+        if newest is not None:
+            after = paging.floor(self._database, paging.no_refuse(), newest)
+        return paging.foreign(self._database, self._files.read, after)
 
     def said_by(self, reviewer: str, most: int) -> list[tuple[KeptPhoto, Vote]]:
         """What a reviewer said and has not taken back, at most `most`, the newest first."""

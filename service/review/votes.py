@@ -13,6 +13,7 @@ from service.review.records import Kind, Verdict
 
 MOST_ASKED = 3  # where two disagree a third decides, and then it is over
 _votes, _photos = schema.votes, schema.photos
+Word = tuple[str | None, bool]
 
 
 def cast_vote(
@@ -33,6 +34,7 @@ def cast_vote(
             subclass=verdict.subclass,
             item=verdict.item,
             bin=verdict.bin,
+            no_refuse=verdict.no_refuse,
             kind=kind,
             at=now,
         )
@@ -65,19 +67,26 @@ def settle(connection: Connection, photo_id: int) -> None:
     """Work out anew, from the votes that stand, what a photo is and whether to ask on."""
     votes = standing(connection, [photo_id])
     base = connection.scalar(sa.select(_photos.c.base_wanted).where(_photos.c.id == photo_id)) or 1
-    ranked = Counter(vote.superclass for vote in votes).most_common(2)
+    ranked = Counter(word(vote) for vote in votes).most_common(2)
     tied = len(ranked) == 2 and ranked[0][1] == ranked[1][1]
     wanted = max(base, MOST_ASKED) if tied else base
     values: dict[str, Any] = {"votes": len(votes), "wanted": wanted, "settled": False}
-    values |= {"label": None, "label_subclass": None, "label_item": None, "reviewed_at": None}
+    values |= dict.fromkeys(("label", "label_subclass", "label_item", "reviewed_at"))
+    values["label_no_refuse"] = False
     if len(votes) >= wanted and not tied:
-        label = ranked[0][0]
-        values |= {"settled": True, "label": label, "reviewed_at": votes[-1].at}
-        said = [vote for vote in votes if vote.superclass == label]
-        for word in ("subclass", "item"):  # whoever said it last
-            words = [getattr(vote, word) for vote in said if getattr(vote, word)]
-            values[f"label_{word}"] = words[-1] if words else None
+        label, no_refuse = ranked[0][0]
+        values |= {"settled": True, "label": label, "label_no_refuse": no_refuse}
+        values["reviewed_at"] = votes[-1].at
+        said = [vote for vote in votes if word(vote) == ranked[0][0]]
+        for name in ("subclass", "item"):  # whoever said it last
+            words = [getattr(vote, name) for vote in said if getattr(vote, name)]
+            values[f"label_{name}"] = words[-1] if words else None
     connection.execute(_photos.update().where(_photos.c.id == photo_id).values(**values))
+
+
+def word(vote: Row[Any]) -> Word:
+    """What people have to agree on."""
+    return vote.superclass, vote.no_refuse
 
 
 def standing(connection: Connection, photo_ids: list[int]) -> list[Row[Any]]:

@@ -159,6 +159,55 @@ def test_a_photo_of_no_use_leaves_the_queue_and_is_no_label(place: Place) -> Non
     assert list(store.reviewed()) == []
 
 
+def test_a_photo_of_no_refuse_is_no_label_and_not_of_no_use(place: Place) -> None:
+    store = place.open(TWO_EACH)
+    cat, hand, blur = (store.add(new_photo(seed)).id for seed in (1, 2, 3))
+    said = Verdict(None, item="a cat", no_refuse=True)
+    for reviewer in ("anna", "bert"):
+        store.review(cat, reviewer, said)
+        store.review(blur, reviewer, Verdict(None))
+    store.review(hand, "anna", said)
+    store.review(hand, "bert", Verdict(None))  # nobody can tell: that is another word
+    counts = store.counts()
+    assert (counts.reviewed, counts.no_refuse, counts.no_use) == (2, 1, 1)
+    assert (counts.unsettled, counts.queue) == (1, 1)
+    assert (store.agreement().photos, store.agreement().agreed) == (3, 2)
+    assert list(store.reviewed()) == []
+    assert [one.id for one in store.no_refuse()] == [cat]
+    assert [(one.id, vote.verdict) for one, vote in store.said_by("anna", 9)][-1] == (cat, said)
+    sha256 = store.photo(cat).sha256
+    _, settled, votes = store.found(sha256)
+    assert settled == said
+    assert [vote.verdict for vote in votes] == [said, said]
+    store.review(hand, "carl", Verdict(None, no_refuse=True))
+    assert [one.id for one in store.no_refuse()] == [cat, hand]
+    assert [one.id for one in store.no_refuse(newest=1)] == [hand]
+    assert list(store.no_refuse(newest=0)) == []
+    assert store.undo(cat, "bert")
+    assert store.found(sha256)[1] is None
+    assert store.counts().no_refuse == 1
+    store.review(cat, "bert", Verdict("organic"))
+    store.review(cat, "carl", Verdict("organic"))
+    assert [one.photo.id for one in store.reviewed()] == [cat]
+    assert [one.id for one in store.no_refuse()] == [hand]
+
+
+def test_feedback_says_that_a_photo_is_no_refuse(place: Place) -> None:
+    store = place.open()
+    said = Verdict(None, item="a hand", no_refuse=True)
+    first = store.add(new_photo(1)).id
+    assert store.feedback("request-1", 0, "client:kiosk", said).settled
+    store.feedback("request-2", 0, "client:kiosk", said)  # its photo is on its way
+    second = store.add(new_photo(2)).id
+    assert [one.id for one in store.no_refuse()] == [first, second]
+    _, settled, (vote,) = store.found(store.photo(second).sha256)
+    assert (settled, vote.verdict, vote.kind) == (said, said, "feedback")
+    store.review(first, "anna", Verdict(None))  # nobody can tell
+    assert (store.counts().disputed, store.counts().unsettled) == (1, 1)
+    store.review(first, "anna", said)
+    assert (store.counts().disputed, store.counts().unsettled) == (0, 0)
+
+
 def test_no_two_reviewers_have_a_photo_at_once_until_a_lease_runs_out(place: Place) -> None:
     store = place.open()
     for seed in range(4):
@@ -842,7 +891,7 @@ def test_a_wrong_key_of_a_bucket_is_told_as_that(
             s3fs.S3FileSystem.clear_instance_cache()
 
 
-@pytest.mark.parametrize("version", ["1", "2"])
+@pytest.mark.parametrize("version", ["1", "2", "3"])
 def test_a_store_of_a_version_before_is_brought_up_to_date(place: Place, version: str) -> None:
     store = place.open()
     photo = store.add(new_photo(1)).id
@@ -851,8 +900,11 @@ def test_a_store_of_a_version_before_is_brought_up_to_date(place: Place, version
     with store._database.write() as connection:  # as that version left it
         if version == "1":
             connection.execute(sa.text("ALTER TABLE review_votes DROP COLUMN bin"))
-        for table in ("sightings", "feedback"):
+        for table in ("sightings", "feedback") if version != "3" else ():
             connection.execute(sa.text(f"ALTER TABLE review_{table} DROP COLUMN client"))
+        for column in ("photos DROP COLUMN label_no_refuse", "votes DROP COLUMN no_refuse"):
+            connection.execute(sa.text(f"ALTER TABLE review_{column}"))
+        connection.execute(sa.text("ALTER TABLE review_feedback DROP COLUMN no_refuse"))
         connection.execute(
             sa.text(f"UPDATE review_meta SET value = '{version}' WHERE name = 'version'")
         )
@@ -863,6 +915,8 @@ def test_a_store_of_a_version_before_is_brought_up_to_date(place: Place, version
     again.add(new_photo(2, client="line"))  # nobody knows whose the words before were
     assert again.feedback("request-1", 0, "client:a", Verdict("organic"), "a").photo_id == photo
     assert [one.superclass for one in again.reviewed()] == ["organic", "residual"]
+    again.review(again.add(new_photo(3)).id, "anna", Verdict(None, no_refuse=True))
+    assert (again.counts().no_refuse, again.counts().no_use) == (1, 0)
 
 
 def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
@@ -872,7 +926,7 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE review_meta SET value = '99' WHERE name = 'version'"))
     engine.dispose()
-    with pytest.raises(StoreError, match="expected a review store of version 3, got 99"):
+    with pytest.raises(StoreError, match="expected a review store of version 4, got 99"):
         open_store(url, str(tmp_path / "photos"))
 
 
