@@ -130,8 +130,8 @@ class ReviewSettings(BaseModel):
     review_export_photos: int = Field(
         5_000,
         ge=1,
-        description="Photos in one export over HTTP at most, the newest; the command line has no "
-        "such limit.",
+        description="Photos in one export over HTTP at most, the newest, and as many of no refuse; "
+        "the command line has no such limit.",
     )
     feedback_rate_s: float = Field(
         10.0,

@@ -9,7 +9,8 @@ from service.review_schemas import ReviewBin, ReviewChoice, ReviewMeaning, Revie
 from service.review_words import BinUnfit
 from service.sites import MANUAL, Site
 
-KEYS = "123456789abcdefhijlmnopqrtvwxy"  # the others are the page's own
+KEYS = "123456789abcdefhijlmopqrtvwxy"  # the others are the page's own
+NO_REFUSE_KEY = "n"
 MANUAL_KEY = "9"
 BIN_KEYS = KEYS.replace(MANUAL_KEY, "")
 Kinds = Mapping[str, Collection[str]]

@@ -10,13 +10,16 @@ from service.kinds import KIND
 from service.review.records import Kind, Reason
 from service.schemas import Part
 
+NO_SUPERCLASS = "Null: the photo shows `no_refuse`, or else is of no use."
+
 
 class FeedbackAnswer(Part):
     """What came of feedback."""
 
     request_id: str = Field(description="Of the request that was corrected.")
     photo: int
-    superclass: str
+    superclass: str | None = Field(description="Null: it is no refuse.")
+    no_refuse: bool
     recorded: bool = Field(
         description="Whether it counts as a review of that photo, or will once that is written."
     )
@@ -90,7 +93,7 @@ class ReviewLike(Part):
 
     id: int
     similarity: float = Field(description="Cosine of the embeddings, -1 to 1.")
-    superclass: str = Field(description="What people said.")
+    superclass: str | None = Field(description="What people said. Null: it is no refuse.")
     subclass: str | None
 
 
@@ -154,9 +157,10 @@ class ReviewSaid(Part):
 
     task: ReviewTask
     path: str = Field(description="Of the photo in an export, and so the id of what is learned.")
-    superclass: str | None = Field(description="Null: the photo is of no use.")
+    superclass: str | None = Field(description=NO_SUPERCLASS)
     subclass: str | None
     bin: str | None = Field(description="Of the photo's site, where one was said.")
+    no_refuse: bool
     at: datetime
 
 
@@ -172,17 +176,19 @@ class ReviewVote(Part):
 
     reviewer: str = Field(description="`client:NAME` where it was a client's feedback.")
     kind: Kind
-    superclass: str | None = Field(description="Null: the photo is of no use.")
+    superclass: str | None = Field(description=NO_SUPERCLASS)
     subclass: str | None
     bin: str | None = Field(description="Of the photo's site, where one was said.")
+    no_refuse: bool
     at: datetime
 
 
 class ReviewSettled(Part):
     """What people have settled that a photo shows."""
 
-    superclass: str | None = Field(description="Null: the photo is of no use, and not exported.")
+    superclass: str | None = Field(description=NO_SUPERCLASS)
     subclass: str | None
+    no_refuse: bool
 
 
 class ReviewFound(Part):
@@ -208,6 +214,7 @@ class ReviewProgress(Part):
     today: int = Field(description="Of those, since `since`.")
     photos: int = Field(description="In the store.")
     reviewed: int = Field(description="Photos that people have settled.")
+    no_refuse: int = Field(description="Of those, photos of no refuse.")
     unsettled: int = Field(
         description="Photos that several people saw and do not agree on; clients' feedback counts."
     )
@@ -222,6 +229,9 @@ class ReviewQueue(Part):
 
     tasks: list[ReviewTask]
     choices: list[ReviewChoice]
+    no_refuse: ReviewChoice = Field(
+        description="What can be said beside these, by `no_refuse` in place of a superclass."
+    )
     sites: dict[str, ReviewSite] = Field(
         description="Of the photos' sites those that have rules: their bins are the choices."
     )

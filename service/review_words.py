@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     StringConstraints,
     ValidationError,
 )
@@ -67,6 +68,10 @@ def _number(given: object) -> object:
     return given
 
 
+NO_REFUSE = (
+    "Whether it shows what is of no superclass, as a hand or an empty table: no superclass, "
+    "subclass or bin goes with that."
+)
 Whole = Annotated[int, BeforeValidator(_number)]
 
 
@@ -77,22 +82,26 @@ class FeedbackBody(_Words):
         pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$", description="Of the answer that is corrected."
     )
     photo: Whole = Field(0, ge=0, le=10_000, description="Its place in that request, from 0.")
-    superclass: Word = Field(description="The right bin.")
+    superclass: Word | None = Field(None, description="The right bin; needed unless `no_refuse`.")
     subclass: Kind | None = Field(
         None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
     )
     item: Words | None = Field(None, description="The thing, in a few words.")
+    no_refuse: StrictBool = Field(False, description=NO_REFUSE)
 
 
 class VerdictBody(_Words):
     """What a reviewer says of a photo."""
 
-    superclass: Word | None = Field(description="Null: the photo is of no use.")
+    superclass: Word | None = Field(
+        description="Null: the photo is of no use, or shows `no_refuse`."
+    )
     subclass: Kind | None = Field(
         None, description=f"The kind of thing, in a word: one that is known, or {KIND}."
     )
     item: Words | None = Field(None, description="The thing, in a few words.")
     bin: Word | None = Field(None, description="Of the photo's site, where one was said.")
+    no_refuse: StrictBool = Field(False, description=NO_REFUSE)
 
 
 class TakeBody(_Words):
@@ -123,7 +132,7 @@ def read_words(kind: type[Body], data: bytes) -> Body:
 
 
 def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[str]) -> Verdict:
-    """A verdict on a superclass that there is.
+    """A verdict on a superclass that there is, or on none.
 
     Args:
         body: what came.
@@ -132,8 +141,14 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
 
     Raises:
         SuperclassUnknown: with those that there are.
-        ReviewMalformed: for a new kind that is none.
+        ReviewMalformed: for a new kind that is none, and for no refuse that is called something.
     """
+    if body.no_refuse:
+        return _foreign(body)
+    if body.superclass is None and isinstance(body, FeedbackBody):
+        raise ReviewMalformed(
+            f"superclass: expected one of {', '.join(known)}, or no_refuse, got nothing"
+        )
     if body.superclass is not None and body.superclass not in known:
         raise SuperclassUnknown(
             f"superclass: expected one of {', '.join(known)}, got {body.superclass!r}"
@@ -146,3 +161,10 @@ def checked(body: FeedbackBody | VerdictBody, known: list[str], kinds: Iterable[
             raise ReviewMalformed(f"subclass: expected {KIND}, got {subclass!r}")
         subclass = found or subclass
     return Verdict(body.superclass, subclass, body.item, getattr(body, "bin", None))
+
+
+def _foreign(body: FeedbackBody | VerdictBody) -> Verdict:
+    for name in ("superclass", "subclass", "bin"):
+        if (given := getattr(body, name, None)) is not None:
+            raise ReviewMalformed(f"{name}: expected none beside no_refuse, got {given!r}")
+    return Verdict(None, item=body.item, no_refuse=True)

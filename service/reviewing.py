@@ -16,7 +16,7 @@ from service.languages import pick_language
 from service.metrics import Metrics
 from service.photos import Outcome
 from service.review.records import KeptPhoto, Rules, StoreError, Verdict, Vote
-from service.review_bins import key_at, site_bins
+from service.review_bins import NO_REFUSE_KEY, key_at, site_bins
 from service.review_schemas import (
     ReviewChoice,
     ReviewFound,
@@ -178,7 +178,12 @@ def review_found(photo: KeptPhoto, settled: Verdict | None, votes: Sequence[Vote
         path=photo.export_path,
         request_id=photo.request_id,
         photo=photo.position,
-        settled=settled and ReviewSettled(superclass=settled.superclass, subclass=settled.subclass),
+        settled=settled
+        and ReviewSettled(
+            superclass=settled.superclass,
+            subclass=settled.subclass,
+            no_refuse=settled.no_refuse,
+        ),
         votes=[
             ReviewVote(
                 reviewer=vote.reviewer,
@@ -186,6 +191,7 @@ def review_found(photo: KeptPhoto, settled: Verdict | None, votes: Sequence[Vote
                 superclass=vote.verdict.superclass,
                 subclass=vote.verdict.subclass,
                 bin=vote.verdict.bin,
+                no_refuse=vote.verdict.no_refuse,
                 at=vote.at,
             )
             for vote in votes
@@ -204,6 +210,7 @@ def review_progress(store: Store, reviewer: str, since: float) -> ReviewProgress
         today=mine.today,
         photos=counts.photos,
         reviewed=counts.reviewed,
+        no_refuse=counts.no_refuse,
         unsettled=counts.unsettled,
         disputed=counts.disputed,
         double=agreement.photos,
@@ -219,6 +226,11 @@ def review_choices(held: Serving) -> list[ReviewChoice]:
         for place, one in enumerate(known_superclasses(held))
     ]
     return [*choices, ReviewChoice(superclass=None, label="cannot be told", key="0")]
+
+
+def no_refuse_choice() -> ReviewChoice:
+    """That a photo shows what is of no superclass; apart, since its superclass does not tell it."""
+    return ReviewChoice(superclass=None, label="no refuse", key=NO_REFUSE_KEY)
 
 
 def review_sites(

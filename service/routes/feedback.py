@@ -91,6 +91,7 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
         request_id=body.request_id,
         photo=body.photo,
         superclass=body.superclass,
+        no_refuse=body.no_refuse,
         recorded=kept or awaited,
         kept=kept,
         settled=found.settled,

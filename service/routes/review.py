@@ -38,6 +38,7 @@ from service.reviewing import (
     capture_of,
     known_kinds,
     known_superclasses,
+    no_refuse_choice,
     review_choices,
     review_found,
     review_progress,
@@ -112,6 +113,7 @@ async def queue(request: Request, reviewer: Reviewer) -> ReviewQueue:
         return ReviewQueue(
             tasks=[review_task(photo) for photo in photos],
             choices=review_choices(held),
+            no_refuse=no_refuse_choice(),
             sites=review_sites(
                 held, (photo.site for photo in photos), request.headers.get("accept-language")
             ),
@@ -215,6 +217,7 @@ async def verdicts(request: Request, reviewer: Reviewer, limit: Newest = 30) -> 
                 superclass=vote.verdict.superclass,
                 subclass=vote.verdict.subclass,
                 bin=vote.verdict.bin,
+                no_refuse=vote.verdict.no_refuse,
                 at=vote.at,
             )
             for photo, vote in found
@@ -252,11 +255,12 @@ async def export_csv(request: Request) -> Response:
 
 @router.get("/v1/review/export.zip", response_class=Response, **GIVES_ZIP)
 async def export_zip(request: Request) -> Response:
-    """The same with the photos: unpacked, a folder that training reads."""
+    """The same with the photos, and those of no refuse: unpacked, a folder that training reads."""
     held, capture = _let_in(request)
     from service.review.export import newest, zip_chunks
 
-    chunks = zip_chunks(newest(capture.store, held.settings.review_export_photos))
+    most = held.settings.review_export_photos
+    chunks = zip_chunks(newest(capture.store, most), capture.store.no_refuse(most))
     return _attached(chunks, "application/zip", "reviewed.zip")
 
 

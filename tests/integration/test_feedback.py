@@ -64,6 +64,7 @@ def test_an_answer_says_that_its_photo_was_put_aside_and_feedback_finds_it(
         "request_id": answer["request_id"],
         "photo": 2,
         "superclass": "organic",
+        "no_refuse": False,
         "recorded": True,
         "kept": True,
         "settled": True,
@@ -197,14 +198,15 @@ def test_what_is_missing_is_told_in_words(asking: httpx.Client) -> None:
         problem(correct(asking, **words), 422, "malformed_review")["detail"]
         for words in ({"request_id": "r"}, {"request_id": 5, "superclass": "x", "photo": "two"})
     ]
-    assert told[0] == "superclass: expected a string, got nothing"
+    known = ", ".join(SUPERCLASSES)
+    assert told[0] == f"superclass: expected one of {known}, or no_refuse, got nothing"
     assert told[1].startswith(
         "request_id: expected a valid string, got 5; photo: expected a whole number"
     )
     stray = correct(asking, request_id="r", superclass="organic", kind="can")
     told = [problem(stray, 422, "malformed_review")["detail"]]
     assert told == [
-        "kind: expected no such field but request_id, photo, superclass, subclass, item"
+        "kind: expected no such field but request_id, photo, superclass, subclass, item, no_refuse"
     ]
 
 

