@@ -1,15 +1,23 @@
-// What can be said of a photo: its site's bins, what a bin can stand for, or the superclasses.
+// What can be said of a photo: its site's bins, what a bin can stand for, or the superclasses; that
+// it shows no refuse, or cannot be told. And what was said, in words.
 
 import { colourOf, title } from "./result.js";
 import { onClick } from "./review-clicks.js";
-import { plain } from "./review-kinds.js";
+import { oddSuperclass, plain } from "./review-kinds.js";
 
 const BACK = "Escape";
+
+// Of a queue: the superclasses, no refuse, and last that it cannot be told. A service of before knows
+// no refuse that can be said.
+export function choicesOf({ choices, no_refuse: foreign }) {
+  const [theirs, none] = [true, false].map((has) => choices.filter((one) => (one.superclass !== null) === has));
+  return [...theirs, ...(foreign ? [{ ...foreign, no_refuse: true }] : []), ...none];
+}
 
 // Each has a key, a label, what else is drawn of it, and what comes of it: a `verdict`, a `bin`
 // whose meanings are asked for, or `back`.
 export function optionsOf(site, choices, within, kind) {
-  const none = choices.find((one) => one.superclass === null);
+  const none = choices.find((one) => one.superclass === null && !one.no_refuse);
   if (within) {
     const verdict = { superclass: null, bin: within.bin };
     return [
@@ -18,12 +26,14 @@ export function optionsOf(site, choices, within, kind) {
       { key: BACK, shown: "Esc", label: "Back to the bins", none: true, small: true, back: true },
     ];
   }
-  const plainly = choices.map(({ superclass, label, key }) => ({
+  const several = choices.some((one) => one.no_refuse); // beside one another
+  const plainly = choices.map(({ superclass, label, key, ...more }) => ({
     key,
     label: title(label),
     colour: superclass === null ? null : colourOf(superclass),
     none: superclass === null,
-    verdict: { superclass },
+    small: superclass === null && several,
+    verdict: { superclass, ...more },
   }));
   if (!site) return plainly;
   const bins = site.bins.map((bin) => ({
@@ -53,6 +63,23 @@ export function meant(bin, superclass, subclass) {
   const theirs = (bin?.meanings ?? []).filter((one) => one.superclass === superclass);
   const found = theirs.find((one) => one.subclass && plain(one.subclass) === plain(subclass ?? ""));
   return (found ?? theirs.find((one) => !one.subclass))?.label;
+}
+
+// What is sent: a verdict and what was typed, which is a kind only of refuse.
+export function bodyOf(verdict, kind) {
+  if (!kind || verdict.subclass) return { ...verdict };
+  return { ...verdict, [verdict.no_refuse ? "item" : "subclass"]: kind };
+}
+
+// A verdict as the page says it: the bin, and where that can be several things which one.
+export function inWords({ superclass, subclass, bin, no_refuse: foreign = false }, site, choices) {
+  const one = site?.bins.find((theirs) => theirs.bin === bin);
+  const plainly = choices.find((choice) => choice.superclass === superclass && Boolean(choice.no_refuse) === foreign);
+  const what = meant(one, superclass, subclass) ?? plainly?.label ?? superclass;
+  const label = one?.label ?? title(what);
+  const said = one && (one.meanings.length > 1 || superclass === null) ? `${label} (${title(what)})` : label;
+  const odd = oddSuperclass(subclass, superclass);
+  return odd ? `${said}, though the model knows ${odd}` : said;
 }
 
 export function draw(box, options, chosen) {

@@ -1,6 +1,6 @@
 // The model's guess, what it compared the photo with, and reviewed photos that are like it.
 
-import { binTag, percent, title } from "./result.js";
+import { binTag, percent, placeTag, title } from "./result.js";
 import { ask } from "./review-server.js";
 
 const LEAST_SHOWN = 0.005; // of a reference's weight
@@ -60,7 +60,7 @@ function alike({ superclass, subclass }, blob) {
   const image = document.createElement("img");
   image.src = url;
   image.alt = "";
-  const tag = binTag(superclass);
+  const tag = superclass === null ? placeTag("var(--quiet)", "No refuse") : binTag(superclass);
   if (subclass) tag.lastChild.textContent = `${title(subclass)}, ${superclass}`;
   item.append(image, tag);
   return item;

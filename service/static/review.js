@@ -2,9 +2,9 @@
 
 import { percent, title } from "./result.js";
 import { onClick } from "./review-clicks.js";
-import { draw, meanings, meant, optionsOf, pressed } from "./review-choices.js";
+import { bodyOf, choicesOf, draw, inWords, meanings, optionsOf, pressed } from "./review-choices.js";
 import { download } from "./review-download.js";
-import { forgetKind, learnKinds, oddSuperclass, superclassesOf } from "./review-kinds.js";
+import { forgetKind, learnKinds, superclassesOf } from "./review-kinds.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
 import { ask, asksWho, isGone, Outbox, person } from "./review-server.js";
@@ -21,7 +21,7 @@ const find = (id) => document.getElementById(id);
 
 let tasks = []; // the first is before the reviewer
 let history = []; // of { task, said }, the last at the end
-let choices = []; // superclasses
+let choices = []; // superclasses, and none
 let sites = {}; // of the photos, those that have bins
 let options = []; // what can be said of the photo that is before the reviewer
 let within = null; // the bin that was said, where a second key says what it stands for
@@ -59,7 +59,7 @@ async function fill() {
     const asked = person.name;
     const answer = await (await ask("queue", "POST", words)).json();
     if (asked !== person.name) return; // `stale` by now
-    ({ choices, progress } = answer);
+    [choices, progress] = [choicesOf(answer), answer.progress];
     const rules = () => JSON.stringify(sites[tasks[0]?.site]);
     const before = rules();
     answer.tasks.forEach((task) => { sites[task.site] = answer.sites[task.site]; });
@@ -95,21 +95,11 @@ async function recall() {
     const known = new Set(history.map((one) => one.task.id));
     sites = { ...theirs, ...sites };
     const before = verdicts.filter(({ task }) => !known.has(task.id) && !outbox.holds(task.id)).reverse();
-    history = [...before.map(({ task, ...said }) => ({ task: { ...task, kind: said.subclass ?? "" }, said: inWords(said, theirs[task.site]) })), ...history].slice(-REMEMBERED);
+    history = [...before.map(({ task, ...said }) => ({ task: { ...task, kind: said.subclass ?? "" }, said: inWords(said, theirs[task.site], choices) })), ...history].slice(-REMEMBERED);
     showProgress();
   } catch {
     recalled = null; // with the next photos
   }
-}
-
-// A verdict as the page says it: the bin, and where that can be several things which one.
-function inWords({ superclass, subclass, bin }, site) {
-  const one = site?.bins.find((theirs) => theirs.bin === bin);
-  const what = meant(one, superclass, subclass) ?? choices.find((choice) => choice.superclass === superclass)?.label ?? superclass;
-  const label = one?.label ?? title(what);
-  const said = one && (one.meanings.length > 1 || superclass === null) ? `${label} (${title(what)})` : label;
-  const odd = oddSuperclass(subclass, superclass);
-  return odd ? `${said}, though the model knows ${odd}` : said;
 }
 
 function failed(error) {
@@ -234,10 +224,10 @@ function showProgress() {
     return [i ? " · " : "", bold, ` ${word}`];
   });
   find("progress").replaceChildren(...parts);
-  const { double, agreed, kappa, unsettled, disputed, photos, reviewed } = progress;
+  const { double, agreed, kappa, unsettled, disputed, photos, reviewed, no_refuse: foreign } = progress;
   const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
   find("agreement").textContent =
-    `${photos} photos kept, ${reviewed} settled, ${unsettled} on which people do not agree, ` +
+    `${photos} photos kept, ${reviewed} settled${foreign ? ` (${foreign} as no refuse)` : ""}, ${unsettled} on which people do not agree, ` +
     `${disputed} disputed by clients’ feedback. ` +
     (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.") +
     (gone.size ? ` ${gone.size} could not be fetched any more and were passed over.` : "");
@@ -306,18 +296,15 @@ function leaveBin() {
 
 function say(task, option) {
   const kind = find("kind").value.trim();
-  if (kind && kind === unfit) {
+  if (kind && kind === unfit && !option.verdict.no_refuse) {
     refusal(`Nothing was sent: “${kind}” is no kind. Change it, or empty the field.`);
     find("kind").focus();
     return;
   }
-  const body = { ...option.verdict };
-  if (kind && !body.subclass) {
-    body.subclass = kind;
-    learnKinds(find("kinds"), [kind]);
-  }
+  const body = bodyOf(option.verdict, kind);
+  if (kind && body.subclass === kind) learnKinds(find("kinds"), [kind]);
   task.kind = kind;
-  pass(task, inWords(body, sites[task.site]));
+  pass(task, inWords(body, sites[task.site], choices));
   outbox.put({ id: task.id, path: `photos/${task.id}/verdict`, method: "PUT", body });
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, expect
 
+from service.review.records import Verdict
 from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.review_desk import Desk, check_contrast, saved, shown
 from tests.integration.reviewing import Reviewing, reviewing
@@ -55,6 +56,7 @@ def test_a_sites_bins_by_keyboard_alone(site_desk: Desk, sited: Reviewing) -> No
         "2\nRubbish",
         "3\nBattery box",
         "9\nAsk us",
+        "N\nNo refuse",
         "0\nCannot be told",
     ]
     keyboard.press("1")  # one superclass: one key
@@ -103,6 +105,24 @@ def test_a_sites_bins_by_keyboard_alone(site_desk: Desk, sited: Reviewing) -> No
     assert [said[one].bin for one in sorted(said)] == ["mixed", "rest", "box", "manual", None]
     assert said[third].subclass == "battery"
     assert said[second].subclass is None
+
+
+def test_no_refuse_is_in_none_of_a_sites_bins(site_desk: Desk, sited: Reviewing) -> None:
+    first, second = keep_for_sites(sited, "tiny", "tiny")
+    page = site_desk.page()
+    shown(page, first)
+    page.keyboard.press("2")
+    expect(page.locator("#asks")).to_have_text("Rubbish: what is it?")
+    expect(page.get_by_role("button", name="No refuse")).to_have_count(0)
+    page.keyboard.press("n")  # says nothing here
+    expect(page.locator("#asks")).to_have_text("Rubbish: what is it?")
+    page.keyboard.press("Escape")
+    page.keyboard.press("n")
+    shown(page, second)
+    expect(page.locator("#undo")).to_have_text("U Undo: No refuse")
+    until(lambda: sited.store.counts().no_refuse == 1, "the word to be saved")
+    ((_, vote),) = sited.store.said_by("anna", 9)
+    assert vote.verdict == Verdict(None, no_refuse=True)
 
 
 def test_the_row_of_digits_works_where_it_gives_other_signs(
