@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import numpy.typing as npt
 
 from service.bundle import Bundle
 from service.classifier import Answers, Classifier
+from service.preprocess import Pixels
 from training.bank_change import some
 from training.data.background import open_background
+from training.data.photo import Photo
 from training.data.photos import PhotoSet
 from training.data.store import open_store
 from training.doubt_reference import SPLIT, answers_to
@@ -37,26 +40,28 @@ class Grown:
     items: dict[str, str]
     sorted: tuple[str, ...]
 
-    def told(self) -> list[str]:
-        """What happened, in lines."""
+    def told(self, what: str = "") -> list[str]:
+        """What happened, in lines; `what` they are, where that is known."""
         assert self.bank.background is not None
         now = len(self.bank.background)
-        lines = [f"background: {len(self.added)} added, {now - len(self.added)} to {now} pictures"]
+        added = f"{len(self.added)} {what}".strip()
+        lines = [f"background: {added} added, {now - len(self.added)} to {now} pictures"]
         if self.known:
             lines.append(f"in the background already, or twice: {some(self.known)}")
         if self.items:
             pairs = [f"{name} is {item}" for name, item in self.items.items()]
             lines.append(f"left out of the background, since the bank has them: {some(pairs)}")
         if self.sorted:
+            mend = "review them anew" if what else "take them out"
             lines.append(
                 f"of those that were added {len(self.sorted)} would have been sorted, "
-                f"{some(self.sorted)}: where they show what is to be sorted, take them out, or "
+                f"{some(self.sorted)}: where they show what is to be sorted, {mend}, or "
                 "things like them are doubted (--data tells how many)"
             )
         return lines
 
 
-def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
+def grow_by_folder(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
     """Let the pictures below a folder join, each of them once.
 
     Raises:
@@ -65,24 +70,37 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
         DataError: where the folder has hardly a picture.
     """
     if bank.background is None:
-        record = "refuse-words" if bundle.manifest.guide else "refuse-matching"
         pictures = shlex.quote(f"matching.background={folder}")
         raise ConfigError(
             f"expected a bundle with a background, got {bundle.id}, whose graph compares with none "
-            f"and cannot be changed: superbin train {record} --data DIR --out RUN --set {pictures} "
-            "and then superbin calibrate and superbin export make one whose background is these "
-            "pictures; without --set it has those that are shipped, and these can join them"
+            f"and cannot be changed: superbin train {record_for(bundle)} --data DIR --out RUN "
+            f"--set {pictures} and then superbin calibrate and superbin export make one whose "
+            "background is these pictures; without --set it has those that are shipped, and these "
+            "can join them"
         )
     store = open_background(folder, bundle.manifest.preprocessing)
-    answers = answers_to(Classifier(bundle), store.pixels, "background")
+    return grow_background(bank, bundle, store.photos, store.pixels)
+
+
+def record_for(bundle: Bundle) -> str:
+    """What trains a model such as this, with a background."""
+    return "refuse-words" if bundle.manifest.guide else "refuse-matching"
+
+
+def grow_background(
+    bank: ServedBank, bundle: Bundle, photos: Sequence[Photo], pixels: Pixels
+) -> Grown:
+    """Let n pictures, uint8 [n, H, W, 3], join the background that the bank has, each once."""
+    assert bank.background is not None
+    answers = answers_to(Classifier(bundle), pixels, "background")
     rows = np.concatenate([one.embedding for one in answers])
-    sure = np.concatenate([_sorted(one, bundle) for one in answers])
+    sure = np.concatenate([would_sort(one, bundle) for one in answers])
     background, count = np.concatenate([bank.background, rows]), len(bank.background)
     added: list[str] = []
     known: list[str] = []
     mistaken: list[str] = []
     items: dict[str, str] = {}
-    for photo, row, is_sorted in zip(store.photos, rows, sure, strict=True):
+    for photo, row, is_sorted in zip(photos, rows, sure, strict=True):
         if same := bank.alike("", row):
             items[photo.path] = same[0].id
         elif (background[:count] @ row >= SAME).any():
@@ -96,7 +114,7 @@ def grow_background(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
     return Grown(grown, tuple(added), tuple(known), items, tuple(mistaken))
 
 
-def _sorted(answers: Answers, bundle: Bundle) -> npt.NDArray[np.bool_]:
+def would_sort(answers: Answers, bundle: Bundle) -> npt.NDArray[np.bool_]:
     """Which of n photos would be sorted but for doubts about their pixels: [n]."""
     limit, threshold = bundle.manifest.familiarity, bundle.manifest.calibration
     found = answers.probabilities.max(axis=1) >= threshold.confidence_threshold

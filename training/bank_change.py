@@ -87,6 +87,18 @@ def take_out(bank: ServedBank, ids: Collection[str], kinds: Collection[str]) -> 
 
 def see(photos: tuple[Photo, ...], manifest: Manifest) -> tuple[Seen, dict[str, str]]:
     """Decode photos as the service does; also path to what is wrong with those that do not."""
+    good, pixels, bad = decoded(photos, manifest)
+    labels = [manifest.superclasses.index(photo.superclass) for photo in good]
+    return Seen(good, pixels, np.array(labels, dtype=np.int64)), bad
+
+
+def decoded(
+    photos: Sequence[Photo], manifest: Manifest
+) -> tuple[tuple[Photo, ...], Pixels, dict[str, str]]:
+    """Those of some reviewed photos that decode, uint8 [n, H, W, 3], and what is wrong with others.
+
+    None is kept in a cache: how long photos are kept is for the review store to say.
+    """
     good, pixels, bad = [], [], {}
     spec = manifest.preprocessing
     for photo in photos:
@@ -98,8 +110,7 @@ def see(photos: tuple[Photo, ...], manifest: Manifest) -> tuple[Seen, dict[str, 
             bad[photo.path] = str(error)
     none = np.empty((0, spec.height, spec.width, 3), dtype=np.uint8)
     stacked = np.concatenate([none, *(one[np.newaxis] for one in pixels)])
-    labels = [manifest.superclasses.index(photo.superclass) for photo in good]
-    return Seen(tuple(good), stacked, np.array(labels, dtype=np.int64)), bad
+    return tuple(good), stacked, bad
 
 
 def join(change: Change, seen: Seen, maker: KeyMaker, bad: dict[str, str]) -> Change:

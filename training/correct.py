@@ -30,7 +30,8 @@ from service.bundle import (
 from service.classifier import Classifier
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
-from training.background_change import grow_background, unfamiliar
+from training.background_change import grow_by_folder, unfamiliar
+from training.background_review import join_background, unsorted
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
 from training.bank_keys import key_maker
 from training.carried import (
@@ -61,7 +62,8 @@ class Order:
 
     Attributes:
         bundle, out: the version to begin from, and the one to write.
-        review: folder of reviewed photos (`training.data.review`).
+        review: folder of reviewed photos (`training.data.review`); those of no refuse join the
+            background.
         remove, remove_kinds: ids and subclasses of items that leave the bank.
         background: folder of pictures of what is of no superclass.
         weight: how many items of the original bank a reviewed one counts as (matching only).
@@ -110,12 +112,16 @@ def correct_bundle(order: Order, command: str) -> None:
     for warning in _odd_kinds(order, parent.manifest, reviewed):
         print(warning, file=sys.stderr)
     change, learned = _change(order, parent, reviewed)
-    told = []
+    told, held_out = [], 0
     if order.background is not None:
-        grown = grow_background(change.bank, parent, order.background)
+        grown = grow_by_folder(change.bank, parent, order.background)
         change = replace(change, bank=grown.bank, background=grown.added)
         told = grown.told()
-    check_change(change, parent, order.most, len(reviewed.held_out) if reviewed else 0, told)
+    if reviewed is not None:
+        change, lines = join_background(change, parent, reviewed)
+        told += lines
+        held_out = len(reviewed.held_out) + len(reviewed.no_refuse_held_out)
+    check_change(change, parent, order.most, held_out, told)
     with in_place(order.out) as part:
         manifest = _begin(part, order, parent, change, command)
         if parent.manifest.provenance.config.get("method") == MATCHING:
@@ -129,6 +135,8 @@ def correct_bundle(order: Order, command: str) -> None:
             if change.of_items:
                 manifest = with_new_drift(part, parent, manifest, data)
         told = _tell(parent, part, manifest, change, learned, reviewed) + told
+        if reviewed is not None and change.bank.background is not None:
+            told += unsorted(parent, Bundle(part, manifest), reviewed)
         if data is not None and change.background:
             told += unfamiliar(parent, Bundle(part, manifest), data)
         dropped = dropped_parts(parent, manifest)

@@ -6,6 +6,9 @@
     path,superclass,split
     images/0001.jpg,organic,train
 
+`no_refuse.csv` may lie beside it, as an export of a review store has it: photos that are of no
+superclass, with the same columns but that one.
+
 Folder per class: `<subclass>/*.jpg`, and a map from subclass to superclass in `superclasses.toml`
 (`training.data.superclass_map`).
 """
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from training.data.photo import NOT_UTF_8, LeftOut, Photo, is_below, legible, read_text
@@ -22,7 +25,9 @@ from training.data.superclass_map import read_map
 from training.errors import DataError
 
 LABELS = "labels.csv"
+NO_REFUSE = "no_refuse.csv"
 COLUMNS = ("path", "source", "subclass", "superclass", "split")
+PhotoOf = Callable[[str, dict[str, str | None]], Photo]  # of a line, given where it stands
 SPLITS = ("train", "val", "test")
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".avif", ".heic"})
 OTHER_IMAGES = frozenset(
@@ -36,23 +41,40 @@ def read_labels(file: Path) -> Iterator[Photo]:
     Raises:
         DataError: with the line, where one is unusable.
     """
+    yield from _read(file, {"path", "superclass"}, _labelled)
+
+
+def read_no_refuse(root: Path) -> Iterator[Photo]:
+    """The photos of a folder's `no_refuse.csv`, if it has one; their superclass is empty.
+
+    Raises:
+        DataError: with the line, where one is unusable, or names a superclass.
+    """
+    if (root / NO_REFUSE).is_file():
+        yield from _read(root / NO_REFUSE, {"path"}, _unlabelled)
+
+
+def _read(file: Path, needed: set[str], photo_of: PhotoOf) -> Iterator[Photo]:
     with io.StringIO(read_text(file), newline="") as stream:
         reader = csv.DictReader(stream)
         try:
-            yield from _rows(file, reader)
+            yield from _rows(file, reader, needed, photo_of)
         except csv.Error as error:
             raise DataError(
                 f"{file}, line {reader.line_num}: {error}; is a double quote left open before it?"
             ) from error
 
 
-def _rows(file: Path, reader: csv.DictReader[str]) -> Iterator[Photo]:
+def _rows(
+    file: Path, reader: csv.DictReader[str], needed: set[str], photo_of: PhotoOf
+) -> Iterator[Photo]:
     columns = list(reader.fieldnames or ())
     names = set(columns)
-    unknown, lacking = names - set(COLUMNS), {"path", "superclass"} - names
+    unknown, lacking = names - set(COLUMNS), needed - names
     if unknown or lacking or len(names) < len(columns):
         raise DataError(
-            f"{file}: expected the columns {','.join(COLUMNS)} (path and superclass at least), "
+            f"{file}: expected the columns {','.join(COLUMNS)} ({' and '.join(sorted(needed))} at "
+            "least), "
             f"each once, got {','.join(columns) or 'nothing'}"
         )
     for row in reader:
@@ -62,13 +84,25 @@ def _rows(file: Path, reader: csv.DictReader[str]) -> Iterator[Photo]:
                 f"{where}: expected {len(columns)} values, got more; a value "
                 "that has a comma goes in double quotes"
             )
-        yield _labelled(where, {key: (row[key] or "").strip() or None for key in names})
+        yield photo_of(where, {key: (row[key] or "").strip() or None for key in names})
 
 
 def _labelled(where: str, values: dict[str, str | None]) -> Photo:
-    path, superclass, split = values["path"], values["superclass"], values.get("split")
-    if path is None or superclass is None:
+    if values["path"] is None or values["superclass"] is None:
         raise DataError(f"{where}: path and superclass are required")
+    return _photo(where, values["path"], values["superclass"], values)
+
+
+def _unlabelled(where: str, values: dict[str, str | None]) -> Photo:
+    if values["path"] is None:
+        raise DataError(f"{where}: path is required")
+    if superclass := values.get("superclass"):
+        raise DataError(f"{where}: expected no superclass of no refuse, got {superclass}")
+    return _photo(where, values["path"], "", values)
+
+
+def _photo(where: str, path: str, superclass: str, values: dict[str, str | None]) -> Photo:
+    split = values.get("split")
     if not is_below(path):
         raise DataError(f"{where}: expected a path below the folder, got {path}")
     if split is not None and split not in SPLITS:

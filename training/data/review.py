@@ -1,7 +1,8 @@
 """Photos that people have reviewed: a folder in one of the forms of one's own photos.
 
 Those of the split `train` (or of none) are there to learn from; all others are held out, to measure
-by, and are never learned. Where equal photos are called different superclasses, the last line of
+by, and are never learned. What `no_refuse.csv` lists is of no superclass, and for a background.
+Where equal photos are called different superclasses, the last line of
 the list is believed, as a verdict that was added to it later, and the others are left out.
 """
 
@@ -17,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from service.extras import how_to_install
-from training.data.own import LABELS, read_folders, read_labels
+from training.data.no_refuse import fit_for_background
+from training.data.own import LABELS, read_folders, read_labels, read_no_refuse
 from training.data.photo import LeftOut, Photo
 from training.data.photos import PhotoSet, photo_bytes, photo_file
 from training.data.repeats import repeats
@@ -52,6 +54,8 @@ class Reviewed:
         held_out: to measure by.
         left_out: path to what is wrong with it.
         held_out_missing: photos to measure by whose files are missing.
+        no_refuse: what is of no superclass, for a background.
+        no_refuse_held_out: the same, to measure by.
     """
 
     name: str
@@ -59,6 +63,8 @@ class Reviewed:
     held_out: tuple[Photo, ...]
     left_out: dict[str, str]
     held_out_missing: int
+    no_refuse: tuple[Photo, ...] = ()
+    no_refuse_held_out: tuple[Photo, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of the list of those to learn from: names, superclasses and bytes."""
@@ -138,8 +144,7 @@ def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed
         if isinstance(one, LeftOut):
             refused[f"{REVIEW}/{one.path}"] = one.reason
         else:
-            path = f"{REVIEW}/{one.path}"
-            listed.append(replace(one, path=path, source=REVIEW, file=root / one.path))
+            listed.append(_of_review(root, one))
     photos = tuple(listed)
     if strays := sorted({photo.superclass for photo in photos} - set(superclasses)):
         raise DataError(
@@ -153,13 +158,24 @@ def read_review(folder: ReviewFolder, superclasses: tuple[str, ...]) -> Reviewed
     for path, why in contradicted.items():
         print(f"warning: {path} is left out: {why}", file=sys.stderr)
     believed = [photo for photo in present if photo.path not in contradicted]
+    named = [_of_review(root, one) for one in read_no_refuse(root)]
+    foreign, unfit = fit_for_background(named, present)
     return Reviewed(
         name=str(folder),
         learned=tuple(photo for photo in believed if _learnable(photo)),
         held_out=tuple(photo for photo in believed if not _learnable(photo)),
-        left_out=dict.fromkeys(sorted(p.path for p in missing), "missing") | contradicted | refused,
+        left_out=dict.fromkeys(sorted(p.path for p in missing), "missing")
+        | contradicted
+        | refused
+        | unfit,
         held_out_missing=sum(not _learnable(photo) for photo in missing),
+        no_refuse=tuple(photo for photo in foreign if _learnable(photo)),
+        no_refuse_held_out=tuple(photo for photo in foreign if not _learnable(photo)),
     )
+
+
+def _of_review(root: Path, photo: Photo) -> Photo:
+    return replace(photo, path=f"{REVIEW}/{photo.path}", source=REVIEW, file=root / photo.path)
 
 
 def _form(folder: ReviewFolder) -> Callable[[], Iterator[Photo | LeftOut]]:
@@ -206,11 +222,14 @@ def without_measured(reviewed: Reviewed, data: PhotoSet) -> Reviewed:
 
     A figure on these splits would mean nothing once they are learned.
     """
-    digests = {photo.path: _digest(photo) for photo in reviewed.learned}
+    digests = {photo.path: _digest(photo) for photo in (*reviewed.learned, *reviewed.no_refuse)}
     measured = _same_files(data, MEASURED_BY, set(digests.values()))
     told = {path: "a photo of val or test" for path, one in digests.items() if one in measured}
-    fair = tuple(photo for photo in reviewed.learned if photo.path not in told)
-    return replace(reviewed, learned=fair, left_out=reviewed.left_out | told)
+    fair, foreign = (
+        tuple(photo for photo in photos if photo.path not in told)
+        for photos in (reviewed.learned, reviewed.no_refuse)
+    )
+    return replace(reviewed, learned=fair, no_refuse=foreign, left_out=reviewed.left_out | told)
 
 
 def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
@@ -231,6 +250,7 @@ def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
         "subclasses": dict(Counter(photo.subclass or "unnamed" for photo in joined)),
         "in_place_of": len(known),
         "held_out": len(fair.held_out),
+        "no_refuse": len(fair.no_refuse),
         "left_out": fair.left_out,
         "sha256": fair.digest(),
     }
