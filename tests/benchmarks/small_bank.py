@@ -1,7 +1,8 @@
 """What a sorting guide's words cost and bring in banks of fewer photos, by how they are weighed.
 
-    python -m tests.benchmarks.small_bank DATA OUT
+    python -m tests.benchmarks.small_bank DATA OUT [RECORD]
 
+The record is unseen-words, or one like it such as unseen-guided.
 On frozen features, as `superbin unseen` has them. Accuracy on val by a bank of some train photos,
 drawn at random, and balanced accuracy on the kinds that each fold of `refuse-tune` holds out.
 """
@@ -28,9 +29,9 @@ DRAWS = 3
 WAYS = ("without words", "by the bank's size", "the same")
 
 
-def main(root: Path, out: Path) -> None:
+def main(root: Path, out: Path, record: str = "unseen-words") -> None:
     out.mkdir(parents=True, exist_ok=True)
-    config, folds = load_config("unseen-words"), read_folds("refuse-tune")
+    config, folds = load_config(record), read_folds("refuse-tune")
     data = read_photos_as(root, config)
     features, places = features_of(config, data, out, "cpu")
 
@@ -66,4 +67,4 @@ def main(root: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])
