@@ -13,7 +13,7 @@ import pyarrow as pa
 from service.bulk.again import check_whole
 from service.bulk.inputs import STDIN, Inputs
 from service.bulk.merged import has_columns, is_as_left, metadata_of, probabilities_of
-from service.bulk.photos import beside_rows
+from service.bulk.photos import beside_rows, changed_at
 from service.bulk.plan import CHUNK, INPUTS, PLACE, PLACES, Asked, Plan, freeze, write_plan
 from service.classification import classify_files
 from service.errors import BulkError
@@ -61,7 +61,7 @@ def make_addition(asked: Asked, folder: Path, out: Path, to: pa.Schema) -> Plan 
     started, kept = datetime.now(UTC), int(there["photos"])  # what is written from now on is told
     witnesses: list[Witness] = []
     found = beside_rows(out, asked.inputs, there["started"])
-    new = _apart(found, folder / PLACES, -(-kept // WITNESSES), witnesses)
+    new = _apart(_in_time(found, started), folder / PLACES, -(-kept // WITNESSES), witnesses)
     frozen = freeze(new, asked.chunk or CHUNK, folder / INPUTS)
     if not frozen.photos:
         return None
@@ -83,6 +83,17 @@ def check_kept(plan: Plan, out: Path) -> None:
             f"expected {out} as it was when it was begun to add to it, and it has changed or is "
             "gone: put it back, or --restart begins anew"
         )
+
+
+def _in_time(
+    found: Iterable[tuple[bytes, int, bool]], started: datetime
+) -> Iterator[tuple[bytes, int, bool]]:
+    """Without new photos that came or changed after the start: they would count as changed later.
+
+    The next command takes them.
+    """
+    began = started.timestamp()
+    return (one for one in found if one[2] or changed_at(one[0]) <= began)
 
 
 def _apart(

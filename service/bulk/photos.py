@@ -37,7 +37,7 @@ def check_photos(out: Path, inputs: Inputs, started: str) -> None:
     began = datetime.fromisoformat(started).timestamp()
     for path, answered in zip_longest(inputs.paths(), paths_of(out)):
         is_its_row = path is not None and _shown(out, path) == answered
-        if not is_its_row or _changed(path) > began:
+        if not is_its_row or changed_at(path) > began:
             break
     else:
         return
@@ -62,7 +62,7 @@ def beside_rows(out: Path, inputs: Inputs, started: str) -> Iterator[tuple[bytes
     row, answered = 0, next(rows, None)
     for path in inputs.paths():
         is_there = answered is not None and _shown(out, path) == answered
-        if is_there and _changed(path) > began:
+        if is_there and changed_at(path) > began:
             break
         yield path, row, is_there
         if is_there:
@@ -111,13 +111,13 @@ def _differing(out: Path, inputs: Inputs, began: float) -> Iterator[tuple[str, s
         both = [photo for _, _, photo in those]
         there = [photo for photo in both if photo]
         rows = len(both) - len(there)
-        if rows and any(_changed(photo) > began for photo in there):
+        if rows and any(changed_at(photo) > began for photo in there):
             yield CHANGED, path.decode()
         if len(there) != rows:
             yield NEW if len(there) > rows else GONE, path.decode()
 
 
-def _changed(path: bytes) -> float:
+def changed_at(path: bytes) -> float:
     """When it, or a link that it is, became what it is.
 
     A photo's time may be older than its place here (`cp -p`, `rsync -t`, `mv`), and its inode's

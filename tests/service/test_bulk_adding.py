@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from service.bulk import merged
+from service.bulk import adding, merged
 from service.bundle import sha256_of
 from service.errors import BulkError
 from tests.bulk_command import begin, classify, grow, rows, set_up, write_doubting, write_photos
@@ -213,5 +215,28 @@ def test_odd_names_keep_their_rows(photos: Path, out: str) -> None:
         (photos / os.fsdecode(name)).write_bytes(noise(5))
     classify("photos", out=out)
     (photos / os.fsdecode(b"\xfe.jpg")).write_bytes(noise(6))
+    assert json.loads(classify("photos", "--add", "--json", out=out).stdout)["added"] == 1
+    assert "whole already" in classify("photos", out=out).stderr
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_a_photo_that_comes_while_the_folder_is_gone_through_is_left_to_the_next_command(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    """Its row would be one of a photo that has changed since the run began, for ever."""
+    look = adding.beside_rows
+
+    def late(*given: Any) -> Any:
+        began, path = time.time(), photos / "z.jpg"
+        while not path.exists() or path.stat().st_ctime <= began:  # file systems' clocks are coarse
+            path.write_bytes(noise(70))
+        return look(*given)
+
+    classify("photos", out=out)
+    (photos / "9.jpg").write_bytes(noise(9))
+    with monkeypatch.context() as patched:
+        patched.setattr(adding, "beside_rows", late)
+        assert json.loads(classify("photos", "--add", "--json", out=out).stdout)["added"] == 1
+    assert "photos/z.jpg is new" in classify("photos", out=out, status=1).stderr
     assert json.loads(classify("photos", "--add", "--json", out=out).stdout)["added"] == 1
     assert "whole already" in classify("photos", out=out).stderr
