@@ -60,20 +60,15 @@ def bad_in(folder: Path, chunk: int) -> int:
 
 
 def clear(folder: Path, *, keep_lock: bool = False) -> None:
-    """Remove a run's files and no others; the plan goes last, so that no plan lacks its parts.
+    """Remove a run's files and no others; the plan goes first, so that no plan lacks its files.
 
     Args:
         keep_lock: where the work goes on; else the lock goes after everything, while it is held.
     """
-    for name in (
-        "*.parquet",
-        "*.tmp",
-        MERGED,
-        INPUTS,
-        PLACES,
-        PLAN,
-        *(() if keep_lock else (LOCK,)),
-    ):
+    if (plan := folder / PLAN).exists():
+        plan.unlink()
+        sync_folder(folder)
+    for name in ("*.parquet", "*.tmp", MERGED, INPUTS, PLACES, *(() if keep_lock else (LOCK,))):
         for path in folder.glob(name):
             path.unlink(missing_ok=True)
     if not keep_lock:

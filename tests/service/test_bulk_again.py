@@ -11,6 +11,7 @@ import pytest
 
 from service.bulk.inputs import Inputs
 from service.bulk.local import Station
+from service.bulk.parts import clear
 from service.errors import BundleError
 from tests.bulk_command import begin, classify, rows, set_up, write_photos
 from tests.photo_factory import noise
@@ -116,6 +117,22 @@ def test_a_run_goes_on_with_the_chunks_that_it_was_begun_with(
     begin(monkeypatch, "photos", "--chunk", "2")
     assert json.loads(classify("photos", "--json").stdout)["here"] == 1
     assert len(rows()) == 3
+
+
+def test_a_run_whose_files_were_removed_in_part_is_begun_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No plan is left that names photos which are written down nowhere."""
+    write_photos(tmp_path / "photos", [1, 2, 3])
+    begin(monkeypatch, "photos", "--chunk", "1")
+    folder = Path("r.parquet.parts")
+    (folder / "places").mkdir()  # the photos go before it, and it cannot
+    with pytest.raises(OSError, match="places"):
+        clear(folder)
+    assert not (folder / "inputs").exists()
+    (folder / "places").rmdir()
+    assert json.loads(classify("photos", "--json").stdout)["here"] == 3
+    assert not folder.exists()
 
 
 def test_a_file_that_is_there_says_what_it_was_made_with(tmp_path: Path) -> None:
