@@ -106,6 +106,16 @@ def test_where_nothing_is_new_nothing_is_touched(photos: Path, out: str) -> None
     assert after == before
 
 
+def test_where_no_photo_could_be_answered_the_status_says_so_each_time(tmp_path: Path) -> None:
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.jpg").write_bytes(noise(1)[:-300])
+    classify("bad", "--add", status=1)
+    assert "nothing is new" in classify("bad", "--add", status=1).stderr
+    (tmp_path / "bad" / "1.jpg").write_bytes(noise(2))
+    classify("bad", "--add")
+    assert "nothing is new" in classify("bad", "--add").stderr
+
+
 def test_without_the_option_what_is_new_is_told_with_how_to_add_it(photos: Path) -> None:
     classify("photos")
     (photos / "9.jpg").write_bytes(noise(9))
