@@ -120,15 +120,15 @@ def _differing(out: Path, inputs: Inputs, began: float) -> Iterator[tuple[str, s
 def changed_at(path: bytes) -> float:
     """When it, or a link that it is, became what it is.
 
-    A photo's time may be older than its place here (`cp -p`, `rsync -t`, `mv`), and its inode's
-    cannot.
+    A photo's own time (mtime) tells nothing of that: it may be older than its place here (`cp -p`,
+    `rsync -t`, `mv`), and of a camera whose clock is ahead it is still to come. Each change of a
+    file, and of that time, sets its inode's (ctime).
     """
     try:
         about = os.lstat(path)
-        times = [about.st_mtime, about.st_ctime]
+        changed = about.st_ctime
         if stat.S_ISLNK(about.st_mode):
-            about = os.stat(path)  # noqa: PTH116 - a million of them
-            times += [about.st_mtime, about.st_ctime]
+            changed = max(changed, os.stat(path).st_ctime)  # noqa: PTH116 - a million of them
     except OSError:
         return 0.0  # its row says so
-    return max(times)
+    return changed

@@ -94,6 +94,19 @@ def test_a_photo_that_takes_anothers_place_with_an_older_time_has_changed(
     assert "photos/1.jpg has changed: --restart writes it anew" in refused.stderr
 
 
+def test_photos_of_a_camera_whose_clock_is_ahead_have_not_changed(tmp_path: Path) -> None:
+    folder = write_photos(tmp_path / "photos", [1, 2])
+    (folder / "2.jpg").symlink_to("1.jpg")
+    for name in ("0.jpg", "1.jpg"):
+        os.utime(folder / name, (4e9, 4e9))
+    classify("photos")
+    assert "whole already" in classify("photos").stderr
+    assert "nothing is new" in classify("photos", "--add").stderr
+    os.utime(folder / "1.jpg", (1.4e9, 1.4e9))
+    refused = classify("photos", status=1).stderr
+    assert "2 have changed, the first photos/1.jpg: --restart" in refused
+
+
 def test_a_device_that_is_not_there_leaves_nothing_that_another_one_would_be_refused_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
