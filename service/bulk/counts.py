@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
+
+from service.bulk.reading import batches
 
 COLUMNS = ["superclass", "decision", "error", "doubts", "sorting.bin", "sorting.reasons"]
 
@@ -44,12 +45,11 @@ def count(parts: Iterable[Path]) -> Counts:
         name: Counter() for name in Counts.model_fields if name != "bad"
     }
     for part in parts:
-        with pq.ParquetFile(part) as file:
-            for rows in file.iter_batches(columns=COLUMNS):
-                bad += len(rows) - rows["error"].null_count
-                for name, values in _words(rows).items():
-                    for one in values.drop_null().value_counts().to_pylist():
-                        found[name][one["values"]] += one["counts"]
+        for rows in batches(part, COLUMNS):
+            bad += len(rows) - rows["error"].null_count
+            for name, values in _words(rows).items():
+                for one in values.drop_null().value_counts().to_pylist():
+                    found[name][one["values"]] += one["counts"]
     return Counts(bad=bad, **{name: dict(one.most_common()) for name, one in found.items()})
 
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH = 4096  # rows read at once
+from service.bulk.reading import batches, readable
+
 T = TypeVar("T")
 Places = npt.NDArray[np.int64]  # [new rows]: how many of the old rows come before each
 
@@ -58,10 +59,12 @@ class Rows:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         """Count them; they are read as they are taken."""
-        self.count = sum(pq.read_metadata(path).num_rows for path in paths)
-        self._schema = pq.read_schema(paths[0]).remove_metadata()
+        self.count = 0
+        for path in paths:
+            with readable(path):
+                self.count += pq.read_metadata(path).num_rows
         self._batches = _batches(paths)
-        self._left = self._schema.empty_table()
+        self._left = pq.read_schema(paths[0]).remove_metadata().empty_table()
 
     def take(self, count: int) -> pa.Table:
         """The next of them, of which there are as many."""
@@ -76,6 +79,5 @@ class Rows:
 
 def _batches(paths: Iterable[Path]) -> Iterator[pa.Table]:
     for path in paths:
-        with pq.ParquetFile(path) as file:
-            for rows in file.iter_batches(BATCH, use_threads=False):
-                yield pa.Table.from_batches([rows]).replace_schema_metadata(None)
+        for rows in batches(path):
+            yield pa.Table.from_batches([rows]).replace_schema_metadata(None)

@@ -21,6 +21,7 @@ from service.bulk.counts import Counts, count, together
 from service.bulk.interleaved import interleaved, interleaved_tables
 from service.bulk.parts import COMPRESSION, part_of, write_whole
 from service.bulk.plan import Plan, sync_folder
+from service.bulk.reading import batches, readable
 from service.bulk.spreadsheet import cells_of, columns_of, read_csv, write_csv
 from service.bundle import sha256_of
 from service.composition.formats import harmless
@@ -114,9 +115,8 @@ def paths_of(out: Path) -> Iterator[str]:
     if out.suffix == CSV:
         yield from (row[0] for row in islice(read_csv(out), 1, None))
         return
-    with pq.ParquetFile(out) as file:
-        for batch in file.iter_batches(columns=["path"]):
-            yield from batch["path"].to_pylist()
+    for batch in batches(out, ["path"]):
+        yield from batch["path"].to_pylist()
 
 
 def probabilities_of(out: Path) -> Iterator[dict[str, float] | None]:
@@ -142,10 +142,9 @@ def path_in(out: Path, path: str) -> str:
 
 
 def _rows(out: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(out) as file:
-        names = [name for name in file.schema_arrow.names if name.startswith(PROBABILITY)]
-        for batch in file.iter_batches(columns=names):
-            yield from batch.to_pylist()
+    names = [name for name in pq.read_schema(out).names if name.startswith(PROBABILITY)]
+    for batch in batches(out, names):
+        yield from batch.to_pylist()
 
 
 def _write_parquet(
@@ -167,7 +166,7 @@ def _counts(plan: Plan, parts: list[Path], out: Path) -> Counts:
 def _row_groups(parts: list[Path]) -> Iterator[pa.Table]:
     waiting: list[pa.Table] = []
     for path in parts:
-        with pq.ParquetFile(path) as part:
+        with readable(path), pq.ParquetFile(path) as part:
             waiting.append(part.read(use_threads=False))
         if sum(map(len, waiting)) >= ROW_GROUP:
             yield pa.concat_tables(waiting)

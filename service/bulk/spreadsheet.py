@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import pyarrow.parquet as pq
-
 from service.bulk.columns import PROBABILITY
+from service.bulk.reading import batches
 from service.composition.formats import harmless
 
 CODING = "utf-8-sig"  # without the mark in front, spreadsheets take it for another coding
@@ -48,10 +47,9 @@ def cells_of(parts: Iterable[Path], columns: Mapping[str, Cell]) -> Iterator[lis
         columns: as `columns_of` has them.
     """
     for path in parts:
-        with pq.ParquetFile(path) as part:
-            for rows in part.iter_batches(ROWS):
-                for row in rows.to_pylist():
-                    yield [_harmless(cell(row)) for cell in columns.values()]
+        for rows in batches(path, size=ROWS):
+            for row in rows.to_pylist():
+                yield [_harmless(cell(row)) for cell in columns.values()]
 
 
 def columns_of(names: Iterable[str], *, by_site: bool) -> dict[str, Cell]:

@@ -155,3 +155,24 @@ def test_a_file_that_changes_while_rows_are_added_to_it_is_refused(
     Path(out).write_bytes(before)
     classify("photos", "--add", out=out)
     assert "whole already" in classify("photos", out=out).stderr
+
+
+@pytest.mark.parametrize("column", ["path", "probability_recyclable", "confidence"])
+def test_a_damaged_file_is_told_as_that_and_stays_as_it_is(photos: Path, column: str) -> None:
+    """What is read to see what is new, of the photos answered once more, and to write them all."""
+    classify("photos")
+    group = pq.read_metadata("r.parquet").row_group(0)
+    names = [group.column(number).path_in_schema for number in range(group.num_columns)]
+    about = group.column(names.index(column))
+    with Path("r.parquet").open("r+b") as file:
+        file.seek(about.dictionary_page_offset or about.data_page_offset)
+        file.write(b"\xff" * about.total_compressed_size)
+    before = Path("r.parquet").read_bytes()
+    grow(photos)
+    for _ in range(2):
+        refused = classify("photos", "--add", status=1).stderr
+        assert "r.parquet cannot be read: --restart writes it anew (" in refused
+        assert "cannot write" not in refused
+    assert Path("r.parquet").read_bytes() == before
+    classify("photos", "--restart")
+    assert "nothing is new" in classify("photos", "--add").stderr
