@@ -12,15 +12,11 @@ import pyarrow as pa
 
 from service.bulk.again import check_whole
 from service.bulk.inputs import STDIN, Inputs
-from service.bulk.merged import has_columns, is_as_left, metadata_of, probabilities_of
+from service.bulk.merged import has_columns, is_as_left, metadata_of
 from service.bulk.photos import beside_rows, changed_at
 from service.bulk.plan import CHUNK, INPUTS, PLACE, PLACES, Asked, Plan, freeze, write_plan
-from service.classification import classify_files
+from service.bulk.witnesses import Witnesses
 from service.errors import BulkError
-
-WITNESSES = 16  # photos with rows that are answered once more
-TOLERANCE = 0.01  # in a probability, between one device and another of its kind
-Witness = tuple[int, bytes]  # a row's number, and its photo
 
 
 def check_can_add(inputs: Inputs, *, restart: bool) -> None:
@@ -59,13 +55,13 @@ def make_addition(asked: Asked, folder: Path, out: Path, to: pa.Schema) -> Plan 
             "it anew"
         )
     started, kept = datetime.now(UTC), int(there["photos"])  # what is written from now on is told
-    witnesses: list[Witness] = []
+    witnesses = Witnesses(kept)
     found = beside_rows(out, asked.inputs, there["started"])
-    new = _apart(_in_time(found, started), folder / PLACES, -(-kept // WITNESSES), witnesses)
+    new = _apart(_in_time(found, started), folder / PLACES, witnesses)
     frozen = freeze(new, asked.chunk or CHUNK, folder / INPUTS)
     if not frozen.photos:
         return None
-    _check_witnesses(asked, out, witnesses)
+    witnesses.check(asked, out)
     return write_plan(asked, folder, frozen, started, there["run"], kept)
 
 
@@ -97,43 +93,15 @@ def _in_time(
 
 
 def _apart(
-    found: Iterable[tuple[bytes, int, bool]], places: Path, stride: int, witnesses: list[Witness]
+    found: Iterable[tuple[bytes, int, bool]], places: Path, witnesses: Witnesses
 ) -> Iterator[bytes]:
-    """The new photos; their places go to a file, and every so many others to `witnesses`."""
+    """The new photos, whose places go to a file; the others are shown to `witnesses`."""
     with places.open("wb") as file:
         for path, row, has_row in found:
-            if not has_row:
+            if has_row:
+                witnesses.see(row, path)
+            else:
                 file.write(row.to_bytes(PLACE.itemsize, "little"))
                 yield path
-            elif row % stride == 0:
-                witnesses.append((row, path))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _check_witnesses(asked: Asked, out: Path, witnesses: list[Witness]) -> None:
-    """See that photos with rows still get these answers.
-
-    Names and times do not tell one disk from another that is mounted in its place.
-
-    Raises:
-        BulkError: where one gets another.
-    """
-    photos = [Path(os.fsdecode(path)) for _, path in witnesses]
-    language = asked.by.language if asked.by else None
-    numbers = {row for row, _ in witnesses}
-    rows = (one for row, one in enumerate(probabilities_of(out)) if row in numbers)
-    for result, row in zip(classify_files(photos, asked.settings, language), rows, strict=True):
-        now = None if result.answer is None else result.answer.probabilities
-        if not _is_same(now, row):
-            raise BulkError(
-                f"expected the photos that {out} is about, and {result.photo} has another answer "
-                "now than its row, as if this were another folder in its place: --restart writes "
-                "it anew"
-            )
-
-
-def _is_same(now: dict[str, float] | None, before: dict[str, float] | None) -> bool:
-    if now is None or before is None:
-        return now is before
-    return all(abs(now[name] - before[name]) <= TOLERANCE for name in now)

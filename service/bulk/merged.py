@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.bulk.columns import PROBABILITY, printable
+from service.bulk.columns import printable
 from service.bulk.counts import Counts, count, together
 from service.bulk.interleaved import interleaved, interleaved_tables
 from service.bulk.parts import COMPRESSION, part_of, write_whole
@@ -119,32 +119,9 @@ def paths_of(out: Path) -> Iterator[str]:
         yield from batch["path"].to_pylist()
 
 
-def probabilities_of(out: Path) -> Iterator[dict[str, float] | None]:
-    """Each row's, by superclass; None of a bad photo."""
-    if out.suffix == CSV:
-        lines = read_csv(out)
-        heading = next(lines)
-        rows: Iterator[dict[str, Any]] = (dict(zip(heading, line, strict=True)) for line in lines)
-    else:
-        rows = _rows(out)
-    for row in rows:
-        found = {
-            name.removeprefix(PROBABILITY): float(value)
-            for name, value in row.items()
-            if name.startswith(PROBABILITY) and value not in (None, "")
-        }
-        yield found or None
-
-
 def path_in(out: Path, path: str) -> str:
     """A photo's path as it stands in a merged file."""
     return harmless(printable(path)) if out.suffix == CSV else printable(path)
-
-
-def _rows(out: Path) -> Iterator[dict[str, Any]]:
-    names = [name for name in pq.read_schema(out).names if name.startswith(PROBABILITY)]
-    for batch in batches(out, names):
-        yield from batch.to_pylist()
 
 
 def _write_parquet(

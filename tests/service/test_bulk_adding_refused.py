@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.bulk_command import begin, classify, grow, set_up, write_doubting, write_photos
+from service.bulk.witnesses import Witnesses
+from service.bundle import sha256_of
+from tests.bulk_command import begin, classify, grow, rows, set_up, write_doubting, write_photos
 from tests.photo_factory import noise
 
 SITE = ["--site", "german-household", "--language", "de"]
@@ -80,6 +83,40 @@ def test_another_folder_in_the_same_place_is_not_taken_for_it(photos: Path, out:
     assert "as if this were another folder in its place" in refused
     assert Path(out).read_bytes() == before
     assert not Path(f"{out}.parts").exists()
+
+
+@pytest.mark.parametrize(("photo", "is_kept"), [("0.jpg", False), ("2.jpg", True)])
+@pytest.mark.parametrize("out", OUTS)
+def test_equally_sure_photos_are_told_by_their_strongest_reference(
+    photos: Path, out: str, photo: str, is_kept: bool
+) -> None:
+    """The second is in its place; of one photo the first two are as strong as each other."""
+    classify("photos")
+    classify("photos", out="r.csv")
+    found = rows()
+    (row,) = (row for row in found if row["path"] == f"photos/{photo}")
+    first, second, *_ = references = row["references"]
+    assert (first["weight"] - second["weight"] < 0.01) == is_kept
+    row["references"] = [second, first, *references[2:]]
+    pq.write_table(pa.Table.from_pylist(found, pq.read_schema("r.parquet")), "r.parquet")
+    lines = Path("r.csv").read_bytes().splitlines(keepends=True)
+    (line,) = (line for line in lines if f"photos/{photo}".encode() in line)
+    changed = line.replace(f",{first['id']},".encode(), f",{second['id']},".encode())
+    Path("r.csv").write_bytes(b"".join(lines).replace(line, changed))
+    beside = Path("r.csv.superbin.json")
+    about = json.loads(beside.read_bytes()) | {"file_sha256": sha256_of(Path("r.csv"))}
+    beside.write_text(json.dumps(about))
+    grow(photos)
+    told = classify("photos", "--add", out=out, status=0 if is_kept else 1).stderr
+    assert (f"photos/{photo} has another answer now than its row" in told) != is_kept
+
+
+@pytest.mark.parametrize("kept", [1, 2, 15, 16, 17, 20, 31, 33, 1_000_003])
+def test_photos_that_are_answered_once_more_are_spread_evenly(kept: int) -> None:
+    chosen = sorted(Witnesses(kept).rows)
+    assert len(chosen) == min(16, kept)
+    apart = {later - one for one, later in pairwise([*chosen, kept])}
+    assert max(apart) - min(apart) <= 1
 
 
 @pytest.mark.parametrize(
