@@ -13,8 +13,9 @@ import pyarrow as pa
 from service.bulk.again import check_whole
 from service.bulk.inputs import STDIN, Inputs
 from service.bulk.merged import has_columns, is_as_left, metadata_of
-from service.bulk.photos import beside_rows, changed_at
-from service.bulk.plan import CHUNK, INPUTS, PLACE, PLACES, Asked, Plan, freeze, write_plan
+from service.bulk.photo_files import Sizes
+from service.bulk.photos import Found, beside_rows
+from service.bulk.plan import CHUNK, INPUTS, PLACE, PLACES, Asked, Moment, Plan, freeze, write_plan
 from service.bulk.witnesses import Witnesses
 from service.errors import BulkError
 
@@ -55,14 +56,15 @@ def make_addition(asked: Asked, folder: Path, out: Path, to: pa.Schema) -> Plan 
             "it anew"
         )
     started, kept = datetime.now(UTC), int(there["photos"])  # what is written from now on is told
-    witnesses = Witnesses(kept)
-    found = beside_rows(out, asked.inputs, there["started"])
-    new = _apart(_in_time(found, started), folder / PLACES, witnesses)
+    witnesses, sizes = Witnesses(kept), Sizes()
+    found = beside_rows(out, asked.inputs, there)
+    new = _apart(_in_time(found, started), folder / PLACES, witnesses, sizes)
     frozen = freeze(new, asked.chunk or CHUNK, folder / INPUTS)
     if not frozen.photos:
         return None
     witnesses.check(asked, out)
-    return write_plan(asked, folder, frozen, started, there["run"], kept)
+    moment = Moment(started, sizes.told())
+    return write_plan(asked, folder, frozen, moment, there["run"], kept)
 
 
 def check_kept(plan: Plan, out: Path) -> None:
@@ -81,27 +83,29 @@ def check_kept(plan: Plan, out: Path) -> None:
         )
 
 
-def _in_time(
-    found: Iterable[tuple[bytes, int, bool]], started: datetime
-) -> Iterator[tuple[bytes, int, bool]]:
+def _in_time(found: Iterable[Found], started: datetime) -> Iterator[Found]:
     """Without new photos that came or changed after the start: they would count as changed later.
 
     The next command takes them.
     """
     began = started.timestamp()
-    return (one for one in found if one[2] or changed_at(one[0]) <= began)
+    return (one for one in found if one.has_row or one.about.changed <= began)
 
 
 def _apart(
-    found: Iterable[tuple[bytes, int, bool]], places: Path, witnesses: Witnesses
+    found: Iterable[Found], places: Path, witnesses: Witnesses, sizes: Sizes
 ) -> Iterator[bytes]:
-    """The new photos, whose places go to a file; the others are shown to `witnesses`."""
+    """The new photos, whose places go to a file; the others are shown to `witnesses`.
+
+    All are added to `sizes`.
+    """
     with places.open("wb") as file:
-        for path, row, has_row in found:
-            if has_row:
-                witnesses.see(row, path)
+        for one in found:
+            sizes.add(one.about.size)
+            if one.has_row:
+                witnesses.see(one.row, one.path)
             else:
-                file.write(row.to_bytes(PLACE.itemsize, "little"))
-                yield path
+                file.write(one.row.to_bytes(PLACE.itemsize, "little"))
+                yield one.path
         file.flush()
         os.fsync(file.fileno())

@@ -96,7 +96,7 @@ def metadata_of(out: Path) -> dict[str, str]:
 
 def is_as_left(out: Path, told: dict[str, str]) -> bool:
     """Whether a merged file is as a run of this version left it."""
-    if "counts" not in told:
+    if not told.keys() >= {"counts", "sizes"}:
         return False
     if out.suffix == CSV:
         return sha256_of(out) == told.get(FILE_SHA256)
@@ -164,6 +164,7 @@ def _metadata(plan: Plan, counts: Counts) -> dict[str, str]:
         "manifest_sha256": plan.model.manifest_sha256,
         "settings": json.dumps(plan.settings),
         "started": plan.started.isoformat(),
+        "sizes": plan.sizes,
         "photos": str(plan.kept + plan.photos),
         "left_out": json.dumps(plan.left_out),
         "counts": counts.model_dump_json(),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import heapq
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import groupby, zip_longest
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 from service.bulk.inputs import STDIN, Inputs, in_order
 from service.bulk.merged import path_in, paths_of
+from service.bulk.photo_files import About, Sizes, about
 from service.errors import BulkError
 
 NEW, GONE, CHANGED = "new", "gone", "changed"
@@ -21,54 +22,70 @@ ONE = {NEW: "is", GONE: "is", CHANGED: "has"}
 MANY = {NEW: "are", GONE: "are", CHANGED: "have"}
 
 
-def check_photos(out: Path, inputs: Inputs, started: str) -> None:
+class Found(NamedTuple):
+    """A photo that there is."""
+
+    path: bytes
+    row: int  # how many rows come before it
+    has_row: bool
+    about: About
+
+
+def check_photos(out: Path, inputs: Inputs, there: dict[str, str]) -> None:
     """See that each photo has its row, and is not newer than the answers.
 
     Args:
         out: the merged file.
         inputs: not gone through yet; standard input is compared by its digest alone.
-        started: when the run began, ISO 8601.
+        there: what the file says of itself.
 
     Raises:
         BulkError: naming what is gone, new or changed.
     """
     if STDIN in inputs.given:
         return
-    began = datetime.fromisoformat(started).timestamp()
+    began, sizes = _began(there), Sizes()
     for path, answered in zip_longest(inputs.paths(), paths_of(out)):
-        is_its_row = path is not None and _shown(out, path) == answered
-        if not is_its_row or changed_at(path) > began:
+        if path is None or _shown(out, path) != answered:
             break
+        file = about(path)
+        if file.changed > began:
+            break
+        sizes.add(file.size)
     else:
+        _check_sizes(out, sizes, there)
         return
     told, kinds = _told(_differing(out, Inputs(inputs.given), began))
     only_new = "--add adds what is new, " if kinds == {NEW} else ""
     raise BulkError(f"{_expected(out)}, and {told}: {only_new}--restart writes it anew")
 
 
-def beside_rows(out: Path, inputs: Inputs, started: str) -> Iterator[tuple[bytes, int, bool]]:
-    """Each photo that there is, how many rows come before it, and whether it has one itself.
+def beside_rows(out: Path, inputs: Inputs, there: dict[str, str]) -> Iterator[Found]:
+    """Each photo that there is, with a row or without.
 
     Args:
         out: the merged file.
         inputs: not gone through yet; no standard input.
-        started: when the run began, ISO 8601.
+        there: what the file says of itself.
 
     Raises:
         BulkError: at the end at the latest, naming what is gone or changed.
     """
-    began = datetime.fromisoformat(started).timestamp()
+    began, sizes = _began(there), Sizes()
     rows = paths_of(out)
     row, answered = 0, next(rows, None)
     for path in inputs.paths():
-        is_there = answered is not None and _shown(out, path) == answered
-        if is_there and changed_at(path) > began:
+        has_row = answered is not None and _shown(out, path) == answered
+        file = about(path)
+        if has_row and file.changed > began:
             break
-        yield path, row, is_there
-        if is_there:
+        yield Found(path, row, has_row, file)
+        if has_row:
+            sizes.add(file.size)
             row, answered = row + 1, next(rows, None)
     else:
         if answered is None:
+            _check_sizes(out, sizes, there)
             return
     told, _ = _told(_differing(out, Inputs(inputs.given), began))
     raise BulkError(
@@ -76,6 +93,19 @@ def beside_rows(out: Path, inputs: Inputs, started: str) -> Iterator[tuple[bytes
         "there as they were. --restart writes it anew; or list what is new, and give that a file "
         "of its own"
     )
+
+
+def _began(there: dict[str, str]) -> float:
+    return datetime.fromisoformat(there["started"]).timestamp()
+
+
+def _check_sizes(out: Path, sizes: Sizes, there: dict[str, str]) -> None:
+    if sizes.told() != there["sizes"]:
+        raise BulkError(
+            f"{_expected(out)}, and some that have not changed have another size now, as if "
+            "folders had been renamed into each other's places or another disk were mounted there: "
+            "--restart writes it anew"
+        )
 
 
 def _expected(out: Path) -> str:
@@ -111,24 +141,7 @@ def _differing(out: Path, inputs: Inputs, began: float) -> Iterator[tuple[str, s
         both = [photo for _, _, photo in those]
         there = [photo for photo in both if photo]
         rows = len(both) - len(there)
-        if rows and any(changed_at(photo) > began for photo in there):
+        if rows and any(about(photo).changed > began for photo in there):
             yield CHANGED, path.decode()
         if len(there) != rows:
             yield NEW if len(there) > rows else GONE, path.decode()
-
-
-def changed_at(path: bytes) -> float:
-    """When it, or a link that it is, became what it is.
-
-    A photo's own time (mtime) tells nothing of that: it may be older than its place here (`cp -p`,
-    `rsync -t`, `mv`), and of a camera whose clock is ahead it is still to come. Each change of a
-    file, and of that time, sets its inode's (ctime).
-    """
-    try:
-        about = os.lstat(path)
-        changed = about.st_ctime
-        if stat.S_ISLNK(about.st_mode):
-            changed = max(changed, os.stat(path).st_ctime)  # noqa: PTH116 - a million of them
-    except OSError:
-        return 0.0  # its row says so
-    return changed

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from service.bulk.inputs import Inputs
+from service.bulk.photo_files import Sizes, about
 from service.bundle import Bundle, sha256_of
 from service.errors import BulkError
 from service.results import Sorted
@@ -56,6 +58,7 @@ class Plan(BaseModel):
     format: int = 1
     run: str
     started: datetime
+    sizes: str  # digest of those of all photos that get rows, or have them
     model: Model
     settings: dict[str, Any]
     source: str  # digest of what was named on the command line
@@ -77,10 +80,8 @@ class Plan(BaseModel):
 
     def paths(self, folder: Path, chunk: int) -> list[str]:
         """A chunk's photos, as they were named."""
-        with (folder / INPUTS).open("rb") as file:
-            file.seek(self.offsets[chunk])
-            data = file.read(self.offsets[chunk + 1] - self.offsets[chunk])
-        return [os.fsdecode(path) for path in data.split(b"\0")[:-1]]
+        found = _paths_between(folder, self.offsets[chunk], self.offsets[chunk + 1])
+        return [os.fsdecode(path) for path in found]
 
     def places(self, folder: Path) -> npt.NDArray[np.int64]:
         """[photos]: how many of the rows that are kept come before each new one."""
@@ -92,6 +93,18 @@ class Frozen(NamedTuple):
 
     photos: int
     offsets: tuple[int, ...]
+
+
+class Moment(NamedTuple):
+    """When a run began, and how its photos were then.
+
+    Attributes:
+        started: of what is written to a photo after that, the answers may know nothing.
+        sizes: digest of what was seen after that of all photos that get rows, or have them.
+    """
+
+    started: datetime
+    sizes: str
 
 
 @dataclass(frozen=True)
@@ -146,14 +159,18 @@ def make_plan(asked: Asked, folder: Path) -> Plan:
         OSError: where the folder cannot be written.
     """
     frozen = freeze(asked.inputs.paths(), asked.chunk or CHUNK, folder / INPUTS)
-    return write_plan(asked, folder, frozen, datetime.now(UTC))
+    started, sizes = datetime.now(UTC), Sizes()
+    for start, end in pairwise(frozen.offsets):
+        for path in _paths_between(folder, start, end):
+            sizes.add(about(path).size)
+    return write_plan(asked, folder, frozen, Moment(started, sizes.told()))
 
 
 def write_plan(
     asked: Asked,
     folder: Path,
     frozen: Frozen,
-    started: datetime,
+    moment: Moment,
     adds_to: str | None = None,
     kept: int = 0,
 ) -> Plan:
@@ -163,13 +180,14 @@ def write_plan(
         asked: its inputs have been gone through.
         folder: the run's.
         frozen: its photos.
-        started: of what is written to a photo after that, the answers may know nothing.
+        moment: when it began.
         adds_to: the run whose file's rows are kept, where it adds to one.
         kept: how many these are.
     """
     plan = Plan(
         run=uuid4().hex,
-        started=started,
+        started=moment.started,
+        sizes=moment.sizes,
         model=asked.model,
         settings=asked.answering,
         source=asked.inputs.digest(),
@@ -213,6 +231,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def _paths_between(folder: Path, start: int, end: int) -> list[bytes]:
+    with (folder / INPUTS).open("rb") as file:
+        file.seek(start)
+        return file.read(end - start).split(b"\0")[:-1]
 
 
 def freeze(paths: Iterable[bytes], chunk: int, to: Path) -> Frozen:

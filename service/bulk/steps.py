@@ -74,7 +74,7 @@ def steps(config: BulkConfig, asked: Asked, to: pa.Schema) -> Iterator[Plan]:
         return
     try:
         check_whole(asked, out, there := metadata_of(out))
-        check_photos(out, anew.inputs, there["started"])
+        check_photos(out, anew.inputs, there)
     except SuperbinError:
         clear(folder)
         raise

@@ -58,9 +58,11 @@ def test_what_is_added_ends_as_one_run_over_all(photos: Path, out: str, options:
         assert rows(out) == rows(whole)
         assert pq.read_schema(out).equals(pq.read_schema(whole))
     after = told_of(out)
-    differing = {"run", "started", "photos", "counts", "left_out", merged.FILE_SHA256}
+    differing = {"run", "started", "photos", "counts", "left_out", "sizes"}
+    differing.add(merged.FILE_SHA256)
     assert {name for name in after if after[name] != before[name]} <= differing
     assert before["run"] != after["run"]
+    assert before["sizes"] != after["sizes"] == told_of(whole)["sizes"]
     assert before["started"] < after["started"]
     assert "whole already" in classify("photos", *options, out=out).stderr
     assert not Path(f"{out}.parts").exists()

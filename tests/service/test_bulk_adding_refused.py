@@ -65,24 +65,83 @@ def test_a_photo_that_takes_anothers_place_with_an_older_time_is_not_kept(
     assert "photos/3.jpg has changed" in classify("photos", "--add", status=1).stderr
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (None, "some that have not changed have another size now, as if folders had been renamed"),
+        (200_000, "photos/0.jpg has another answer now than its row, as if this were another"),
+    ],
+)
 @pytest.mark.parametrize("out", OUTS)
-def test_another_folder_in_the_same_place_is_not_taken_for_it(photos: Path, out: str) -> None:
-    """As a disk with older photos of the same names, which nothing but their answers tells."""
+def test_another_folder_in_the_same_place_is_not_taken_for_it(
+    photos: Path, out: str, size: int | None, told: str
+) -> None:
+    """As a disk with older photos of the same names; some formats' photos are all of one size."""
+    pad(photos, size)
     classify("photos", out=out)
     write_photos(photos, range(60, 65))  # 0 to 4, where there were 0 to 3
+    pad(photos, size)
     if out == "r.csv":  # the run began after all this
         beside = Path("r.csv.superbin.json")
         later = json.loads(beside.read_text()) | {"started": "2999-01-01T00:00:00+00:00"}
         beside.write_text(json.dumps(later))
     else:
-        told = pq.read_schema(out).metadata | {b"superbin.started": b"2999-01-01T00:00:00+00:00"}
-        pq.write_table(pq.read_table(out).replace_schema_metadata(told), out)
+        about = pq.read_schema(out).metadata | {b"superbin.started": b"2999-01-01T00:00:00+00:00"}
+        pq.write_table(pq.read_table(out).replace_schema_metadata(about), out)
     before = Path(out).read_bytes()
     refused = classify("photos", "--add", out=out, status=1).stderr
-    assert "photos/0.jpg has another answer now than its row" in refused
-    assert "as if this were another folder in its place" in refused
+    assert told in refused
     assert Path(out).read_bytes() == before
     assert not Path(f"{out}.parts").exists()
+
+
+def pad(folder: Path, size: int | None) -> None:
+    """To so many bytes, with zeros after a picture's end."""
+    for path in folder.glob("*.jpg") if size else ():
+        path.write_bytes(path.read_bytes().ljust(size or 0, b"\0"))
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_folders_that_are_renamed_into_each_others_places_are_told(
+    tmp_path: Path, out: str
+) -> None:
+    """Their photos keep all times, and of more than sixteen not each is answered once more."""
+    folder = write_photos(tmp_path / "many", range(36))
+    for name in "abcd":
+        write_photos(folder / name, [ord(name)])
+    assert not {1, 3} & Witnesses(40).rows
+
+    def swap() -> None:
+        for before, after in (("b", "t"), ("d", "b"), ("t", "d")):
+            (folder / before).rename(folder / after)
+
+    classify("many", out=out)
+    swap()
+    for new in ("", "new.jpg"):
+        if new:
+            (folder / new).write_bytes(noise(99))
+        refused = classify("many", "--add", out=out, status=1).stderr
+        assert "some that have not changed have another size now, as if folders had been" in refused
+        swap()
+        classify("many", "--add", out=out)
+        swap()
+    assert "have another size now" in classify("many", out=out, status=1).stderr
+    swap()
+    assert "whole already" in classify("many", out=out).stderr
+
+
+def test_photos_that_are_not_there_keep_their_rows_until_they_are(
+    photos: Path, tmp_path: Path
+) -> None:
+    """As of a disk that was not mounted, where photos have older times than the run."""
+    elsewhere = write_photos(tmp_path / "elsewhere", [5])
+    Path("list.txt").write_text("disk/0.jpg\n")
+    classify("list.txt", "photos")
+    (photos / "9.jpg").write_bytes(noise(9))
+    classify("list.txt", "photos", "--add")
+    Path("disk").symlink_to(elsewhere)
+    refused = classify("list.txt", "photos", "--add", status=1).stderr
+    assert "some that have not changed have another size now" in refused
 
 
 @pytest.mark.parametrize(("photo", "is_kept"), [("0.jpg", False), ("2.jpg", True)])
