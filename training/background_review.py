@@ -21,22 +21,36 @@ from training.served_bank import SAME
 WHAT = "reviewed photos of no refuse"
 
 
+def take_out_foreign(change: Change, reviewed: Reviewed) -> tuple[Change, list[str]]:
+    """Without the items that are photos reviewed as no refuse now; also a line on them, if any are.
+
+    Before others join: one that is like such an item is no photo that the bank has.
+    """
+    names = {photo.path for photo in reviewed.no_refuse}
+    leaving = [item for item in change.bank.items if item.id in names]
+    if not leaving:
+        return change, []
+    ids = {item.id for item in leaving}
+    bank, removed = change.bank.without(ids), (*change.removed, *leaving)
+    told = f"left the bank, since they are reviewed as no refuse: {some(sorted(ids))}"
+    return replace(change, bank=bank, removed=removed), [told]
+
+
 def join_background(change: Change, parent: Bundle, reviewed: Reviewed) -> tuple[Change, list[str]]:
     """Let reviewed photos of no refuse join, each once; also what happened, in lines.
 
     Where the bundle has no background they are left out, and that is said.
     """
-    change, told = _taken_out(change, {photo.path for photo in reviewed.no_refuse})
     if change.bank.background is None:
-        return change, told + _left_out(len(reviewed.no_refuse), parent)
+        return change, _left_out(len(reviewed.no_refuse), parent)
     change, mended = _let_go(change)
     photos, pixels, bad = decoded(reviewed.no_refuse, parent.manifest)
     change = replace(change, bad=change.bad | bad)
     if not photos:
-        return change, told + mended
+        return change, mended
     grown = grow_background(change.bank, parent, photos, pixels)
     change = replace(change, bank=grown.bank, background=(*change.background, *grown.added))
-    return change, told + mended + grown.told(WHAT)
+    return change, mended + grown.told(WHAT)
 
 
 def unsorted(before: Bundle, after: Bundle, reviewed: Reviewed) -> list[str]:
@@ -55,17 +69,6 @@ def unsorted(before: Bundle, after: Bundle, reviewed: Reviewed) -> list[str]:
             )
             told.append(f"not sorted of {name}: {was} to {now} of {len(good)}")
     return told
-
-
-def _taken_out(change: Change, names: set[str]) -> tuple[Change, list[str]]:
-    """Without the items that are these very photos, reviewed otherwise before."""
-    leaving = [item for item in change.bank.items if item.id in names]
-    if not leaving:
-        return change, []
-    ids = {item.id for item in leaving}
-    bank, removed = change.bank.without(ids), (*change.removed, *leaving)
-    told = f"left the bank, since they are reviewed as no refuse: {some(sorted(ids))}"
-    return replace(change, bank=bank, removed=removed), [told]
 
 
 def _let_go(change: Change) -> tuple[Change, list[str]]:

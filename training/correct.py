@@ -31,7 +31,7 @@ from service.classifier import Classifier
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.background_change import grow_by_folder, unfamiliar
-from training.background_review import join_background, unsorted
+from training.background_review import join_background, take_out_foreign, unsorted
 from training.bank_change import Change, Seen, check_change, join, see, some, take_out
 from training.bank_keys import key_maker
 from training.carried import (
@@ -111,12 +111,12 @@ def correct_bundle(order: Order, command: str) -> None:
     reviewed = _read(order, parent.manifest, data)
     for warning in _odd_kinds(order, parent.manifest, reviewed):
         print(warning, file=sys.stderr)
-    change, learned = _change(order, parent, reviewed)
-    told, held_out = [], 0
+    change, learned, told = _change(order, parent, reviewed)
+    held_out = 0
     if order.background is not None:
         grown = grow_by_folder(change.bank, parent, order.background)
         change = replace(change, bank=grown.bank, background=grown.added)
-        told = grown.told()
+        told += grown.told()
     if reviewed is not None:
         change, lines = join_background(change, parent, reviewed)
         told += lines
@@ -177,15 +177,20 @@ def _odd_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> l
     return kind_warnings((*reviewed.learned, *reviewed.held_out), known, "the bank", rules)
 
 
-def _change(order: Order, parent: Bundle, reviewed: Reviewed | None) -> tuple[Change, Seen | None]:
+def _change(
+    order: Order, parent: Bundle, reviewed: Reviewed | None
+) -> tuple[Change, Seen | None, list[str]]:
+    """The bank with its new items, the photos that these are of, and what is told of it."""
     before = served_bank(parent)
     change = take_out(before, order.remove, order.remove_kinds)
-    seen = None
+    seen: Seen | None = None
+    told: list[str] = []
     if reviewed is not None:
+        change, told = take_out_foreign(change, reviewed)
         seen, bad = see(reviewed.learned, parent.manifest)
         maker = key_maker(parent, before, order.run, order.weight)
         change = join(change, seen, maker, bad | reviewed.left_out)
-    return change, seen
+    return change, seen, told
 
 
 def _begin(part: Path, order: Order, parent: Bundle, change: Change, command: str) -> Manifest:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.bundle import read_bundle, read_manifest
 from service.classifier import Classifier
@@ -209,6 +210,33 @@ def test_a_verdict_that_was_changed_is_followed_either_way(
     assert f"review/{first}" not in ids
     assert foreign_is_there(mended.out, (review / first).read_bytes())
     assert not foreign_is_there(mended.out, photo_of("mug", 500))
+
+
+def test_a_photo_that_is_like_one_of_no_refuse_takes_its_place_in_the_bank(
+    order: Order, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    correct_bundle(order, COMMAND)
+    old, new = "photos/battery-100.png", "photos/like-it.png"
+    with Image.open(review / old) as image:
+        image.putpixel((0, 0), (1, 2, 3))
+        image.save(review / new)
+    move(review, old, "labels.csv", "no_refuse.csv", "")
+    with (review / "labels.csv").open("a") as file:
+        file.write(f"{new},hall-2,battery,hazardous,train\n")
+    capsys.readouterr()
+    mended = replace(order, bundle=order.out, out=order.out.with_name("3"))
+    correct_bundle(mended, COMMAND)
+    told = capsys.readouterr().out
+    assert "bank: 1 added, 1 removed, 50 to 50 items" in told
+    assert f"left the bank, since they are reviewed as no refuse: review/{old}" in told
+    left_out = f"since the bank has them: review/{old} is review/{new}"
+    assert f"left out of the background, {left_out}" in told
+    ids = {item.id for item in bank_of(mended.out).items}
+    assert (f"review/{new}" in ids, f"review/{old}" in ids) == (True, False)
+    again = replace(order, bundle=mended.out, out=order.out.with_name("4"))
+    with pytest.raises(ConfigError, match="would not change; 10 reviewed") as refused:
+        correct_bundle(again, COMMAND)
+    assert left_out in str(refused.value)
 
 
 def foreign_is_there(path: Path, photo: bytes) -> bool:
