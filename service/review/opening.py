@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from service.review import ownership
+from service.review import older, ownership
 from service.review.database import Database
 from service.review.files import PhotoFiles
 from service.review.records import Rules
@@ -29,6 +29,7 @@ def open_store(
     try:
         files = PhotoFiles(photos_url)
         ownership.claim(database, files)
+        older.put_right(database)
         store = Store(database, files, rules or Rules(), now)
         store.sweep()
     except BaseException:

@@ -18,12 +18,12 @@ _photos, _votes = schema.photos, schema.votes
 
 def usable() -> sa.ColumnElement[bool]:
     """Photos whose superclass people have settled."""
-    return _photos.c.settled & _photos.c.label.is_not(None)
+    return _photos.c.settled & (_photos.c.label != "")
 
 
 def no_refuse() -> sa.ColumnElement[bool]:
-    """Photos of which people have settled that they show no refuse."""
-    return _photos.c.settled & _photos.c.label_no_refuse
+    """Photos of which people have settled that they show no refuse, and are of no superclass."""
+    return _photos.c.settled & _photos.c.label_no_refuse & _photos.c.label.is_(None)
 
 
 def no_use() -> sa.ColumnElement[bool]:

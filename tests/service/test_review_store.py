@@ -919,6 +919,37 @@ def test_a_store_of_a_version_before_is_brought_up_to_date(place: Place, version
     assert (again.counts().no_refuse, again.counts().no_use) == (1, 0)
 
 
+def test_what_an_older_service_wrote_beside_a_newer_one_is_put_right(place: Place) -> None:
+    store = place.open()
+    organic, untold, nameless, tied, foreign = (store.add(new_photo(n)).id for n in range(5))
+    for photo in (organic, untold, nameless, tied, foreign):
+        store.review(photo, "anna", Verdict(None, no_refuse=True))
+    as_it_wrote = (  # it leaves alone what it does not know
+        f"votes SET superclass = 'organic', no_refuse = FALSE WHERE photo_id = {organic}",
+        f"photos SET label = 'organic' WHERE id = {organic}",
+        f"votes SET no_refuse = FALSE WHERE photo_id = {untold}",
+        f"votes SET superclass = '', no_refuse = FALSE WHERE photo_id = {nameless}",
+        f"photos SET label = '', label_no_refuse = FALSE WHERE id = {nameless}",
+        f"photos SET base_wanted = 2, wanted = 2, label_no_refuse = FALSE WHERE id = {tied}",
+    )
+    store.review(tied, "bert", Verdict(None))
+    with store._database.write() as connection:
+        for change in as_it_wrote:
+            connection.execute(sa.text(f"UPDATE review_{change}"))
+        connection.execute(
+            sa.text(f"UPDATE review_photos SET settled = :yes WHERE id = {tied}"), {"yes": True}
+        )
+    assert [one.photo.id for one in store.reviewed()] == [organic]
+    assert not {organic, nameless} & {one.id for one in store.no_refuse()}
+    for again in (place.open(), place.open()):
+        assert [(one.photo.id, one.superclass) for one in again.reviewed()] == [
+            (organic, "organic")
+        ]
+        assert [one.id for one in again.no_refuse()] == [nameless, foreign]
+        counts = again.counts()
+        assert (counts.no_use, counts.no_refuse, counts.unsettled) == (1, 2, 1)
+
+
 def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/review.db"
     open_store(url, str(tmp_path / "photos")).close()
