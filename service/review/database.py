@@ -125,11 +125,17 @@ class Database:
         """A transaction beside which no other one writes, in any process; all of it or nothing.
 
         Raises:
-            StoreUnavailable: where the database is away, or another writer takes too long.
+            StoreUnavailable: where the database is away, another writer takes too long, or somebody
+                has brought the tables to another version since they were prepared.
         """
-        with self._available(), self._engine.begin() as connection:
-            if self.dialect == "postgresql":
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        schema = self._schema
+        with self._alone() as connection:
+            found = self._found_version(connection)
+            if found != str(schema.version):
+                raise schema.unavailable(
+                    f"expected a {schema.name} store of version {schema.version}, got {found}: "
+                    "another version of Superbin has it now; end this one, which writes no more"
+                )
             yield connection
 
     def prepare(self) -> None:
@@ -144,9 +150,9 @@ class Database:
             return
         schema = self._schema
         meta = schema.meta
-        with self.write() as connection:
+        with self._alone() as connection:
             schema.metadata.create_all(connection)
-            found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "version"))
+            found = self._found_version(connection)
             if found is None:
                 connection.execute(meta.insert().values(name="version", value=str(schema.version)))
                 return
@@ -174,14 +180,25 @@ class Database:
         with self.read() as connection:
             if not sa.inspect(connection).has_table(schema.meta.name):
                 raise StoreError(f"expected a {schema.name} store, and {self.name} is none")
-            query = sa.select(schema.meta.c.value).where(schema.meta.c.name == "version")
-            found = connection.scalar(query)
+            found = self._found_version(connection)
         if found != str(schema.version):
             older = "; the service brings it up to date when it starts"
             raise StoreError(
                 f"expected a {schema.name} store of version {schema.version}, got {found} in "
                 f"{self.name}{older if found in schema.upgrades else ''}"
             )
+
+    def _found_version(self, connection: Connection) -> str | None:
+        meta = self._schema.meta
+        return connection.scalar(sa.select(meta.c.value).where(meta.c.name == "version"))
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """A transaction that writes, to tables of whatever version."""
+        with self._available(), self._engine.begin() as connection:
+            if self.dialect == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+            yield connection
 
     @contextmanager
     def _available(self) -> Iterator[None]:

@@ -961,6 +961,23 @@ def test_another_version_of_the_store_is_refused(tmp_path: Path) -> None:
         open_store(url, str(tmp_path / "photos"))
 
 
+def test_a_store_that_a_newer_version_has_taken_over_is_written_to_no_more(place: Place) -> None:
+    store = place.open()
+    photo = store.add(new_photo(1)).id
+    with store._database.write() as connection:
+        connection.execute(sa.text("UPDATE review_meta SET value = '5' WHERE name = 'version'"))
+    told = "expected a review store of version 4, got 5: another version of Superbin has it now"
+    for write in (
+        lambda: store.review(photo, "anna", Verdict("organic")),
+        lambda: store.feedback("request-2", 0, "client:kiosk", Verdict("organic")),
+        lambda: store.add(new_photo(2)),
+    ):
+        with pytest.raises(StoreUnavailable, match=told):
+            write()
+    assert [one.id for one in store.photos()] == [photo]  # it reads still
+    assert (store.counts().reviewed, store.counts().feedback) == (0, 0)
+
+
 def test_a_database_that_goes_away_is_told_and_comes_back(
     database_server: Postgres, tmp_path: Path
 ) -> None:
