@@ -16,6 +16,9 @@ from service import cli
 from tests.photo_factory import noise
 from tests.tiny_bundle import ITEMS, WIDTH, add_limits, write_bundle
 
+SITE = ["--site", "german-household", "--language", "de"]
+OUTS = ["r.parquet", "r.csv"]
+
 runner = CliRunner()
 
 
@@ -32,6 +35,15 @@ def write_photos(folder: Path, seeds: Iterable[int]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(seeds):
         (folder / f"{number}.jpg").write_bytes(noise(seed))
+    return folder
+
+
+def set_up_to_add(monkeypatch: pytest.MonkeyPatch, cwd: Path) -> Path:
+    """A model that doubts, and seven photos in two folders, one of them bad."""
+    set_up(monkeypatch, write_doubting(cwd / "models"), cwd)
+    folder = write_photos(cwd / "photos", range(4))
+    write_photos(folder / "monday", [11, 12])
+    (folder / "bad.jpg").write_bytes(noise(1)[:-300])
     return folder
 
 

@@ -15,21 +15,21 @@ import pytest
 from service.bulk import adding, merged
 from service.bundle import sha256_of
 from service.errors import BulkError
-from tests.bulk_command import begin, classify, grow, rows, set_up, write_doubting, write_photos
+from tests.bulk_command import (
+    OUTS,
+    SITE,
+    begin,
+    classify,
+    grow,
+    rows,
+    set_up_to_add,
+)
 from tests.photo_factory import noise
-
-SITE = ["--site", "german-household", "--language", "de"]
-OUTS = ["r.parquet", "r.csv"]
 
 
 @pytest.fixture(autouse=True)
 def photos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Seven in two folders, one of them bad."""
-    set_up(monkeypatch, write_doubting(tmp_path / "models"), tmp_path)
-    folder = write_photos(tmp_path / "photos", range(4))
-    write_photos(folder / "monday", [11, 12])
-    (folder / "bad.jpg").write_bytes(noise(1)[:-300])
-    return folder
+    return set_up_to_add(monkeypatch, tmp_path)
 
 
 def told_of(out: str) -> dict[str, str]:
