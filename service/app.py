@@ -180,6 +180,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     log.info(
         "ready",
         model=registry.default.bundle.id,
+        beside=[one.bundle.id for one in registry.served[1:]],
         variant=sessions.first.variant,
         provider=sessions.provider,
         sessions=len(sessions.workers),

@@ -28,6 +28,7 @@ from service.bundle import (
     write_manifest,
 )
 from service.classifier import Classifier
+from service.models_folder import find_bundles, version_key
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.background_change import grow_by_folder, unfamiliar
@@ -149,6 +150,11 @@ def correct_bundle(order: Order, command: str) -> None:
         for warning in checked.losses():
             print(warning, file=sys.stderr)
     print(f"bundle: {order.out}")
+    print(
+        f"a service that serves {parent.manifest.name} by its name takes it within seconds; "
+        f"SUPERBIN_MODEL={parent.id} holds on to that one"
+    )
+    _tell_of_newer(parent, order.out)
 
 
 def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed | None:
@@ -161,6 +167,19 @@ def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed |
         return None
     reviewed = read_review(order.review, manifest.superclasses)
     return reviewed if data is None else without_measured(reviewed, data)
+
+
+def _tell_of_newer(parent: Bundle, out: Path) -> None:
+    """A warning where what was corrected is not the newest before `out`."""
+    folder = out.absolute().parent
+    there = [path.name for path in find_bundles(folder.parent) if path.parent == folder]
+    newest = max({*there} - {out.name}, key=version_key, default=parent.manifest.version)
+    if version_key(newest) > version_key(parent.manifest.version):
+        print(
+            f"warning: {parent.manifest.name}/{newest} was the newest, and {out.name} has nothing "
+            f"of what joined it: it follows {parent.id}",
+            file=sys.stderr,
+        )
 
 
 def _odd_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> list[str]:

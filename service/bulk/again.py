@@ -37,7 +37,10 @@ def check_whole(asked: Asked, out: Path, there: dict[str, str]) -> None:
     """
     told: str | None
     if not is_as_left(out, there):
-        told = "and not as a run of this version left it"
+        told = (
+            "and not as a run of this version left it (it was changed since, or is of another "
+            "program or version)"
+        )
     else:
         named = {"name": there["model"], **there}
         model = Model(**{name: named[name] for name in Model.model_fields})
@@ -50,7 +53,8 @@ def check_whole(asked: Asked, out: Path, there: dict[str, str]) -> None:
 def _differing(asked: Asked, model: Model, source: str, settings: dict[str, Any]) -> str | None:
     """What was otherwise when it was begun, and what it is now; None where all is the same."""
     if model != asked.model:
-        return f"by the model {_model(model)}, and now it is {_model(asked.model)}"
+        told = f"by the model {_model(model)}, and now it is {_model(asked.model)}"
+        return told if model.id == asked.model.id else f"{told}; --model {model.id} asks that one"
     if source != asked.inputs.digest():
         return "for other photos, or relative names were seen from another folder"
     for name, now in asked.answering.items():

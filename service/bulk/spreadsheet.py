@@ -72,6 +72,7 @@ def columns_of(names: Iterable[str], *, by_site: bool) -> dict[str, Cell]:
             "best_probability": _of_sorting("probability"),
         }
     columns |= {f"reference_{one}": _of_reference(one) for one in ("id", "superclass", "subclass")}
+    columns |= {"self_weight": _own("self_weight"), "guide": _of_guide}
     columns |= {name: _own(name) for name in names if name.startswith(PROBABILITY)}
     return columns | {name: _own(name) for name in ("error", "model")}
 
@@ -82,6 +83,11 @@ def _own(name: str) -> Cell:
 
 def _of_sorting(name: str) -> Cell:
     return lambda row: (row["sorting"] or {}).get(name)
+
+
+def _of_guide(row: Row) -> Any:
+    """The name of its strongest thing."""
+    return (row["guide"] or [{}])[0].get("name")
 
 
 def _of_reference(name: str) -> Cell:

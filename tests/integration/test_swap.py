@@ -260,6 +260,8 @@ def test_a_bad_version_is_no_outage_at_the_next_start_either(folder: Path) -> No
         assert version(client, "other") == "other/1"
         (line,) = [line for line in server.log_lines() if line["event"] == "model refused"]
         assert line["model"] == "tiny/10"
+        (ready,) = [line for line in server.log_lines() if line["event"] == "ready"]
+        assert (ready["model"], ready["beside"]) == ("tiny/2", ["other/1"])
         assert 'superbin_model_loads_total{outcome="refused"} 1.0' in client.get("/metrics").text
 
 

@@ -25,6 +25,7 @@ from tests.bulk_command import (
     write_photos,
 )
 from tests.photo_factory import noise
+from tests.tiny_bundle import write_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -209,6 +210,19 @@ def test_neither_another_model_nor_another_limit_adds(
     monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(models_dir))
     refused = classify("photos", "--add", status=1).stderr
     assert "is there already, made by the model tiny/1 (fp32, manifest " in refused
+    assert "asks that one" not in refused
+
+
+def test_a_newer_version_adds_nothing_and_the_older_one_goes_on(
+    photos: Path, tmp_path: Path
+) -> None:
+    classify("photos")
+    new = grow(photos)
+    write_bundle(tmp_path / "models", version="2")
+    refused = classify("photos", "--add", status=1).stderr
+    assert "; --model tiny/1 asks that one: --restart writes it anew" in refused
+    added = classify("photos", "--add", "--model", "tiny/1").stderr
+    assert f"{new} photos added" in added
 
 
 def test_relative_names_from_another_folder_do_not_add(

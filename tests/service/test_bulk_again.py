@@ -157,5 +157,5 @@ def test_a_file_that_is_there_says_what_it_was_made_with(tmp_path: Path) -> None
     assert ", names in de), and now it is without --site: --restart writes it anew" in refused
     Path("r.parquet").write_text("somebody's own")
     refused = classify("photos", status=1).stderr
-    assert "is there already, and not as a run of this version left it: --restart" in refused
+    assert "is there already, and not as a run of this version left it (it was changed" in refused
     assert not Path("r.parquet.parts").exists()

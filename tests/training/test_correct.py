@@ -100,6 +100,19 @@ def test_a_threshold_is_not_fitted_anew_without_data(order: Order) -> None:
     assert not order.out.exists()
 
 
+def test_what_is_corrected_while_a_newer_version_is_there_leaves_that_out_and_says_so(
+    order: Order, review: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    correct_bundle(order, COMMAND)
+    told = capsys.readouterr()
+    name = order.bundle.parent.name
+    assert f"SUPERBIN_MODEL={name}/1 holds on to that one" in told.out
+    assert "was the newest" not in told.err
+    correct_bundle(replace(order, out=order.out.parent / "3"), COMMAND)
+    told = capsys.readouterr()
+    assert f"warning: {name}/2 was the newest, and 3 has nothing of what joined it" in told.err
+
+
 def test_what_was_wrong_is_right_and_nothing_else_changes(
     order: Order, capsys: pytest.CaptureFixture[str]
 ) -> None:
