@@ -230,7 +230,7 @@ class ReviewQueue(Part):
     tasks: list[ReviewTask]
     choices: list[ReviewChoice]
     no_refuse: ReviewChoice = Field(
-        description="What can be said beside these, by `no_refuse` in place of a superclass."
+        description="What can be said beside these, by `no_refuse` and a superclass of null."
     )
     sites: dict[str, ReviewSite] = Field(
         description="Of the photos' sites those that have rules: their bins are the choices."
