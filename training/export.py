@@ -125,20 +125,14 @@ def _fill(
 ) -> None:
     """Graphs, checks, measurements, manifest, card."""
     spec = checkpoint.read_config(run).data.served()
-    fp32_file, int8_file = part / "fp32.onnx", part / "int8.onnx"
+    fp32_file = part / f"{FP32}.onnx"
     write_graph(ServedGraph(model, calibration["temperature"]), spec.height, spec.width, fp32_file)
     draft = _manifest(part, out, state, calibration, run)
     _with_variants(part, draft, {FP32: fp32_file.name}, FP32)
     measured = {
         (FP32, split): measure_bundle(part, data, split, variant=FP32) for split in outcomes
     }
-    calibrated_on = quantisation_photos(data, run)
-    for first in float_beginnings(fp32_file):
-        quantise(fp32_file, int8_file, calibrated_on, first)
-        trial = _with_variants(part, draft, {FP32: fp32_file.name, INT8: int8_file.name}, FP32)
-        measured[INT8, CHOSEN_ON] = measure_bundle(part, data, CHOSEN_ON, variant=INT8)
-        if agreement_with_fp32(measured)[CHOSEN_ON] >= LEAST_AGREEMENT:
-            break
+    trial = _quantise_as_far_as_it_agrees(part, draft, measured, data, run)
     for split in set(outcomes) - {CHOSEN_ON}:
         measured[INT8, split] = measure_bundle(part, data, split, variant=INT8)
     sample = open_store(data.root, data.split("val")[:INVARIANCE_PHOTOS], spec).pixels
@@ -168,6 +162,29 @@ def _fill(
     draw_report(measured[default, shown], part)
     write_card(part / CARD, manifest, reports, card)
     read_bundle(part)  # what the service will do
+
+
+def _quantise_as_far_as_it_agrees(
+    part: Path,
+    draft: Manifest,
+    measured: dict[tuple[str, str], Outcome],
+    data: PhotoSet,
+    run: Path,
+) -> Manifest:
+    """Write int8's graph, with more of it in float where it would not agree; and the manifest.
+
+    Args:
+        measured: of fp32, by variant and split; gets int8's outcome on the photos it is chosen by.
+    """
+    files = {variant: f"{variant}.onnx" for variant in (FP32, INT8)}
+    photos = quantisation_photos(data, run)
+    for first in float_beginnings(part / files[FP32]):
+        quantise(part / files[FP32], part / files[INT8], photos, first)
+        trial = _with_variants(part, draft, files, FP32)
+        measured[INT8, CHOSEN_ON] = measure_bundle(part, data, CHOSEN_ON, variant=INT8)
+        if agreement_with_fp32(measured)[CHOSEN_ON] >= LEAST_AGREEMENT:
+            break
+    return trial
 
 
 def quantisation_photos(data: PhotoSet, run: Path) -> Pixels:

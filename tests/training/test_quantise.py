@@ -1,4 +1,4 @@
-"""Which convolutions stay in float: on a real graph, by its nodes."""
+"""Which convolutions stay in float: on real graphs, by their nodes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from service.bundle import read_bundle
 from tests.integration.server import ROOT
+from tests.training_runs import ConfigMaker, DatasetMaker, run
+from training import export
+from training.calibrate import calibrate_run
+from training.data.photos import read_photos
 from training.quantise import FLOAT_LAST, float_beginnings, quantise
 
 GRAPH = ROOT / "models" / "refuse" / "4" / "fp32.onnx"
@@ -31,6 +36,34 @@ def test_both_ends_stay_in_float(first: int, tmp_path: Path) -> None:
     between = len(found) - first - FLOAT_LAST
     assert between > first
     assert found == [True] * first + [False] * between + [True] * FLOAT_LAST
+
+
+@pytest.mark.parametrize(("wanted", "first"), [(0.0, 6), (1.1, 14)])
+def test_an_export_leaves_more_in_float_where_int8_agrees_too_little(
+    wanted: float,
+    first: int,
+    make_dataset: DatasetMaker,
+    tiny_config: ConfigMaker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root, out = make_dataset(), tmp_path / "models" / "tiny" / "1"
+    config = tiny_config(
+        method="matching",
+        data={"px": 16, "cache_px": 16},
+        backbone={"frozen_groups": 18, "pretrained": False},
+        matching={"width": 16},
+        bank={"selection": "all"},
+        train={"epochs": 0.1},
+    )
+    run(config, read_photos(root), tmp_path / "run")
+    calibrate_run(tmp_path / "run", root, 0.05, None, "cpu")
+    monkeypatch.setattr(export, "LEAST_AGREEMENT", wanted)
+    export.export_run(tmp_path / "run", root, out, None, None, None, "cpu")
+    bundle = read_bundle(out)
+    assert bundle.manifest.default_variant == ("int8" if wanted == 0.0 else "fp32")
+    found = in_float(bundle.model_path("int8"))
+    assert found.index(False) == first
 
 
 @pytest.mark.parametrize(
