@@ -28,6 +28,7 @@ from service.metrics import Metrics
 from service.photos import DeadlineExceeded, Outcome, Photo, let_go
 from service.preprocess import Pixels
 from service.results import InferenceError
+from service.slices import take_slices
 from service.stages import Stage
 
 log = structlog.get_logger()
@@ -50,7 +51,6 @@ class Scheduler:
         self,
         sessions: Sequence[Run],
         *,
-        spare: int = 0,
         alone: Run | None = None,
         decode_workers: int,
         max_batch: int,
@@ -68,13 +68,17 @@ class Scheduler:
         self._cost = cost or CostModel()
         self._turn_cost = CostModel()  # with decoding
         self._sessions = len(sessions)
-        self._cores = len(sessions) - spare
         self._alone = alone
         self._doubts = doubts
         self._watch_appearance = watch_appearance
         self._turn = 0 if decode_workers else TURN
         runners = [partial(self._answer, run) for run in sessions]
-        self._infer = Stage("infer", runners, self._choose_turn)
+        self._infer = Stage(
+            "infer",
+            runners,
+            self._choose_turn,
+            begin=partial(take_slices, TURN_S) if self._turn else None,
+        )
         self._stages = [self._infer]
         if decode_workers:
             self._stages.insert(
@@ -173,11 +177,8 @@ class Scheduler:
     def _choose_turn(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
         """As many as are worth taking together, shared among the idle sessions.
 
-        A turn stops growing where it would make one of its photos late. Where all cores have one, a
-        thread more waits until as many photos as there are cores would have to, and another.
+        A turn stops growing where it would make one of its photos late.
         """
-        if self._sessions - idle >= self._cores >= len(queue):
-            return [], 0.0  # whoever is done first takes it: to share their cores would be slower
         now = time.monotonic()
         batch: list[Photo] = []
         earliest = math.inf

@@ -88,7 +88,6 @@ async def open_model(
     drift = _monitor(sessions.first.bundle, settings)
     scheduler = Scheduler(
         [worker.run for worker in sessions.workers],
-        spare=sessions.spare,
         alone=sessions.alone.run if sessions.alone else None,
         decode_workers=sessions.decode_workers,
         max_batch=sessions.max_batch,

@@ -1,7 +1,7 @@
 """The sessions that one model runs in, by the devices that the settings name.
 
-`cpu` means both ways to use several cores: a session of one thread, run on each core and
-once more, which answers most photos a second, and one session over all cores, which answers a photo
+`cpu` means both ways to use several cores: a session of one thread, run on each core,
+which answers most photos a second, and one session over all cores, which answers a photo
 that is alone soonest.
 """
 
@@ -18,7 +18,6 @@ from service.doubts import Doubts, open_doubts
 from service.self_test import check_answers
 from service.settings import Settings
 
-SPARE = 1  # threads beyond one a core: while one waits for Python's lock its core has other work
 MOST_ON_ONE_CORE = 2  # photos; more gain nothing there, whatever a warm-up on a busy machine says
 
 
@@ -28,7 +27,6 @@ class Sessions:
 
     Attributes:
         workers: for each thread that runs batches the session it uses; several may share one.
-        spare: how many of those threads are beyond one a core.
         alone: for a photo that is alone, where another session is better for that.
         measured: (photos, seconds) of the batches of the warm-up.
         max_batch: the largest batch that every worker was warmed up for.
@@ -37,7 +35,6 @@ class Sessions:
     """
 
     workers: tuple[Classifier, ...]
-    spare: int
     alone: Classifier | None
     measured: tuple[tuple[int, float], ...]
     max_batch: int
@@ -84,14 +81,13 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         return classifier
 
     devices = session_devices(settings.device)
-    lone, spare = None, 0
+    lone = None
     if settings.device == CPU:
         devices *= settings.threads
         if alone and settings.threads > 1:
             lone = opened(CPU, settings.threads)
             lone.time_batch(1)
-        spare = SPARE if settings.threads > 1 else 0
-        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * (settings.threads + spare)
+        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
     else:
         threads = max(1, settings.threads // len(devices))
         workers = [warmed(opened(device, threads), settings.max_batch) for device in devices]
@@ -99,9 +95,7 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
-    return Sessions(
-        tuple(workers), spare, lone, tuple(measured), min(largest), decode_workers, doubts
-    )
+    return Sessions(tuple(workers), lone, tuple(measured), min(largest), decode_workers, doubts)
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:

@@ -24,6 +24,8 @@ class Stage(Generic[T]):
         name: str,
         workers: Sequence[Callable[[list[T]], None]],
         choose: Callable[[FairQueue[T], int], tuple[list[T], float]],
+        *,
+        begin: Callable[[], object] | None = None,
     ) -> None:
         """Start one thread for each worker.
 
@@ -31,11 +33,13 @@ class Stage(Generic[T]):
             workers: what to do with what was taken; each answers for it itself.
             choose: takes some of a queue that is not empty, given how many threads are idle; none,
                 and for how long (seconds; 0: until it is woken), where it would rather wait.
+            begin: what each thread does first.
         """
         self._queue: FairQueue[T] = FairQueue()
         self._lock = threading.Lock()
         self._asleep: list[threading.Condition] = []
         self._choose = choose
+        self._begin = begin
         self._idle = 0
         self._closing = False
         self._threads = [
@@ -61,6 +65,8 @@ class Stage(Generic[T]):
             thread.join()
 
     def _work(self, worker: Callable[[list[T]], None]) -> None:
+        if self._begin:
+            self._begin()
         alarm = threading.Condition(self._lock)
         while (taken := self._take(alarm)) is not None:
             try:
@@ -79,7 +85,7 @@ class Stage(Generic[T]):
                         taken, wait_s = self._choose(self._queue, self._idle)
                         if taken:
                             return taken
-                    elif self._closing:
+                    if self._closing and not len(self._queue):
                         self._wake(len(self._threads))  # those that left the rest to others
                         return None
                     self._sleep(alarm, wait_s or None)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from typing import Any
 
 import pytest
 
-from service.batching import Scheduler
 from service.cost import CostModel
 from service.results import InferenceError
 from tests.engine import (
@@ -18,7 +15,6 @@ from tests.engine import (
     entered,
     run,
     scheduler,
-    until,
     values,
     waiting,
 )
@@ -67,47 +63,6 @@ def test_what_waits_is_shared_among_sessions_that_are_idle() -> None:
         assert sum(sizes) == 6
         assert sizes[0] >= 1
         await engine.close()
-
-    run(test)
-
-
-async def spared() -> tuple[Scheduler, list[Gate], list[asyncio.Task[Any]]]:
-    """Two cores at work, two photos that wait, and a thread more that has left those to them."""
-    gates = [Gate(open=False) for _ in range(3)]
-    engine = scheduler(*gates, spare=1, decode_workers=0, max_batch=1)
-    requests = [ask(engine, 0), ask(engine, 1)]
-    await until(lambda: sum(gate.entered.is_set() for gate in gates) == 2)
-    requests.append(ask(engine, 2, 3))
-    await waiting(engine, 2)
-    await until(lambda: len(engine._infer._asleep) == 1)  # woken for these, and asleep again
-    return engine, gates, requests
-
-
-def test_a_thread_more_than_cores_takes_what_would_wait_for_two() -> None:
-    async def test() -> None:
-        engine, gates, requests = await spared()
-        assert sum(gate.entered.is_set() for gate in gates) == 2
-        requests.append(ask(engine, 4))
-        await until(lambda: all(gate.entered.is_set() for gate in gates))
-        for gate in gates:
-            gate.open()
-        await asyncio.gather(*requests)
-        await engine.close()
-
-    run(test)
-
-
-def test_a_thread_that_left_the_rest_to_others_ends_with_them() -> None:
-    async def test() -> None:
-        engine, gates, requests = await spared()
-        stage = engine._infer
-        closing = threading.Thread(target=stage.close, daemon=True)  # one that hangs must not
-        closing.start()
-        await until(lambda: stage._closing and len(stage._asleep) == 1)
-        for gate in gates:
-            gate.open()
-        await asyncio.gather(*requests)
-        await until(lambda: not closing.is_alive())
 
     run(test)
 

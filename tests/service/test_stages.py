@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from queue import SimpleQueue
 
+import pytest
+
 from service.fairness import FairQueue
 from service.stages import Stage
 
@@ -78,3 +80,29 @@ def test_nothing_is_left_while_threads_come_and_go_and_others_wait_for_more() ->
         stage.put([Item(number)])
     assert sorted(done.get(timeout=60) for _ in range(4000)) == list(range(4000))
     stage.close()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stage_ends_where_nobody_wants_what_waited_last(threads: int) -> None:
+    busy, go_on = threading.Semaphore(0), threading.Event()
+
+    def choose(queue: FairQueue[Item], idle: int) -> tuple[list[Item], float]:
+        taken = [queue.pop(time.monotonic())]
+        return [item for item in taken if item.number < threads], 0.0
+
+    def work(items: list[Item]) -> None:
+        busy.release()
+        go_on.wait(60)
+
+    stage: Stage[Item] = Stage("work", [work] * threads, choose)
+    stage.put([Item(number) for number in range(threads)])
+    for _ in range(threads):
+        assert busy.acquire(timeout=60)
+    stage.put([Item(threads)])  # whose client leaves
+    closing = threading.Thread(target=stage.close, daemon=True)  # one that hangs must not
+    closing.start()
+    while not stage._closing:
+        time.sleep(0.0005)
+    go_on.set()
+    closing.join(10)
+    assert not closing.is_alive()
