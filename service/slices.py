@@ -42,14 +42,19 @@ def take_slices(seconds: float) -> bool:
         it was.
     """
     number = NUMBERS.get(platform.machine()) if sys.platform == "linux" else None
-    if number is None or os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+    if number is None:
         return False
-    asked = _Attributes(
-        size=ctypes.sizeof(_Attributes),
-        policy=os.SCHED_OTHER,
-        flags=RESET_ON_FORK,
-        nice=os.getpriority(os.PRIO_PROCESS, 0),  # of this thread, on Linux
-        runtime=round(min(max(seconds, SHORTEST_S), LONGEST_S) * 1e9),
-    )
-    done: int = ctypes.CDLL(None).syscall(number, 0, ctypes.byref(asked), 0)
+    try:
+        if os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK != os.SCHED_OTHER:
+            return False
+        asked = _Attributes(
+            size=ctypes.sizeof(_Attributes),
+            policy=os.SCHED_OTHER,
+            flags=RESET_ON_FORK,
+            nice=os.getpriority(os.PRIO_PROCESS, 0),  # of this thread, on Linux
+            runtime=round(min(max(seconds, SHORTEST_S), LONGEST_S) * 1e9),
+        )
+        done: int = ctypes.CDLL(None).syscall(number, 0, ctypes.byref(asked), 0)
+    except OSError:  # a sandbox that does not even tell
+        return False
     return done == 0

@@ -88,12 +88,20 @@ def test_priority_stays_and_a_policy_of_its_own_is_left_alone() -> None:
     assert on_a_thread(batch) == (False, os.SCHED_BATCH)
 
 
-def test_another_system_or_processor_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_system_processor_or_sandbox_keeps_what_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(thread: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
     before = slice_s()
     monkeypatch.setattr(platform, "machine", lambda: "pdp11")
     assert not take_slices(0.03)
     monkeypatch.undo()
     monkeypatch.setattr(sys, "platform", "darwin")
+    assert not take_slices(0.03)
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "sched_getscheduler", forbidden)
     assert not take_slices(0.03)
     assert slice_s() == before
 
