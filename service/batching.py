@@ -81,9 +81,12 @@ class Scheduler:
         )
         self._stages = [self._infer]
         if decode_workers:
-            self._stages.insert(
-                0, Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
-            )
+            try:
+                decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
+            except RuntimeError:
+                self._infer.close()
+                raise
+            self._stages.insert(0, decode)
 
     @contextmanager
     def submitted(
@@ -113,6 +116,8 @@ class Scheduler:
         finally:
             timer.cancel()
             self.backlog.gone(sum(let_go(photo.outcome) for photo in photos))
+            for photo in photos:
+                photo.forget()
 
     async def close(self) -> None:
         """Answer what waits, then stop."""
@@ -127,6 +132,7 @@ class Scheduler:
             photo.outcome.set_exception(
                 DeadlineExceeded(f"expected an answer within {timeout_s:g} s, got none in time")
             )
+            photo.forget()
 
     # On the decoding threads.
 
@@ -138,8 +144,13 @@ class Scheduler:
 
     def _prepared(self, photos: list[Photo]) -> list[Photo]:
         """Those that have their pixels now, and all that pixels alone say."""
-        decoded = [photo for photo in photos if self._decoded(photo)]
-        pixels = [photo.pixels for photo in decoded if photo.pixels is not None]
+        decoded: list[Photo] = []
+        pixels: list[Pixels] = []
+        for photo in photos:
+            found_pixels = self._decoded(photo)
+            if found_pixels is not None:
+                decoded.append(photo)
+                pixels.append(found_pixels)
         try:
             found = self._doubts.of_pixels(pixels)
             for photo, seen in zip(decoded, pixels, strict=True):
@@ -154,30 +165,35 @@ class Scheduler:
             photo.doubts = doubts
         return decoded
 
-    def _decoded(self, photo: Photo) -> bool:
-        """Whether a photo has its pixels now; where it is bad, its client is told."""
+    def _decoded(self, photo: Photo) -> Pixels | None:
+        """A photo's pixels, which it keeps; where it is bad, its client is told."""
         if photo.unwanted:
-            return False
+            return None
         started = time.monotonic()
         try:
-            photo.pixels = photo.load()
+            pixels = photo.load()
         except SuperbinError as error:
             self._hand_over([(photo, error)])
-            return False
+            return None
         except Exception as error:  # no photo's fault, and the thread has others to decode
             log.exception("decoding failed")
             self._hand_over([(photo, _failure(error))])
-            return False
+            return None
+        photo.forget()  # its bytes
+        photo.pixels = pixels
+        if photo.unwanted:  # since then
+            photo.forget()
         photo.decode_s = time.monotonic() - started
         self._metrics.stage("decode", photo.decode_s)
-        return True
+        return pixels
 
     # On the sessions' threads.
 
     def _choose_turn(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
         """As many as are worth taking together, shared among the idle sessions.
 
-        A turn stops growing where it would make one of its photos late.
+        A turn stops growing where it would make one of its photos late, and nobody waits for more
+        so long that the next one would be.
         """
         now = time.monotonic()
         batch: list[Photo] = []
@@ -186,7 +202,7 @@ class Scheduler:
         together = min(worthwhile, math.ceil(len(queue) / idle))
         most = max(together, min(self._turn, len(queue) // self._sessions))
         if self._max_delay_s and len(queue) < worthwhile:
-            due = queue.peek(now).since + self._max_delay_s
+            due = min(self._due(photo, worthwhile) for photo in queue.firsts())
             if now < due:
                 return [], due - now
         while len(queue) and len(batch) < most:
@@ -202,6 +218,11 @@ class Scheduler:
             batch.append(queue.pop(now))
         return batch, 0.0
 
+    def _due(self, photo: Photo, photos: int) -> float:
+        """Until when a photo may wait for others: half of what is left of its time is kept."""
+        latest = photo.deadline - max((photo.deadline - photo.since) / 2, self._seconds(photos))
+        return min(photo.since + self._max_delay_s, latest)
+
     def _seconds(self, photos: int) -> float:
         """What a turn of so many is expected to take."""
         return max(self._cost.seconds(photos), self._turn_cost.seconds(photos))
@@ -213,7 +234,8 @@ class Scheduler:
         size = self._cost.worthwhile(self._max_batch)
         results: list[Result] = []
         for first in range(0, len(ready), size):
-            wanted = [photo for photo in ready[first : first + size] if not photo.unwanted]
+            some = [(photo, photo.pixels) for photo in ready[first : first + size]]
+            wanted = [(photo, pixels) for photo, pixels in some if pixels is not None]
             if wanted:
                 results += self._ran(run, wanted)
         if results:
@@ -221,18 +243,18 @@ class Scheduler:
             self._turn_cost.observe(len(ready), turn_s)
             self._hand_over(results, turn_s)
 
-    def _ran(self, run: Run, batch: list[Photo]) -> list[Result]:
+    def _ran(self, run: Run, batch: list[tuple[Photo, Pixels]]) -> list[Result]:
         """What a batch gives; where it fails each runs alone, so that a bad one fails alone."""
         chosen = self._alone if self._alone and self.backlog.photos <= 1 else run
         started = time.monotonic()
         try:
-            answers = _run_together(chosen, batch)
+            answers = _run_together(chosen, [pixels for _, pixels in batch])
             doubts = self._doubts.of_answers(answers)
         except Exception as error:  # as ONNX Runtime's, which share no narrower base
             log.exception("batch failed", photos=len(batch))
             if len(batch) == 1:
-                return [(batch[0], _failure(error))]
-            return [result for photo in batch for result in self._ran(run, [photo])]
+                return [(batch[0][0], _failure(error))]
+            return [result for one in batch for result in self._ran(run, [one])]
         infer_s = time.monotonic() - started
         if chosen is run:
             self._cost.observe(len(batch), infer_s)
@@ -250,7 +272,7 @@ class Scheduler:
                     photo.appearance,
                 ),
             )
-            for row, photo in enumerate(batch)
+            for row, (photo, _) in enumerate(batch)
         ]
 
     def _hand_over(self, results: list[Result], turn_s: float = 0.0) -> None:
@@ -277,10 +299,9 @@ def _failure(error: Exception) -> InferenceError:
     return failure
 
 
-def _run_together(run: Run, batch: list[Photo]) -> Answers:
-    pixels = [photo.pixels for photo in batch if photo.pixels is not None]
+def _run_together(run: Run, pixels: list[Pixels]) -> Answers:
     images = pixels[0][np.newaxis] if len(pixels) == 1 else np.stack(pixels)
     answers = run(images)
-    if len(answers) != len(batch):
-        raise ValueError(f"expected {len(batch)} answers, got {len(answers)}")
+    if len(answers) != len(pixels):
+        raise ValueError(f"expected {len(pixels)} answers, got {len(answers)}")
     return answers

@@ -7,6 +7,7 @@ Bulk is never starved: what has waited half of its time goes first.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 
@@ -44,6 +45,11 @@ class FairQueue(Generic[T]):
         """
         return self._lane(now).first()
 
+    def firsts(self) -> Iterator[T]:
+        """The photo of each client that is next, interactive and bulk."""
+        yield from self._interactive.firsts()
+        yield from self._bulk.firsts()
+
     def pop(self, now: float) -> T:
         """Take the next photo; its client then waits for all others.
 
@@ -78,6 +84,9 @@ class _Lane(Generic[T]):
         if not self._clients:
             raise IndexError("nobody waits")
         return next(iter(self._clients.values()))[0]
+
+    def firsts(self) -> Iterator[T]:
+        return (photos[0] for photos in self._clients.values())
 
     def pop(self) -> T:
         if not self._clients:

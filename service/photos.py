@@ -43,7 +43,8 @@ class Photo:
     """One photo on its way; times are of `time.monotonic`.
 
     Attributes:
-        load: gives its pixels, [H, W, 3]; called on a decoding thread.
+        load: gives its pixels, [H, W, 3]; called on a decoding thread, once.
+        pixels: from then on, until it has run or nobody wants it.
         client: who sent it; clients take turns.
         bulk: whether it may wait for the photos that people wait for.
         is_watched: says whether drift is to see it; asked once its pixels are there, on the
@@ -67,6 +68,15 @@ class Photo:
     def unwanted(self) -> bool:
         """Whether its client has gone, or has been answered already."""
         return self.outcome.done()
+
+    def forget(self) -> None:
+        """Hold nothing of it any more: no limit counts what nobody waits for."""
+        self.load = _forgotten
+        self.pixels = None
+
+
+def _forgotten() -> Pixels:
+    raise DeadlineExceeded("expected somebody who waits for this photo, got nobody any more")
 
 
 def let_go(outcome: asyncio.Future[Outcome]) -> bool:

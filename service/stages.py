@@ -42,12 +42,17 @@ class Stage(Generic[T]):
         self._begin = begin
         self._idle = 0
         self._closing = False
-        self._threads = [
-            threading.Thread(target=self._work, args=(worker,), name=f"{name}-{i}", daemon=True)
-            for i, worker in enumerate(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for i, worker in enumerate(workers):
+            thread = threading.Thread(
+                target=self._work, args=(worker,), name=f"{name}-{i}", daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:  # there may be no more
+                self.close()
+                raise
+            self._threads.append(thread)
 
     def put(self, waiting: Sequence[T]) -> None:
         """Let these wait for a thread."""
@@ -65,14 +70,18 @@ class Stage(Generic[T]):
             thread.join()
 
     def _work(self, worker: Callable[[list[T]], None]) -> None:
-        if self._begin:
-            self._begin()
+        try:
+            if self._begin:
+                self._begin()
+        except Exception:  # a thread works without it
+            log.exception("unexpected error", of="the beginning of a thread")
         alarm = threading.Condition(self._lock)
         while (taken := self._take(alarm)) is not None:
             try:
                 worker(taken)
             except Exception:  # a thread that ends here would be missed for ever
                 log.exception("unexpected error", taken=len(taken))
+            del taken  # idle threads keep nobody's photos
 
     def _take(self, alarm: threading.Condition) -> list[T] | None:
         """What to work on; None at the end."""
@@ -84,6 +93,8 @@ class Stage(Generic[T]):
                     if len(self._queue):
                         taken, wait_s = self._choose(self._queue, self._idle)
                         if taken:
+                            if len(self._queue):  # for a thread that sleeps until more are there
+                                self._wake(1)
                             return taken
                     if self._closing and not len(self._queue):
                         self._wake(len(self._threads))  # those that left the rest to others
