@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -24,6 +23,7 @@ from service.keys import KeyRefused
 from service.openapi import KEYED, refusals
 from service.reporting import recorder_of
 from service.serving import serving
+from service.store_threads import on_store
 
 CSV = "text/csv"
 PRIVATE = {"Cache-Control": "private, no-store", "Vary": "Accept"}
@@ -105,7 +105,7 @@ async def composition(
         return tell(answer(store, question, held.settings.report_max_rows, sites))
 
     media_type = "application/json" if tell is as_json else f"{CSV}; charset=utf-8; header=present"
-    return Response(await asyncio.to_thread(report), media_type=media_type, headers=PRIVATE)
+    return Response(await on_store(report), media_type=media_type, headers=PRIVATE)
 
 
 def _wants_csv(request: Request, format: Literal["json", "csv"] | None) -> bool:

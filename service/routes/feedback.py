@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from typing import Any
 
@@ -30,6 +29,7 @@ from service.reviewing import (
     superclasses_of_kind,
 )
 from service.serving import serving
+from service.store_threads import on_store
 from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
 
 REFUSALS = refusals(
@@ -81,9 +81,7 @@ async def feedback(request: Request, response: Response) -> FeedbackAnswer:
     elsewhere = banked if verdict.superclass not in banked else Counter[str]()
     place = body.request_id, body.photo
     awaited = capture.awaits(*place, whose)  # before it may have come
-    found = await asyncio.to_thread(
-        capture.store.feedback, *place, f"client:{client}"[:64], verdict, whose
-    )
+    found = await on_store(capture.store.feedback, *place, f"client:{client}"[:64], verdict, whose)
     kept = found.photo_id is not None
     held.metrics.review_feedback("photo" if kept else "alone")
     response.status_code = 200 if kept else 202
@@ -111,7 +109,7 @@ async def _kind_of(verdict: Verdict, kinds: list[str], capture: Capture) -> Revi
         return None
     if kind in kinds:
         return spelt_kind(kind, kinds)
-    return await asyncio.to_thread(lambda: spelt_kind(kind, kinds, capture.store.kinds()))
+    return await on_store(lambda: spelt_kind(kind, kinds, capture.store.kinds()))
 
 
 def _of_kind(kind: ReviewKind | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import PurePosixPath
@@ -60,6 +59,7 @@ from service.routes.review_docs import (
     TAKES_VERDICT,
 )
 from service.serving import Serving, serving
+from service.store_threads import on_store
 from service.uploads import read_json
 
 MOST_SAID = 1000
@@ -122,7 +122,7 @@ async def queue(request: Request, reviewer: Reviewer) -> ReviewQueue:
             progress=review_progress(capture.store, reviewer, body.since),
         )
 
-    return await asyncio.to_thread(take)
+    return await on_store(take)
 
 
 @router.get("/v1/review/photos", **OF_A_PHOTO)
@@ -130,7 +130,7 @@ async def look_up(request: Request, path: PathQuery) -> ReviewFound:
     """The photo of a line of an export, and who said what of it."""
     _, capture = _let_in(request)
     sha256 = PurePosixPath(path).stem
-    photo, settled, votes = await asyncio.to_thread(capture.store.found, sha256)
+    photo, settled, votes = await on_store(capture.store.found, sha256)
     return review_found(photo, settled, votes)
 
 
@@ -142,7 +142,7 @@ async def photo(request: Request, photo_id: PhotoId) -> Response:
     def load() -> bytes:
         return capture.store.photo(photo_id).load()
 
-    return Response(await asyncio.to_thread(load), media_type="image/jpeg", headers=PRIVATE)
+    return Response(await on_store(load), media_type="image/jpeg", headers=PRIVATE)
 
 
 @router.get("/v1/review/photos/{photo_id}/thumbnail", response_class=Response, **GIVES_PHOTO)
@@ -154,14 +154,14 @@ async def thumbnail(request: Request, photo_id: PhotoId) -> Response:
     def load() -> bytes:
         return make_thumbnail(capture.store.photo(photo_id).load(), THUMBNAIL_PX)
 
-    return Response(await asyncio.to_thread(load), media_type="image/jpeg", headers=PRIVATE)
+    return Response(await on_store(load), media_type="image/jpeg", headers=PRIVATE)
 
 
 @router.get("/v1/review/photos/{photo_id}/similar", **OF_A_PHOTO)
 async def similar(request: Request, photo_id: PhotoId) -> ReviewSimilar:
     """Up to six reviewed photos that are most like a photo, and what people said of them."""
     _, capture = _let_in(request)
-    found = await asyncio.to_thread(capture.store.similar, photo_id, MOST_SIMILAR)
+    found = await on_store(capture.store.similar, photo_id, MOST_SIMILAR)
     return ReviewSimilar(
         photos=[
             ReviewLike(
@@ -188,7 +188,7 @@ async def verdict(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> No
             check_bin(site, review_sites(held, [site], None).get(site or ""), said)
         capture.store.review(photo_id, reviewer, said)
 
-    await asyncio.to_thread(review)
+    await on_store(review)
 
 
 @router.delete("/v1/review/photos/{photo_id}/verdict", **OF_MY_PHOTO)
@@ -200,14 +200,14 @@ async def undo(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> Revie
         capture.store.undo(photo_id, reviewer)
         return capture.store.photo(photo_id)
 
-    return review_task(await asyncio.to_thread(take_back))
+    return review_task(await on_store(take_back))
 
 
 @router.get("/v1/review/verdicts", **OF_MINE)
 async def verdicts(request: Request, reviewer: Reviewer, limit: Newest = 30) -> ReviewVerdicts:
     """What a reviewer said last, the newest first: to look at, take back or replace."""
     held, capture = _let_in(request)
-    found = await asyncio.to_thread(capture.store.said_by, reviewer, limit)
+    found = await on_store(capture.store.said_by, reviewer, limit)
     sites = (photo.site for photo, _ in found)
     return ReviewVerdicts(
         verdicts=[
@@ -230,7 +230,7 @@ async def verdicts(request: Request, reviewer: Reviewer, limit: Newest = 30) -> 
 async def skip(request: Request, photo_id: PhotoId, reviewer: Reviewer) -> None:
     """Leave a photo to others, and for later."""
     _, capture = _let_in(request)
-    await asyncio.to_thread(capture.store.skip, photo_id, reviewer)
+    await on_store(capture.store.skip, photo_id, reviewer)
 
 
 @router.get("/v1/review/kind", **OF_A_KIND)
@@ -238,7 +238,7 @@ async def kind(request: Request, kind: KindQuery) -> ReviewKind:
     """Whether a kind is known, and which ones are spelt almost so: a misspelt one is a new one."""
     held, capture = _let_in(request)
     known = known_kinds(held)
-    found = await asyncio.to_thread(lambda: spelt_kind(kind, known, capture.store.kinds()))
+    found = await on_store(lambda: spelt_kind(kind, known, capture.store.kinds()))
     superclasses = sorted(superclasses_of_kind(held, found.kind))
     return found.model_copy(update={"superclasses": superclasses})
 
