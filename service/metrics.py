@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.drift import Reading
 from service.drift_metrics import DriftGauges
+from service.logs import stdout
 from service.model_metrics import ModelMetrics
 from service.review.figures import Agreement, Counts
 from service.review_metrics import Cause, ReviewMetrics
@@ -161,6 +162,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemin",
         )
+        lost = Counter(
+            "superbin_log_lines_lost_total",
+            "Log lines that could not be written.",
+            registry=registry,
+        )
+        stdout.lose = lost.inc
         for outcome in ("loaded", "refused"):
             self._site_loads.labels(outcome)
         # Looked up once, since that costs more than to observe.
