@@ -39,6 +39,7 @@ def test_a_store_that_hangs_keeps_nothing_else_waiting() -> None:
         await asyncio.to_thread(lambda: None)  # as where a request is read
         assert not any(task.done() for task in asking)
         left.cancel()
+        await asyncio.wait([left])
         locked.set()
         assert all(await asyncio.gather(*asking))
         await on_store(lambda: None)
