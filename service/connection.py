@@ -36,10 +36,19 @@ class Leaving:
 
 
 class Joining(asyncio.Transport):
-    """A transport that holds writes until `flush`, or the loop's next turn, and joins them."""
+    """A transport that holds writes until `flush`, or the loop's next turn, and joins them.
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    `at_close` is called where it ends, since what is still to be sent may never be read.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        at_close: Callable[[], None] = lambda: None,
+    ) -> None:
         super().__init__()
+        self._at_close = at_close
         self._transport = transport
         self._loop = loop
         self._held: list[bytes] = []
@@ -62,6 +71,7 @@ class Joining(asyncio.Transport):
         """End once everything is sent."""
         self.flush()
         self._transport.close()
+        self._at_close()
 
     def abort(self) -> None:
         """End at once."""

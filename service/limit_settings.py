@@ -72,6 +72,13 @@ class LimitSettings(BaseModel):
     body_min_rate: int = Field(
         4096, ge=1, description="Bytes a second that earn a body another second each."
     )
+    write_timeout_s: float = Field(
+        30.0,
+        gt=0.0,
+        le=3600.0,
+        description="Seconds that an answer may wait for a client that stops reading; 48 KiB read "
+        "in them earn as many again.",
+    )
     max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
     max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
     max_photo_pixels: int = Field(

@@ -1,7 +1,8 @@
 """What uvicorn's HTTP protocol leaves open: how long and how large what is no body may be.
 
-A connection that sends nothing, headers that never end, a body that was refused long ago: each
-would hold a descriptor, and some of them memory, for as long as the client likes.
+A connection that sends nothing, headers that never end, a body that was refused long ago, an answer
+that nobody reads: each would hold a descriptor, and some of them memory and places in the queue,
+for as long as the client likes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.connection import LEAVING, Joining, Leaving
+from service.unread import Unread
 
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
@@ -29,6 +31,7 @@ class Guard:
     header_timeout_s: float
     max_header_bytes: int
     max_connections: int
+    write_timeout_s: float
     refused: Callable[[str], None]  # is told the reason
     idle: dict[Protocol, None] = field(default_factory=dict)
 
@@ -57,9 +60,10 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in; where there are too many, in the place of the one that idles longest."""
-        self._joining = Joining(transport, self.loop)
-        super().connection_made(self._joining)
         guard = self._guard
+        self._unread = Unread(transport, self.loop, guard.write_timeout_s, self._give_up)
+        self._joining = Joining(transport, self.loop, self._unread.expect)
+        super().connection_made(self._joining)
         if len(self.connections) > guard.max_connections:
             guard.refused("too_many_connections")
             if not guard.idle:
@@ -72,7 +76,19 @@ class Protocol(HttpToolsProtocol):
         """Forget it, and tell who works for it."""
         self._expect_no_more()
         super().connection_lost(exc)
+        self._unread.expect_no_more()
         self._leaving.leave()
+
+    def pause_writing(self) -> None:
+        """More waits for the client than is good."""
+        super().pause_writing()
+        self._unread.expect()
+
+    def resume_writing(self) -> None:
+        """It has read most of it."""
+        super().resume_writing()
+        if not self.transport.is_closing():  # or the rest of it would have for ever
+            self._unread.expect_no_more()
 
     def data_received(self, data: bytes) -> None:
         """Parse, and end what has become too much."""
@@ -181,6 +197,11 @@ class Protocol(HttpToolsProtocol):
     def evict(self) -> None:
         """Close it, since it idles and another needs the place."""
         self._expect_no_more()
+        self.transport.abort()
+
+    def _give_up(self) -> None:
+        """Close it, since its client does not read."""
+        self._guard.refused("slow_reader")
         self.transport.abort()
 
     def _expect(self) -> None:

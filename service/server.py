@@ -186,6 +186,7 @@ def run(settings: Settings, listener: socket.socket, announce: Callable[[], None
         settings.header_timeout_s,
         settings.max_header_bytes,
         settings.max_connections,
+        settings.write_timeout_s,
         app.state.metrics.rejection,
     )
     config = uvicorn.Config(

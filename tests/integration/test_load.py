@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.integration.asking import JPEG, PHOTO, connect, files, head, problem
-from tests.integration.server import Server, running, until
+from tests.integration.server import DEADLINE_S, Server, running, until
 from tests.photo_factory import encode, quarters
 
 
@@ -125,6 +125,28 @@ def test_a_body_that_trickles_is_cut_off(models_dir: Path, body: str) -> None:
         assert found["reason"] == "slow_request"
         assert "got 5 bytes in" in found["detail"]
         assert "superbin_queue_photos 0.0" in client.get("/metrics").text
+
+
+def test_lines_that_nobody_reads_hold_no_places_for_ever(models_dir: Path) -> None:
+    """One client asks again and again, and never reads."""
+    photos = files(*[encode(quarters(8, 8), "JPEG")] * 128)
+    with (
+        running(models_dir, max_queue=128, max_photos=128, write_timeout_s=0.5) as server,
+        httpx.Client(base_url=server.url, timeout=30) as client,
+        connect(client) as connection,
+    ):
+        lines = {"accept": "application/x-ndjson"}
+        request = client.build_request("POST", "/v1/classify", files=photos, headers=lines)
+        asked = [f"{name}: {value}" for name, value in request.headers.items()]
+        again = "\r\n".join(["POST /v1/classify HTTP/1.1", *asked, "", ""]).encode()
+        again += request.read()
+        connection.settimeout(DEADLINE_S)
+        with pytest.raises(ConnectionError):  # and no timeout
+            connection.sendall(again * 1000)
+        found = client.get("/metrics").text
+        assert 'superbin_rejections_total{reason="slow_reader"} 1.0' in found
+        until(lambda: "superbin_queue_photos 0.0" in client.get("/metrics").text, "the places")
+        assert client.post("/v1/classify", files=photos).status_code == 200
 
 
 def test_a_photo_that_is_not_answered_in_its_time_gets_a_504(client: httpx.Client) -> None:
