@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
@@ -9,8 +10,9 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.admission import SHORTEST_WAIT_S, Stopping
 from service.metrics import Metrics
-from service.problems import problem_of_status, problem_response
+from service.problems import problem_of, problem_of_status, problem_response
 from service.tracing import current_trace
 
 log = structlog.get_logger()
@@ -63,6 +65,10 @@ class Access:
 
         try:
             await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:  # the grace period is over
+            if code:
+                raise
+            await self._stopped(scope, receive, send_on)
         except Exception:  # whatever it is: nobody further out would answer
             log.exception("unexpected error", request_id=request_id, path=scope["path"])
             if code:  # the answer has begun: let the server close the connection
@@ -70,8 +76,16 @@ class Access:
             problem = problem_of_status(500, "something went wrong on our side", request_id)
             await problem_response(problem, path=scope["path"])(scope, receive, send_on)
         finally:
-            # 499: the client left, or the server stopped, before there was an answer.
+            # 499: the client left before there was an answer.
             self._record(scope, code or 499, time.perf_counter() - started)
+
+    async def _stopped(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Tell who waits still, in our words: the server has a traceback and a 500 for that."""
+        error = Stopping("the service is shutting down", SHORTEST_WAIT_S)
+        problem = problem_of(error, scope["state"]["request_id"])
+        self._metrics.rejection(problem.reason)
+        headers = {"Retry-After": str(error.retry_after_s)}
+        await problem_response(problem, headers, path=scope["path"])(scope, receive, send)
 
     def _record(self, scope: Scope, code: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import os
 import signal
 import threading
@@ -18,6 +20,7 @@ import uvicorn
 from service.bundle import MANIFEST
 from service.server import Server
 from service.settings import Settings
+from tests.integration.asking import connect
 from tests.integration.server import environment, running, spawn, until
 from tests.tiny_bundle import write_bundle
 
@@ -52,6 +55,29 @@ def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers:
             thread.join()
         assert server.ended() == 0
     assert set(found) == {"200"}, found
+
+
+@pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/tiny/infer"])
+def test_what_the_grace_period_cuts_off_is_told_so(models_dir: Path, path: str) -> None:
+    """Half of a body is here, and the rest never comes."""
+    with (
+        running(models_dir, grace_period_s=1, body_timeout_s=600) as server,
+        httpx.Client(base_url=server.url) as client,
+        connect(client) as connection,
+    ):
+        opening = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        connection.sendall(f"{opening}Content-Length: 1000\r\n\r\n{{".encode())
+        until(lambda: "superbin_queue_photos 1.0" in client.get("/metrics").text, "admission")
+        client.close()
+        server.process.send_signal(signal.SIGTERM)
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            assert answer.status == 503
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert json.load(answer)["reason"] == "stopping"
+        assert server.ended() == 0
+    assert [line["code"] for line in server.log_lines() if line.get("method") == "POST"] == [503]
+    assert not any("Exception in ASGI" in line["event"] for line in server.log_lines())
 
 
 @pytest.mark.parametrize(
