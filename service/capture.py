@@ -35,6 +35,7 @@ UPKEEP_S = 10.0  # between counts, for the metrics
 PRUNE_S = 600.0
 TRIES = 5
 FIRST_PAUSE_S = 1.0
+CLOSE_S = 10.0  # that the last writes may take, all together
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,22 @@ class Capture:
         return any(one.request_id == request_id and one.position == position for one in theirs)
 
     def close(self) -> None:
-        """Write what waits, each photo once, then let go of the store; blocks."""
+        """Try to write what waits, then let go of the store; blocks, for seconds at most."""
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
-        self.store.close()
+        self._thread.join(CLOSE_S)
+        if not self._thread.is_alive():
+            self.store.close()
+            return
+        with self._changed:
+            lost = len(self._waiting) + (self._writing is not None)
+            self._waiting.clear()
+            self._writing = None
+        if lost:
+            log.error("review photos lost: the store takes too long", photos=lost)
+        for _ in range(lost):
+            self._metrics.review_photo("failed")
 
     # On the thread.
 
@@ -138,8 +149,12 @@ class Capture:
         while True:
             photo = self._take()
             if photo is not None:
-                self._write(photo)
-                self._writing = None
+                outcome = self._write(photo)
+                with self._changed:
+                    given_up = self._writing is None  # and counted
+                    self._writing = None
+                if not given_up:
+                    self._metrics.review_photo(outcome)
             elif self._closing:
                 return
             self._keep_up()
@@ -155,7 +170,8 @@ class Capture:
             self._nbytes -= len(photo.data)
             return photo
 
-    def _write(self, photo: NewPhoto) -> None:
+    def _write(self, photo: NewPhoto) -> str:
+        """Try to keep a photo; what became of it, in the words of the metric."""
         for attempt in range(TRIES):
             try:
                 added = self.store.add(photo)
@@ -165,19 +181,17 @@ class Capture:
                     break
             except (PhotoError, StoreFull) as error:
                 refused = "full" if isinstance(error, StoreFull) else "broken"
-                self._metrics.review_photo(refused)
                 log.warning("review photo refused", outcome=refused, error=str(error))
-                return
+                return refused
             except Exception:  # a thread that ends here would be missed for ever
                 log.exception("unexpected error", request_id=photo.request_id)
                 break
             else:
-                self._metrics.review_photo("duplicate" if added.duplicate else "kept")
                 self._metrics.review_removed("room", added.removed)
                 if added.removed > 1:  # a full store gives one for each that comes
                     log.info("review photos removed to make room", photos=added.removed)
-                return
-        self._metrics.review_photo("failed")
+                return "duplicate" if added.duplicate else "kept"
+        return "failed"
 
     def _pause(self, seconds: float) -> bool:
         """Wait, while others fill the queue; False where it is time to end."""

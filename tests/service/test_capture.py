@@ -177,6 +177,25 @@ def test_what_is_on_its_way_is_known_and_feedback_waits_for_it(store: Store) -> 
     capture.close()
 
 
+def test_a_store_that_never_answers_does_not_keep_the_service_from_ending(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.capture.CLOSE_S", 0.2)
+    metrics, held = Metrics(), Held(store)
+    capture = Capture(held, ALL, 9, 1_000_000, metrics)
+    for seed in range(3):
+        capture.offer(new_photo(seed))
+    held.begun.wait()
+    with capture_logs() as logs:
+        capture.close()
+    assert [(one["log_level"], one["photos"]) for one in logs] == [("error", 3)]
+    assert counted(metrics) == {"failed": 3.0}
+    held.let.set()
+    capture._thread.join()
+    assert store.counts().photos == 1  # the one that was being written: the store was left open
+    assert counted(metrics) == {"failed": 3.0}  # once each
+
+
 def test_bytes_in_the_queue_are_bounded_too(store: Store) -> None:
     metrics, held = Metrics(), Held(store)
     one = len(new_photo(1).data)
