@@ -193,13 +193,18 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        await serving.set_shadow(None)
-        await registry.close()
-        if serving.capture:
-            await asyncio.to_thread(serving.capture.close)
-        if serving.recorder:
-            await asyncio.to_thread(serving.recorder.close)
+        stores = [store for store in (serving.capture, serving.recorder) if store]
+        # At the same time: a session that never returns keeps no store from its last writes.
+        await asyncio.gather(
+            *(asyncio.to_thread(store.close) for store in stores), _let_go_of_models(serving)
+        )
+        serving.let_go = True
         log.info("stopped")
+
+
+async def _let_go_of_models(serving: Serving) -> None:
+    await serving.set_shadow(None)
+    await serving.registry.close()
 
 
 async def _keep_fresh(serving: Serving) -> None:

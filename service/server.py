@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import structlog
 import uvicorn
@@ -20,12 +18,15 @@ from prometheus_client import disable_created_metrics
 
 from service.app import create_app
 from service.errors import SuperbinError
+from service.last_resort import LastResort, leave
 from service.protocol import Guard
 from service.settings import Settings
 
 log = structlog.get_logger()
 
 TICK_S = 0.1  # between looks at what a signal asked for
+LAST_S = 15.0  # after the grace period: the stores' last writes may take 10
+SOON_S = 3.0  # that the end may take where Ctrl-C asked twice, or nothing is left to lose
 ACCEPTS = 8  # connections that are let in at a turn of the loop
 BY_OPTION = "--host and --port (make serve HOST=... PORT=...)"
 BY_SETTING = "SUPERBIN_GRPC_PORT"
@@ -51,13 +52,15 @@ class Server(uvicorn.Server):
         self._state = state
         self._announce = announce
         self._close_at = float("inf")
+        self._last_resort = LastResort(self._has_let_go)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, and say so; a signal while the models load ends the process at once."""
+        self._last_resort.start()
         starting = asyncio.create_task(super().startup(sockets))
         while not (await asyncio.wait({starting}, timeout=TICK_S))[0]:
             if self._close_at < float("inf") and not hasattr(self._state, "serving"):
-                _leave()
+                leave(0, lambda: log.info("stopped while starting"))  # a load is not to be cut
         await starting
         if self.started:
             self._announce()
@@ -69,6 +72,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
         if finishing and not self.force_exit:
             await finishing
+        self._last_resort.within(SOON_S)  # a load is all that may last
 
     async def _finish(self, calls: Any) -> None:
         """Take no more calls, and end those that there are when their time is over, or at once."""
@@ -78,15 +82,24 @@ class Server(uvicorn.Server):
                 await calls.stop(None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; uvicorn's own would end the process by the signal, with status 143."""
+        """Begin to stop; uvicorn's own would end the process by the signal, with status 143.
+
+        Nothing but that: what was interrupted may hold a lock, that of the metrics for example.
+        """
+        last_s = self._settings.grace_period_s + LAST_S
         if self._close_at < float("inf"):  # asked twice
             self.should_exit = True
-            self.force_exit = sig == signal.SIGINT
+            self.force_exit = self.force_exit or sig == signal.SIGINT
+            self._last_resort.within(SOON_S if self.force_exit else last_s)
             # What is cut off then would be told as an error, with a traceback.
             logging.getLogger("uvicorn.error").disabled = self.force_exit
             return
-        # Nothing else: what was interrupted may hold a lock, that of the metrics for example.
         self._close_at = time.monotonic() + self._settings.drain_delay_s
+        self._last_resort.within(self._settings.drain_delay_s + last_s)
+
+    def _has_let_go(self) -> bool:
+        serving = getattr(self._state, "serving", None)
+        return serving is not None and serving.let_go
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: fail readiness once asked to stop, close the port after the delay."""
@@ -96,14 +109,6 @@ class Server(uvicorn.Server):
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
-
-
-def _leave() -> NoReturn:
-    """End without waiting for threads: nobody was answered yet, and a load cannot be cut short."""
-    log.info("stopped while starting")
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(0)
 
 
 def url_of(listener: socket.socket) -> str:

@@ -35,6 +35,7 @@ class Serving:
     recorder: Recorder | None = None  # where answers are counted for reports
     shadow: Shadow | None = None
     ready: bool = False
+    let_go: bool = False  # of the models and the stores: all is written
     parsing: asyncio.Lock = field(
         default_factory=asyncio.Lock
     )  # long JSON, ten times as large then

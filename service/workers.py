@@ -32,7 +32,8 @@ import structlog
 from service import logs
 from service.drift_reports import forget_report
 from service.errors import SuperbinError
-from service.server import ServeError, hold_port, run, take_port, url_of
+from service.last_resort import CUT_SHORT
+from service.server import LAST_S, SOON_S, ServeError, hold_port, run, take_port, url_of
 from service.settings import Settings
 from service.worker_metrics import FOLDER, forget_worker
 
@@ -41,6 +42,7 @@ log = structlog.get_logger()
 START_FAILED = 3
 LONGEST_PAUSE_S = 30.0  # between attempts to replace a worker
 TICK_S = 0.1
+LATER_S = 5.0  # than a worker ends itself at the latest, it is killed
 FILES = 256  # that are no connections: models, sockets, metrics
 
 _spawn = multiprocessing.get_context("spawn")  # threads of the model would not survive a fork
@@ -114,6 +116,8 @@ class Workers:
         self._workers: list[Worker] = []
         self._announced = False
         self._stopping = False
+        self._kill_at = float("inf")
+        self._cut_short = False
         self._signals: list[signal.Signals] = []  # not passed on yet
         self._failures = 0  # since a worker was last ready
         self._start_at = 0.0
@@ -123,12 +127,13 @@ class Workers:
 
         Raises:
             ServeError: where one cannot start before all were ready once.
+            SystemExit: where one had to be ended with work in hand.
         """
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if sig != signal.SIGHUP or signal.getsignal(sig) != signal.SIG_IGN:  # as by nohup
                 signal.signal(sig, self._signalled)
         try:
-            while self._workers or not self._stopping:
+            while (self._workers or not self._stopping) and time.monotonic() < self._kill_at:
                 self._pass_on()
                 self._replace()
                 ends = [w.process.sentinel for w in self._workers]
@@ -136,8 +141,13 @@ class Workers:
                 self._look()
         finally:
             for worker in self._workers:
+                if self._stopping:
+                    self._cut_short = True
+                    log.error("worker killed: it does not end", pid=worker.process.pid)
                 worker.process.kill()
                 worker.process.join()
+        if self._cut_short:
+            sys.exit(CUT_SHORT)
 
     def _signalled(self, sig: int, frame: FrameType | None) -> None:
         told = signal.SIGTERM if sig == signal.SIGHUP else signal.Signals(sig)
@@ -146,6 +156,10 @@ class Workers:
     def _pass_on(self) -> None:
         """Signals go to the workers from here, and from nowhere else."""
         while self._signals:
+            last_s = self._settings.drain_delay_s + self._settings.grace_period_s + LAST_S
+            if self._stopping and self._signals[0] == signal.SIGINT:
+                last_s = SOON_S
+            self._kill_at = min(self._kill_at, time.monotonic() + last_s + LATER_S)
             self._stopping = True
             self._listener.close()  # or the kernel would go on to accept what nobody answers
             sig = self._signals.pop(0)
@@ -184,6 +198,8 @@ class Workers:
             forget_report(worker.process.pid or 0, self._folder)
             if not self._stopping:
                 self._ended(worker, problem)
+            elif worker.process.exitcode == CUT_SHORT:
+                self._cut_short = True
         if not self._announced and len(self._workers) == self._settings.workers:
             self._announced = all(worker.ready for worker in self._workers)
             if self._announced:
