@@ -175,6 +175,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     if serving.metrics.shared:
         _refresh(serving)
         background.append(asyncio.create_task(_keep_fresh(serving)))
+    serving.metrics.readiness(lambda: serving.ready)
     serving.set_ready(True)
     sessions = registry.default.sessions
     log.info(

@@ -119,6 +119,11 @@ class Scheduler:
             for photo in photos:
                 photo.forget()
 
+    @property
+    def working_s(self) -> float:
+        """For how long a thread has been at its turn; of several the longest."""
+        return max(stage.working_s for stage in self._stages)
+
     async def close(self) -> None:
         """Answer what waits, then stop."""
         for stage in self._stages:

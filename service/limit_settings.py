@@ -79,6 +79,13 @@ class LimitSettings(BaseModel):
         description="Seconds that an answer may wait for a client that stops reading; 48 KiB read "
         "in them earn as many again.",
     )
+    stuck_s: float = Field(
+        60.0,
+        gt=0.0,
+        le=86_400.0,
+        description="Seconds that a thread may work at one turn, of a few photos; longer, as where "
+        "a GPU hangs, and `/readyz` says 503.",
+    )
     max_photos: int = Field(32, ge=1, description="Photos in one request at most.")
     max_photo_bytes: int = Field(20_000_000, ge=1, description="Bytes of one photo at most.")
     max_photo_pixels: int = Field(

@@ -222,6 +222,10 @@ class Metrics:
         """Ask these how much is admitted whenever it is to be known."""
         self._sources += [(self._queue_photos, photos), (self._queue_bytes, nbytes)]
 
+    def readiness(self, ready: Callable[[], bool]) -> None:
+        """Ask this whether requests are welcome, whenever it is to be known."""
+        self._sources.append((self._ready, ready))
+
     def drain_rate(self, photos_per_second: Callable[[], float]) -> None:
         """Ask this how fast photos are answered whenever it is to be known."""
         self._sources.append((self._drain_rate, photos_per_second))

@@ -34,7 +34,7 @@ class Serving:
     capture: Capture | None = None  # where photos are kept for review
     recorder: Recorder | None = None  # where answers are counted for reports
     shadow: Shadow | None = None
-    ready: bool = False
+    welcome: bool = False  # from the end of the warm-up to the start of the shutdown
     let_go: bool = False  # of the models and the stores: all is written
     parsing: asyncio.Lock = field(
         default_factory=asyncio.Lock
@@ -46,10 +46,21 @@ class Serving:
         if before:
             await before.close()
 
+    @property
+    def stuck(self) -> bool:
+        """Whether a thread of a model that serves does not end its turn."""
+        turns = (model.scheduler.working_s for model in self.registry.served)
+        return max(turns, default=0.0) > self.settings.stuck_s
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests are welcome, and would be answered."""
+        return self.welcome and not self.stuck
+
     def set_ready(self, ready: bool) -> None:
         """Welcome requests, or ask load balancers to send no more."""
-        self.ready = ready
-        self.metrics.ready(ready)
+        self.welcome = ready
+        self.metrics.ready(self.ready)
 
 
 def serving(request: Request) -> Serving:

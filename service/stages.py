@@ -6,6 +6,7 @@ The thread that fell asleep last is woken first: its core's caches still have wh
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic
 
@@ -40,12 +41,13 @@ class Stage(Generic[T]):
         self._asleep: list[threading.Condition] = []
         self._choose = choose
         self._begin = begin
+        self._since: dict[int, float] = {}  # threads at work, by number
         self._idle = 0
         self._closing = False
         self._threads: list[threading.Thread] = []
         for i, worker in enumerate(workers):
             thread = threading.Thread(
-                target=self._work, args=(worker,), name=f"{name}-{i}", daemon=True
+                target=self._work, args=(i, worker), name=f"{name}-{i}", daemon=True
             )
             try:
                 thread.start()
@@ -61,6 +63,11 @@ class Stage(Generic[T]):
                 self._queue.push(one)
             self._wake(len(waiting))
 
+    @property
+    def working_s(self) -> float:
+        """For how long a thread has been at what it took, of those at work the longest."""
+        return time.monotonic() - min(list(self._since.values()), default=time.monotonic())
+
     def close(self) -> None:
         """Work off what waits, then end the threads; blocks."""
         with self._lock:
@@ -69,7 +76,7 @@ class Stage(Generic[T]):
         for thread in self._threads:
             thread.join()
 
-    def _work(self, worker: Callable[[list[T]], None]) -> None:
+    def _work(self, number: int, worker: Callable[[list[T]], None]) -> None:
         try:
             if self._begin:
                 self._begin()
@@ -77,11 +84,13 @@ class Stage(Generic[T]):
             log.exception("unexpected error", of="the beginning of a thread")
         alarm = threading.Condition(self._lock)
         while (taken := self._take(alarm)) is not None:
+            self._since[number] = time.monotonic()
             try:
                 worker(taken)
             except Exception:  # a thread that ends here would be missed for ever
                 log.exception("unexpected error", taken=len(taken))
             del taken  # idle threads keep nobody's photos
+            del self._since[number]
 
     def _take(self, alarm: threading.Condition) -> list[T] | None:
         """What to work on; None at the end."""

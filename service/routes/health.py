@@ -19,8 +19,17 @@ async def livez() -> Health:
 
 @router.get("/readyz", response_model=Health, responses={503: {"content": PROBLEM_CONTENT}})
 async def readyz(request: Request) -> Health | Response:
-    """Whether it wants requests: from the end of the warm-up to the start of the shutdown."""
-    if serving(request).ready:
+    """Whether it wants requests: from the end of the warm-up to the start of the shutdown.
+
+    Not while a batch does not end, since nobody would be answered.
+    """
+    held = serving(request)
+    if held.ready:
         return Health(status="ready")
     request_id = request.state.request_id
-    return problem_response(problem_of_status(503, "the service is shutting down", request_id))
+    why = (
+        "a batch does not end: its device may hang"
+        if held.stuck
+        else "the service is shutting down"
+    )
+    return problem_response(problem_of_status(503, why, request_id))

@@ -1,4 +1,4 @@
-"""The end where something never returns: a session, a load, a store, a whole process."""
+"""The end, and readiness, where something never returns: a session, a load, a store, a process."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ def hung(
         "tally_url": f"sqlite:///{folder}/counts.db",
         "tally_interval_s": 3600,
         "timeout_s": 2,
+        "stuck_s": 2.5,
         "grace_period_s": 1,
     }
     with running(models_dir, command=command, workers=workers, **settings) as server:
@@ -59,6 +60,21 @@ def check_told(server: Server) -> None:
     (line,) = [one for one in server.log_lines() if one["event"].startswith("stopped by force")]
     assert line["level"] == "error"
     assert any(one.startswith("infer-") and "batching.py" in one for one in line["threads"]), line
+
+
+def test_a_service_whose_session_never_returns_is_not_ready(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answered(path: str) -> int:
+        return httpx.get(f"{server.url}{path}", timeout=30).status_code
+
+    with hung(models_dir, tmp_path, monkeypatch) as server:
+        until(lambda: answered("/readyz") == 503, "what does not end is noticed")
+        assert "does not end" in httpx.get(f"{server.url}/readyz").json()["detail"]
+        assert answered("/v2/health/ready") == 503
+        assert answered("/v2/models/tiny/ready") == 503
+        assert answered("/livez") == 200
+        assert "superbin_ready 0.0" in httpx.get(f"{server.url}/metrics").text
 
 
 def test_a_session_that_never_returns_does_not_keep_the_service_from_ending(

@@ -106,3 +106,25 @@ def test_a_stage_ends_where_nobody_wants_what_waited_last(threads: int) -> None:
     go_on.set()
     closing.join(10)
     assert not closing.is_alive()
+
+
+def test_a_stage_tells_for_how_long_it_has_been_at_work() -> None:
+    busy, go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def work(items: list[Item]) -> None:
+        busy.release()
+        assert go_on.acquire(timeout=60)
+
+    stage: Stage[Item] = Stage("work", [work] * 2, one)
+    assert stage.working_s <= 0.0
+    before = time.monotonic()
+    stage.put([Item(0)])
+    assert busy.acquire(timeout=60)
+    time.sleep(0.01)
+    between = time.monotonic()
+    stage.put([Item(1)])
+    assert busy.acquire(timeout=60)
+    assert time.monotonic() - between < stage.working_s <= time.monotonic() - before
+    go_on.release(2)
+    stage.close()
+    assert stage.working_s <= 0.0
