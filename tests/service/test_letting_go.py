@@ -136,9 +136,13 @@ def test_threads_end_where_another_cannot_be_started(
 def test_those_who_wait_for_more_photos_share_them_once_they_are_due() -> None:
     async def test() -> None:
         gates = [Gate(open=False), Gate(open=False)]
-        engine = scheduler(*gates, decode_workers=0, max_batch=8, max_delay_s=0.2)
+        engine = scheduler(*gates, decode_workers=0, max_batch=8, max_delay_s=1.0)
         await until(lambda: len(engine._infer._asleep) == 2)
-        requests = [ask(engine, value) for value in range(4)]  # fewer than are worth a batch
+        requests = []
+        for value in range(4):  # fewer than are worth a batch; each wakes one, and the same
+            requests.append(ask(engine, value))
+            await waiting(engine, value + 1)
+            await until(lambda: len(engine._infer._asleep) == 2)
         async with asyncio.timeout(5):  # before any gate gives up
             await until(lambda: all(gate.entered.is_set() for gate in gates))
         for gate in gates:
