@@ -27,6 +27,7 @@ from service.preprocess import Preprocessing
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+FP32 = "fp32"  # the variant that is as it was trained
 MODEL = "model.onnx"  # always the default variant
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
@@ -97,7 +98,7 @@ class Metric(Record):
     split: str
     photos: int = Field(ge=1)
     mode: Literal["bank", "batch", "lone"] = "bank"
-    variant: str = "fp32"
+    variant: str = FP32
     interval: tuple[float, float] | None = None  # 95%, see training.metrics
 
 
@@ -106,6 +107,8 @@ class SelfTest(Record):
 
     file: str
     probabilities: tuple[float, ...]
+    # What the other variants gave it; older bundles do not tell.
+    others: dict[str, tuple[float, ...]] = Field(default={}, exclude_if=lambda others: not others)
 
 
 class Correction(Record):
@@ -183,11 +186,12 @@ class Manifest(Record):
         if self.drift is not None and self.drift not in self.files:
             raise ValueError(f"expected a listed file as drift, got {self.drift!r}")
         for case in self.self_test:
-            if case.file not in self.files or len(case.probabilities) != len(self.superclasses):
-                raise ValueError(
-                    f"expected a self-test of a listed file and {len(self.superclasses)} "
-                    f"probabilities, got {case.file!r} and {len(case.probabilities)}"
-                )
+            for told in (case.probabilities, *case.others.values()):
+                if case.file not in self.files or len(told) != len(self.superclasses):
+                    raise ValueError(
+                        f"expected a self-test of a listed file and {len(self.superclasses)} "
+                        f"probabilities, got {case.file!r} and {len(told)}"
+                    )
         if self.familiarity and (self.familiarity.file or MODEL) not in self.files:
             raise ValueError(
                 f"familiarity without a SHA-256 under files: {self.familiarity.file!r}"

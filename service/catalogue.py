@@ -10,6 +10,7 @@ from service.classifier import Classifier
 from service.errors import BundleError
 from service.models_folder import find_bundles
 from service.schemas import BrokenModel, ModelInfo
+from service.settings import Settings
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -26,17 +27,17 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def list_models(
-    models_dir: Path, *, default: Path | None = None, loaded: Sequence[Classifier] = ()
+    settings: Settings, *, default: Path | None = None, loaded: Sequence[Classifier] = ()
 ) -> list[ModelInfo | BrokenModel]:
     """Every bundle, verified; one that is not sound is listed with what is wrong with it.
 
     Args:
-        models_dir: where to look.
+        settings: where to look, and which graph would run.
         default: folder of the bundle that answers where none is named.
         loaded: the classifiers that run.
     """
     found: list[ModelInfo | BrokenModel] = []
-    for path in find_bundles(models_dir):
+    for path in find_bundles(settings.models_dir):
         is_default = path == default
         try:
             bundle = open_bundle(path)
@@ -49,7 +50,7 @@ def list_models(
             )
             continue
         running = next((one for one in loaded if one.bundle.path == path), None)
-        found.append(_info(bundle, is_default, running))
+        found.append(_info(bundle, is_default, settings, running))
     return found
 
 
@@ -71,9 +72,13 @@ def with_default(
     return [one.model_copy(update={"default": one is meant}) for one in found]
 
 
-def _info(bundle: Bundle, default: bool, running: Classifier | None) -> ModelInfo:
+def _info(
+    bundle: Bundle, default: bool, settings: Settings, running: Classifier | None
+) -> ModelInfo:
     manifest = bundle.manifest
-    variant = running.variant if running else manifest.default_variant
+    variant = running.variant if running else settings.variant_of(bundle)
+    if variant not in manifest.variants:  # it would be refused
+        variant = manifest.default_variant
     return ModelInfo(
         name=manifest.name,
         version=manifest.version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +87,7 @@ class Classifier:
         self._check_bank({name: array.shape for name, array in bank.items()})
         # Put where the session runs once and for all: a run then costs what it costs without.
         self._bank = {name: keep_on(self.device, array) for name, array in bank.items()}
+        self._sizes: list[int] = []  # any
 
     @property
     def provider(self) -> str:
@@ -98,9 +100,24 @@ class Classifier:
         Args:
             images: uint8 [N, H, W, 3] as `service.preprocess.decode` gives them.
         """
+        photos = len(images)
+        size = next((size for size in self._sizes if size >= photos), photos)
+        if size > photos:
+            blank = np.zeros((size - photos, *images.shape[1:]), dtype=images.dtype)
+            images = np.concatenate([images, blank])
         feeds = {contract.INPUT_IMAGES: images, **self._bank}
         outputs = self._session.run(self._outputs, feeds)
-        return Answers(**dict(zip(self._outputs, outputs, strict=True)))
+        answers = Answers(**dict(zip(self._outputs, outputs, strict=True)))
+        return answers[:photos] if size > photos else answers
+
+    def keep_to(self, sizes: Sequence[int]) -> None:
+        """From now on fill batches up to one of these sizes with blank photos, whatever they are.
+
+        On a GPU a batch of a size that was never run before can take a second: cuDNN looks for the
+        best way to convolve it, and TensorRT builds an engine. A batch that is larger than all of
+        these runs as it is.
+        """
+        self._sizes = sorted(sizes)
 
     def time_batch(self, photos: int) -> float:
         """Seconds for a batch of blank photos once it is warm, the least of a few.

@@ -179,7 +179,7 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
         fail(str(error))
     if not settings.models_dir.is_dir():
         fail(f"expected a folder of bundles, got {settings.models_dir}")
-    found = with_default(list_models(settings.models_dir), settings.models[0])
+    found = with_default(list_models(settings), settings.models[0])
     if json:
         for one in found:
             print_json(one.model_dump(mode="json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 # Wheels of ONNX Runtime 1.32 report usage to their maker unless told not to. A service that gets
@@ -22,6 +23,7 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+HEAVY = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 ONE = r"(cpu(:[1-9]\d?)?|(cuda|tensorrt)(:\d{1,2})?)"
 DEVICES = rf"{ONE}(,{ONE})*"
 EXPECTED = "cpu, cpu:N for N sessions, cuda:I or tensorrt:I for the GPU I, or several by commas"
@@ -42,6 +44,11 @@ def session_devices(device: str) -> list[str]:
     return devices
 
 
+def on_gpu(device: str) -> bool:
+    """Whether any of the sessions that a setting names runs on a GPU."""
+    return any(one != CPU for one in session_devices(device))
+
+
 def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     """An ONNX Runtime session that runs on the device that was asked for, or none.
 
@@ -51,7 +58,8 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
         threads: of the CPU, for one batch.
 
     Raises:
-        ProviderError: ONNX Runtime itself would fall back to the CPU with only a log line.
+        ProviderError: ONNX Runtime itself would fall back to the CPU with only a log line, as a
+            whole or with single operators.
         BundleError: where the file is no graph that this ONNX Runtime can run.
     """
     kind, _, index = device.partition(":")
@@ -74,6 +82,7 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     asked = [(provider, {} if kind == CPU else {"device_id": int(index or 0)})]
     if kind != CPU:
         ort.preload_dlls()  # CUDA's libraries lie in packages where the loader does not look
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if kind == "tensorrt":  # for the operators that TensorRT lacks
         asked.append((PROVIDERS["cuda"], {"device_id": int(index or 0)}))
     try:
@@ -85,7 +94,40 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
             f"device {device!r} was asked for and ONNX Runtime chose {session.get_providers()}: "
             "is there a GPU, and do its driver and CUDA libraries fit this onnxruntime-gpu?"
         )
+    if kind != CPU:
+        check_placement(session, path, device, {name for name, _ in asked})
     return session
+
+
+def check_placement(
+    session: ort.InferenceSession, path: Path, device: str, providers: set[str]
+) -> None:
+    """All that takes time runs where it was asked to.
+
+    A provider need not have every operator, and what it lacks runs on the CPU, between two copies
+    over the bus, while the session still names the provider first. Operators that cost next to
+    nothing, such as those that reckon with shapes, ONNX Runtime itself would rather have there.
+
+    Args:
+        session: one that was opened with `session.record_ep_graph_assignment_info`.
+        providers: those where it may.
+
+    Raises:
+        ProviderError: for a convolution or a product of matrices that is somewhere else.
+    """
+    elsewhere = Counter(
+        f"{node.op_type} on {part.ep_name}"
+        for part in session.get_provider_graph_assignment_info()
+        if part.ep_name not in providers
+        for node in part.get_nodes()
+        if node.op_type in HEAVY
+    )
+    if elsewhere:
+        told = ", ".join(f"{number} {what}" for what, number in sorted(elsewhere.items()))
+        raise ProviderError(
+            f"{path}: expected all of it on {device}, got {told}; the fp32 variant has only "
+            "operators that a GPU has"
+        )
 
 
 def keep_on(device: str, array: npt.NDArray[np.float32]) -> ort.OrtValue:

@@ -271,7 +271,7 @@ class Registry:
     async def _list(self) -> None:
         loaded = [slot.model.sessions.first for slot in self._slots]
         self.models = await asyncio.to_thread(
-            list_models, self._settings.models_dir, default=self.default.bundle.path, loaded=loaded
+            list_models, self._settings, default=self.default.bundle.path, loaded=loaded
         )
 
     def _look(self) -> list[Path]:

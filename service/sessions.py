@@ -13,7 +13,7 @@ from pathlib import Path
 from service.catalogue import open_bundle
 from service.classifier import Classifier
 from service.cost import CostModel
-from service.devices import CPU, session_devices
+from service.devices import CPU, on_gpu, session_devices
 from service.doubts import Doubts, open_doubts
 from service.self_test import check_answers
 from service.settings import Settings
@@ -66,11 +66,12 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
     """
     bundle = open_bundle(path)
     doubts = open_doubts(bundle, settings.doubt_limits)
+    variant = settings.variant_of(bundle)
     measured: list[tuple[int, float]] = []
     largest: list[int] = []
 
     def opened(device: str, threads: int) -> Classifier:
-        classifier = Classifier(bundle, variant=settings.variant, device=device, threads=threads)
+        classifier = Classifier(bundle, variant=variant, device=device, threads=threads)
         check_answers(classifier)
         return classifier
 
@@ -78,6 +79,8 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         batches = warm_up(classifier, min(most, settings.max_batch))
         measured.extend(batches)
         largest.append(batches[-1][0])
+        if on_gpu(classifier.device):
+            classifier.keep_to([photos for photos, _ in batches])
         return classifier
 
     devices = session_devices(settings.device)

@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access_settings import AccessSettings
-from service.devices import CPU, DEVICES, EXPECTED, session_devices
+from service.bundle import FP32, Bundle
+from service.devices import CPU, DEVICES, EXPECTED, on_gpu, session_devices
 from service.doubt_settings import read_doubts
 from service.errors import SuperbinError
 from service.limit_settings import LimitSettings
@@ -103,7 +104,9 @@ class Settings(
         "without one such photos get a superclass and no bin.",
     )
     variant: str | None = Field(
-        None, description="Which of the bundle's graphs to run; by default the bundle's own choice."
+        None,
+        description="Which of the bundle's graphs to run; by default the bundle's own choice, and "
+        "fp32 on a GPU.",
     )
     device: str = Field(
         "cpu",
@@ -175,6 +178,19 @@ class Settings(
     def _known_doubts(cls, doubts: str) -> str:
         read_doubts(doubts)
         return doubts
+
+    def variant_of(self, bundle: Bundle) -> str:
+        """Which of a bundle's graphs to run: the one that is set, or what suits the devices.
+
+        On a GPU that is fp32, where there is one: ONNX Runtime's CUDA provider has no convolution
+        of int8, and dequantizes its biases on the CPU.
+        """
+        if self.variant:
+            return self.variant
+        manifest = bundle.manifest
+        return (
+            FP32 if on_gpu(self.device) and FP32 in manifest.variants else manifest.default_variant
+        )
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -65,13 +65,18 @@ def self_test_photos(part: Path, folder: Path | None, data: PhotoSet, run: Path)
 
 
 def with_self_test(part: Path, manifest: Manifest, photos: list[str]) -> Manifest:
-    """The manifest with what the default variant answers to its own photos; written."""
-    classifier = Classifier(Bundle(part, manifest))
+    """The manifest with what each variant answers to the bundle's own photos; written."""
+    bundle, default = Bundle(part, manifest), manifest.default_variant
+    classifiers = {name: Classifier(bundle, variant=name) for name in sorted(manifest.variants)}
     cases = []
     for name in photos:
-        pixels = decode((part / name).read_bytes(), manifest.preprocessing)
-        found = classifier.run(pixels[np.newaxis]).probabilities[0]
-        cases.append(SelfTest(file=name, probabilities=tuple(map(float, found))))
+        pixels = decode((part / name).read_bytes(), manifest.preprocessing)[np.newaxis]
+        found = {
+            variant: tuple(map(float, classifier.run(pixels).probabilities[0]))
+            for variant, classifier in classifiers.items()
+        }
+        own = found.pop(default)
+        cases.append(SelfTest(file=name, probabilities=own, others=found))
     files = manifest.files | {name: record_of(part / name) for name in photos}
     complete = manifest.model_copy(update={"self_test": tuple(cases), "files": files})
     write_manifest(part, complete)

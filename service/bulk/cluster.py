@@ -114,7 +114,8 @@ def _station(job: Job) -> Station:
         BulkError: where it is not the one that the run was begun with.
     """
     settings = Settings.model_validate_json(job.settings)
-    found = model_of(open_bundle(job.bundle), settings.variant)
+    bundle = open_bundle(job.bundle)
+    found = model_of(bundle, settings.variant_of(bundle))
     if found.model_dump_json() != job.model:
         raise BulkError(f"{job.bundle} on {os.uname().nodename} is another model than here")
     return Station(job.bundle, settings, job.by)

@@ -84,7 +84,7 @@ def classify_in_bulk(config: BulkConfig, settings: Settings) -> Summary:
     bundle = open_bundle(resolve_bundle(settings.models_dir, settings.models[0]))
     by = sorted_by(settings, config.language)
     answering_for(bundle.manifest, settings, by)  # before anything is begun
-    asked = Asked(inputs, model_of(bundle, settings.variant), settings, config.chunk, by)
+    asked = Asked(inputs, model_of(bundle, settings.variant_of(bundle)), settings, config.chunk, by)
     folder, to = parts_folder(config.out), schema(bundle.manifest.superclasses)
     here, added = 0, 0 if config.add else None
     with locked(folder):

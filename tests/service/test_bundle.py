@@ -19,6 +19,7 @@ from service.bundle import (
 from service.catalogue import list_models, open_bundle, with_default
 from service.errors import BundleError
 from service.models_folder import find_bundles, resolve_bundle, version_key
+from service.settings import Settings
 from tests.tiny_bundle import write_bundle
 
 
@@ -120,13 +121,14 @@ def test_all_bundles_are_listed_and_broken_ones_with_what_is_wrong(tmp_path: Pat
     first = write_bundle(tmp_path)
     second = write_bundle(tmp_path, version="2")
     (second / "CARD.md").write_text("altered")
-    sound, broken = (one.model_dump() for one in list_models(tmp_path, default=first))
+    settings = Settings(models_dir=tmp_path)
+    sound, broken = (one.model_dump() for one in list_models(settings, default=first))
     assert (sound["name"], sound["version"], sound["default"]) == ("tiny", "1", True)
     assert sound["bank_items"] == 12
     assert sound["guide_things"] == 0
     assert sound["provider"] is None  # nothing is loaded
     assert (broken["version"], broken["default"]) == ("2", False)
     for reference, marked in (("tiny", ["1"]), ("tiny/1", ["1"]), ("tiny/2", []), ("other", [])):
-        found = with_default(list_models(tmp_path), reference)
+        found = with_default(list_models(settings), reference)
         assert [one.version for one in found if one.default] == marked
     assert broken["error"].startswith("CARD.md: expected SHA-256")
