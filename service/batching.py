@@ -9,7 +9,6 @@ checked, then run: each kind of work leaves little of another's in a processor's
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,11 +29,9 @@ from service.preprocess import Pixels
 from service.results import InferenceError
 from service.slices import take_slices
 from service.stages import Stage
+from service.turns import TURN_S, Turns
 
 log = structlog.get_logger()
-
-TURN = 4  # photos that a thread takes at once to decode and run them, where so many wait
-TURN_S = 0.03  # and it takes no more than it expects to be done with by then
 
 Run = Callable[[Pixels], Answers]
 Result = tuple[Photo, Outcome | SuperbinError]
@@ -63,21 +60,23 @@ class Scheduler:
         self.backlog = Backlog()
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
-        self._max_batch = max_batch
-        self._max_delay_s = max_delay_s
-        self._cost = cost or CostModel()
-        self._turn_cost = CostModel()  # with decoding
-        self._sessions = len(sessions)
         self._alone = alone
         self._doubts = doubts
         self._watch_appearance = watch_appearance
-        self._turn = 0 if decode_workers else TURN
+        self._decoding = not decode_workers  # on the sessions' threads
+        self._turns = Turns(
+            sessions=len(sessions),
+            max_batch=max_batch,
+            max_delay_s=max_delay_s,
+            decoding=self._decoding,
+            cost=cost,
+        )
         runners = [partial(self._answer, run) for run in sessions]
         self._infer = Stage(
             "infer",
             runners,
-            self._choose_turn,
-            begin=partial(take_slices, TURN_S) if self._turn else None,
+            self._turns.choose,
+            begin=partial(take_slices, TURN_S) if self._decoding else None,
         )
         self._stages = [self._infer]
         if decode_workers:
@@ -194,49 +193,11 @@ class Scheduler:
 
     # On the sessions' threads.
 
-    def _choose_turn(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
-        """As many as are worth taking together, shared among the idle sessions.
-
-        A turn stops growing where it would make one of its photos late, and nobody waits for more
-        so long that the next one would be.
-        """
-        now = time.monotonic()
-        batch: list[Photo] = []
-        earliest = math.inf
-        worthwhile = self._cost.worthwhile(self._max_batch)
-        together = min(worthwhile, math.ceil(len(queue) / idle))
-        most = max(together, min(self._turn, len(queue) // self._sessions))
-        if self._max_delay_s and len(queue) < worthwhile:
-            due = min(self._due(photo, worthwhile) for photo in queue.firsts())
-            if now < due:
-                return [], due - now
-        while len(queue) and len(batch) < most:
-            photo = queue.peek(now)
-            if photo.unwanted:
-                queue.pop(now)
-                continue
-            earliest = min(earliest, photo.deadline)
-            if batch:
-                end_s = self._seconds(len(batch) + 1)
-                if now + end_s > earliest or (len(batch) >= together and end_s > TURN_S):
-                    break
-            batch.append(queue.pop(now))
-        return batch, 0.0
-
-    def _due(self, photo: Photo, photos: int) -> float:
-        """Until when a photo may wait for others: half of what is left of its time is kept."""
-        latest = photo.deadline - max((photo.deadline - photo.since) / 2, self._seconds(photos))
-        return min(photo.since + self._max_delay_s, latest)
-
-    def _seconds(self, photos: int) -> float:
-        """What a turn of so many is expected to take."""
-        return max(self._cost.seconds(photos), self._turn_cost.seconds(photos))
-
     def _answer(self, run: Run, photos: list[Photo]) -> None:
         """A turn: decode where nobody else does, then run in batches that are worth it."""
         started = time.monotonic()
-        ready = self._prepared(photos) if self._turn else photos
-        size = self._cost.worthwhile(self._max_batch)
+        ready = self._prepared(photos) if self._decoding else photos
+        size = self._turns.batch
         results: list[Result] = []
         for first in range(0, len(ready), size):
             some = [(photo, photo.pixels) for photo in ready[first : first + size]]
@@ -245,7 +206,7 @@ class Scheduler:
                 results += self._ran(run, wanted)
         if results:
             turn_s = time.monotonic() - started
-            self._turn_cost.observe(len(ready), turn_s)
+            self._turns.turn_cost.observe(len(ready), turn_s)
             self._hand_over(results, turn_s)
 
     def _ran(self, run: Run, batch: list[tuple[Photo, Pixels]]) -> list[Result]:
@@ -262,7 +223,7 @@ class Scheduler:
             return [result for one in batch for result in self._ran(run, [one])]
         infer_s = time.monotonic() - started
         if chosen is run:
-            self._cost.observe(len(batch), infer_s)
+            self._turns.cost.observe(len(batch), infer_s)
         self._metrics.batch(len(batch), infer_s)
         return [
             (

@@ -60,7 +60,7 @@ class Recorded:
     def engine(self, **others: Any) -> Scheduler:
         settings = {"decode_workers": 0, "max_batch": 4, "metrics": Metrics()} | others
         engine = Scheduler([self.run], cost=CostModel(EACH_ALONE), **settings)
-        engine._turn_cost = CostModel(EACH_ALONE)
+        engine._turns.turn_cost = CostModel(EACH_ALONE)
         return engine
 
     def ask(
@@ -94,7 +94,7 @@ def test_a_turn_is_short_and_no_longer_than_its_photos_can_wait(seconds: float) 
     async def test() -> None:
         recorded = Recorded()
         engine = recorded.engine()
-        engine._turn_cost = CostModel([(1, seconds)])
+        engine._turns.turn_cost = CostModel([(1, seconds)])
         first = recorded.ask(engine, 0)
         await entered(recorded.gate)
         later = recorded.ask(engine, 1, 2)
