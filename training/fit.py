@@ -85,7 +85,7 @@ def _steps(run: Run, stop: list[int]) -> None:
                 )
             ends = run.progress.step % run.steps_an_epoch == 0 or run.progress.step == run.steps
             if ends and first:
-                _end_epoch(run, parts)
+                end_epoch(run, parts)
             if distributed.any_of(bool(stop)):
                 distributed.from_first(partial(_save, run))
                 raise Interrupted(f"stopped at step {run.progress.step} of {run.steps}")
@@ -140,7 +140,7 @@ def learn(run: Run, images: Tensor, labels: Tensor) -> dict[str, float]:
     return dict(zip(names, torch.stack([v.detach().float() for v in values]).tolist(), strict=True))
 
 
-def _end_epoch(run: Run, parts: dict[str, float]) -> None:
+def end_epoch(run: Run, parts: dict[str, float]) -> None:
     """Evaluate on val as the service would answer, and keep the best weights."""
     model = run.served_model
     quick_bank(run, model)

@@ -35,6 +35,7 @@ from PIL import Image
 from service.bundle import read_bundle
 from service.classifier import Classifier
 from service.preprocess import decode
+from tests.benchmarks.gpu import busy
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLE = ROOT / "models" / "refuse" / "4"
@@ -163,12 +164,13 @@ def load(url: str, photos: list[Path], connections: int, seconds: int) -> dict[s
 def measure(
     contender: Contender, port: int, photos: list[Path], connections: int, seconds: int, log: Path
 ) -> dict[str, float]:
-    """Answers a second, latency in milliseconds, CPU milliseconds per answer."""
+    """Answers a second, latency in milliseconds, CPU milliseconds per answer, GPUs' busy share."""
     url = f"http://127.0.0.1:{port}{contender.route}"
     with started(contender, port, log) as leader:
         load(url, photos, connections, 2)  # warm
         before = cpu_seconds(leader)
-        found = load(url, photos, connections, seconds)
+        with busy() as shares:
+            found = load(url, photos, connections, seconds)
         cpu_s = cpu_seconds(leader) - before
     answered = found["requests"] - found["refused"]
     return {
@@ -177,6 +179,7 @@ def measure(
         "p99": found["p99_ms"],
         "cpu": 1000 * cpu_s / max(answered, 1),
         "bad": found["refused"] + found["failed"],
+        "gpu": statistics.mean(shares) if shares else math.nan,
     }
 
 
@@ -215,6 +218,7 @@ def ceiling(
         "p99": 1000 * float(np.percentile(times, 99)),
         "cpu": 1000 * cpu / len(times),
         "bad": 0,
+        "gpu": math.nan,
     }
 
 
@@ -275,14 +279,15 @@ def main() -> None:
 
 
 def _print(rows: dict[str, list[dict[str, float]]], base: str) -> None:
-    print(f"{'':27} answers/s   ratio   p50 ms   p99 ms   CPU ms/photo   bad")
+    print(f"{'':27} answers/s   ratio   p50 ms   p99 ms   CPU ms/photo   bad   GPU busy")
     ours = statistics.median(row["rate"] for row in rows[base])
     for name, results in rows.items():
         middle = {key: statistics.median(row[key] for row in results) for key in results[0]}
         print(
             f"{name:27} {middle['rate']:9.1f} {ours / (middle['rate'] or math.nan):7.2f} "
             f"{middle['p50']:8.2f} "
-            f"{middle['p99']:8.2f} {middle['cpu']:14.2f} {middle['bad']:5.0f}",
+            f"{middle['p99']:8.2f} {middle['cpu']:14.2f} {middle['bad']:5.0f} "
+            f"{'-' if math.isnan(middle['gpu']) else format(middle['gpu'], '.0%'):>10}",
             flush=True,
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
@@ -13,28 +13,31 @@ from service.bundle import read_bundle
 from service.classifier import Classifier
 
 ROUNDS = 15
-ROUND_PHOTOS = 32
-BATCHES = (1, 8)
+LEAST_PHOTOS = 32  # of a round
 
 
-def main(path: Path) -> None:
+def main(path: Path, device: str, batches: list[int]) -> None:
     bundle = read_bundle(path)
+    round_photos = max(LEAST_PHOTOS, *batches)
     spec = bundle.manifest.preprocessing
-    shape = (ROUND_PHOTOS, spec.height, spec.width, 3)
+    shape = (round_photos, spec.height, spec.width, 3)
     photos = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    sessions = {name: Classifier(bundle, variant=name) for name in bundle.manifest.variants}
+    sessions = {
+        name: Classifier(bundle, variant=name, device=device) for name in bundle.manifest.variants
+    }
     for session in sessions.values():
-        for batch in BATCHES:
+        for batch in batches:
             session.time_batch(batch)
-    print(f"{bundle.id}, median of {ROUNDS} rounds of {ROUND_PHOTOS} photos, in turns")
-    for batch in BATCHES:
+    print(f"{bundle.id} on {device}, median of {ROUNDS} rounds of {round_photos} photos, in turns")
+    for batch in batches:
         rates: dict[str, list[float]] = {name: [] for name in sessions}
         for _ in range(ROUNDS):
             for name, session in sessions.items():
                 started = time.perf_counter()
-                for first in range(0, ROUND_PHOTOS, batch):
+                whole = round_photos - round_photos % batch
+                for first in range(0, whole, batch):
                     session.run(photos[first : first + batch])
-                rates[name].append(ROUND_PHOTOS / (time.perf_counter() - started))
+                rates[name].append(whole / (time.perf_counter() - started))
         base = statistics.median(rates["fp32"])
         for name, values in rates.items():
             median = statistics.median(values)
@@ -42,4 +45,9 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "models/refuse/2"))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path, nargs="?", default=Path("models/refuse/4"))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda:I or tensorrt:I")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    asked = parser.parse_args()
+    main(asked.bundle, asked.device, asked.batch)

@@ -1,0 +1,35 @@
+"""How busy GPUs are, by nvidia-smi."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+PERIOD_MS = 200
+
+
+@contextmanager
+def busy() -> Iterator[list[float]]:
+    """Gets, at the end, the mean share of the time in which each GPU ran anything."""
+    shares: list[float] = []
+    command = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
+    if shutil.which(command[0]) is None:
+        yield shares
+        return
+    looking = subprocess.Popen(
+        [*command, f"--loop-ms={PERIOD_MS}"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield shares
+    finally:
+        looking.terminate()
+        told, _ = looking.communicate()
+        seen: dict[str, list[float]] = {}
+        for line in told.splitlines():
+            index, _, share = line.partition(",")
+            if share.strip().isdecimal():  # not so where a GPU does not tell
+                seen.setdefault(index, []).append(int(share) / 100)
+        shares += [statistics.mean(values) for values in seen.values()]
