@@ -3,19 +3,18 @@
 import { percent, title } from "./result.js";
 import { onClick } from "./review-clicks.js";
 import { bodyOf, choicesOf, draw, inWords, meanings, optionsOf, pressed } from "./review-choices.js";
-import { download } from "./review-download.js";
-import { forgetKind, learnKinds, superclassesOf } from "./review-kinds.js";
+import { offerExports } from "./review-exports.js";
 import { forgetAlike, guessParts, showAlike } from "./review-guess.js";
+import { isUnfit, tellKind, typedKind } from "./review-kind.js";
+import { forgetKind, learnKinds } from "./review-kinds.js";
 import { fetchPhoto, forgetPhotos, paint } from "./review-photos.js";
+import { showFigures } from "./review-progress.js";
 import { ask, asksWho, isGone, Outbox, person } from "./review-server.js";
 import { othersWait, refusal, trouble } from "./review-trouble.js";
 import { Zoom } from "./review-zoom.js";
 
 const AHEAD = 4; // photos fetched before they are looked at
-const TYPED_MS = 300; // without another letter
 const NOTICED_MS = 600; // after which it has been seen that something else is there
-const MISSING = "missing.csv"; // the last that is in a ZIP, if it is
-const END_BYTES = 256; // of a ZIP, which name its last file
 const REMEMBERED = 30; // words that can be taken back
 const find = (id) => document.getElementById(id);
 
@@ -31,8 +30,6 @@ let seen = 0; // the last of the skipped ones that was looked at again
 let fetching = false;
 let stale = false; // what is being fetched is out of date already
 let later = 0; // the timer of the next try
-let asking = 0; // the timer of what was typed
-let unfit = ""; // what was typed last that is no kind
 let ended = false; // the service has no more, for now
 let showing = 0; // how often a photo was put before the reviewer
 let unasked = false; // whether what is there came while another photo was looked at, or other bins
@@ -191,7 +188,7 @@ function passOver(task) {
 function drawChoices() {
   const task = tasks[0];
   const site = sites[task.site];
-  options = optionsOf(site, choices, within, find("kind").value.trim());
+  options = optionsOf(site, choices, within, typedKind());
   draw(find("choices"), options, choose);
   find("asks").replaceChildren(...(within ? [labelOf(within, site), ": what is it?"] : ["What is it?"]));
   find("asks").classList.toggle("within", Boolean(within));
@@ -216,26 +213,7 @@ function othersThanBefore(task) {
 
 function showProgress() {
   if (!progress) return;
-  const waiting = outbox.reviews;
-  const figures = { left: Math.max(0, progress.left - waiting), done: progress.done + waiting, today: progress.today + waiting };
-  const parts = Object.entries(figures).flatMap(([word, figure], i) => {
-    const bold = document.createElement("b");
-    bold.textContent = figure;
-    return [i ? " · " : "", bold, ` ${word}`];
-  });
-  find("progress").replaceChildren(...parts);
-  const { double, agreed, kappa, unsettled, disputed, photos, reviewed, no_refuse: foreign } = progress;
-  const kappaTold = kappa === null ? "" : `, Cohen’s kappa ${kappa.toFixed(2)}`;
-  find("agreement").textContent =
-    `${photos} photos kept, ${reviewed} settled${foreign ? ` (${foreign} as no refuse)` : ""}, ${unsettled} on which people do not agree, ` +
-    `${disputed} disputed by clients’ feedback. ` +
-    (double ? `Two people agree on ${agreed} of ${double}${kappaTold}.` : "Nothing has been seen by two people yet.") +
-    (gone.size ? ` ${gone.size} could not be fetched any more and were passed over.` : "");
-  const last = history.at(-1);
-  find("undo").setAttribute("aria-disabled", String(!last));
-  find("undoes").textContent = last ? `: ${last.said}` : ""; // so that a slip is seen
-  find("undo-last").hidden = !last;
-  find("undo-last").textContent = last ? `Undo: ${last.said}` : "";
+  showFigures(progress, outbox.reviews, gone.size, history.at(-1)?.said);
 }
 
 function rest() {
@@ -278,7 +256,7 @@ function choose(option) {
     say(task, option);
     return;
   }
-  const possible = meanings(option.bin, find("kind").value.trim());
+  const possible = meanings(option.bin, typedKind());
   if (possible.length === 1) {
     say(task, { ...possible[0], label: option.label, note: "" });
     return;
@@ -295,8 +273,8 @@ function leaveBin() {
 }
 
 function say(task, option) {
-  const kind = find("kind").value.trim();
-  if (kind && kind === unfit && !option.verdict.no_refuse) {
+  const kind = typedKind();
+  if (isUnfit(kind) && !option.verdict.no_refuse) {
     refusal(`Nothing was sent: “${kind}” is no kind. Change it, or empty the field.`);
     find("kind").focus();
     return;
@@ -352,33 +330,6 @@ function undo() {
   show();
 }
 
-// Whether the kind that was typed is a new one, which a misspelt one is, too, and what it is known as.
-async function tellKind() {
-  const kind = find("kind").value.trim();
-  const note = find("kind-note");
-  clearTimeout(asking);
-  note.hidden = true;
-  note.textContent = "";
-  if (!kind) return;
-  const superclasses = superclassesOf(kind);
-  if (superclasses.length) {
-    note.textContent = `The model knows ${kind} as ${superclasses.map(title).join(" or ")}.`;
-    note.hidden = false;
-    return;
-  }
-  asking = setTimeout(async () => {
-    try {
-      const { known, near, fit } = await (await ask(`kind?kind=${encodeURIComponent(kind)}`)).json();
-      if (!known && !fit) unfit = kind;
-      if (known || find("kind").value.trim() !== kind) return;
-      note.textContent = !fit ? "No kind: letters, digits, spaces and _ - . , & ' ( ) + only, and a letter or digit first." : near.length ? `A new kind. Did you mean ${near.join(" or ")}?` : "A new kind.";
-      note.hidden = false;
-    } catch {
-      return; // what is said is checked by the service in any case
-    }
-  }, TYPED_MS);
-}
-
 // What becomes of it.
 
 function held(error) {
@@ -417,7 +368,7 @@ function giveBack(task) {
   const kind = find("kind");
   const typing = tasks.length > 0 && document.activeElement === kind; // of the photo that is there
   tasks.splice(typing ? 1 : 0, 0, task);
-  if (tasks.length > 1) tasks[typing ? 0 : 1].kind = kind.value.trim();
+  if (tasks.length > 1) tasks[typing ? 0 : 1].kind = typedKind();
   if (typing) showProgress();
   else showUnasked();
 }
@@ -515,26 +466,7 @@ find("zoom").addEventListener("click", () => zoom.toggle());
 find("ask").addEventListener("click", guess);
 find("look").addEventListener("click", () => { skipped = false; fill(); });
 find("again").addEventListener("click", () => { [skipped, seen, history, recalled] = [true, 0, [], null]; fill(); });
-for (const kind of ["csv", "zip"]) {
-  find(`export-${kind}`).addEventListener("click", (event) => {
-    const button = event.currentTarget;
-    if (button.getAttribute("aria-disabled") === "true") return; // it is on its way
-    button.setAttribute("aria-disabled", "true");
-    const name = kind === "csv" ? "labels.csv" : "reviewed.zip";
-    const coming = find("coming");
-    find("exported").textContent = "";
-    download(`export.${kind}`, name, (bytes) => { coming.textContent = `${name}: ${(bytes / 1e6).toFixed(1)} MB so far…`; })
-      .then(async (blob) => {
-        const gone = kind === "zip" && (await blob.slice(-END_BYTES).text()).includes(MISSING);
-        const lacks = gone ? ` Photos whose files are missing are not in it: its ${MISSING} lists them.` : "";
-        find("exported").textContent = `${name} is here.${lacks}`;
-      }, (error) => trouble(`No export: ${error.message}`))
-      .finally(() => {
-        coming.textContent = "";
-        button.removeAttribute("aria-disabled");
-      });
-  });
-}
+offerExports();
 find("keys").addEventListener("change", () => sessionStorage.setItem("keys", find("keys").checked));
 find("keys").checked = sessionStorage.getItem("keys") !== "false";
 document.documentElement.classList.toggle("touch", navigator.maxTouchPoints > 0);
