@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 from training.backbones import Normalise, build_backbone
 from training.batchnorm import synchronise
@@ -96,12 +97,17 @@ class SuperclassModel(nn.Module):
 
     @contextmanager
     def full_precision(self) -> Iterator[None]:
-        """As the exported graph computes: float32 throughout."""
+        """As the exported graph computes: float32 throughout.
+
+        On a GPU as well, where torch otherwise has convolutions of float32 computed in TF32, which
+        keeps 10 bits of 23.
+        """
         before, self._precision = self._precision, "fp32"
+        rounded, cudnn.allow_tf32 = cudnn.allow_tf32, False
         try:
             yield
         finally:
-            self._precision = before
+            self._precision, cudnn.allow_tf32 = before, rounded
 
 
 def build_model(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.backends import cudnn
 
 from training.config import Config, SclreConfig
 from training.errors import ConfigError
@@ -253,7 +254,9 @@ def test_bf16_is_near_to_fp32_and_full_precision_is_fp32(
     assert not torch.equal(features, expected)
     assert float((features - expected).norm() / expected.norm()) < 0.05
     with mixed.full_precision():
+        assert not cudnn.allow_tf32  # which a GPU's convolutions would be computed in
         torch.testing.assert_close(mixed.features(pixels), expected, rtol=1e-6, atol=1e-6)
+    assert cudnn.allow_tf32
     torch.testing.assert_close(mixed.features(pixels), features)
 
 
