@@ -89,6 +89,6 @@ def _erase(images: Tensor, probability: float, random: torch.Generator) -> Tenso
     for axis, length in enumerate((height, width)):
         place = (torch.arange(length) + 0.5) / length
         begin, end = start[axis, :, None], (start + side)[axis, :, None]
-        masks.append((place >= begin) & (place < end))
-    mask = masks[0][:, None, :, None] & masks[1][:, None, None, :] & chosen[:, None, None, None]
-    return images.masked_fill(mask.to(images.device), GREY)
+        inside = (place >= begin) & (place < end) & chosen[:, None]
+        masks.append(inside.to(images.device))  # rows and columns: less to send than their product
+    return images.masked_fill(masks[0][:, None, :, None] & masks[1][:, None, None, :], GREY)
