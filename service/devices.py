@@ -79,12 +79,15 @@ def open_session(path: Path, device: str, threads: int) -> ort.InferenceSession:
     # Not warnings: each load would warn of the bank, which is an initializer that can be overridden
     # by design, and of nothing that is not checked below.
     options.log_severity_level = 3
-    asked = [(provider, {} if kind == CPU else {"device_id": int(index or 0)})]
+    gpu = {"device_id": int(index or 0)}
+    # TF32 keeps 10 bits of float32's 23, and not the same ones in batches of other sizes.
+    exact = gpu | {"use_tf32": 0}
+    asked = [(provider, {CPU: {}, "cuda": exact}.get(kind, gpu))]
     if kind != CPU:
         ort.preload_dlls()  # CUDA's libraries lie in packages where the loader does not look
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if kind == "tensorrt":  # for the operators that TensorRT lacks
-        asked.append((PROVIDERS["cuda"], {"device_id": int(index or 0)}))
+        asked.append((PROVIDERS["cuda"], exact))
     try:
         session = ort.InferenceSession(str(path), options, providers=asked)
     except Exception as error:  # the pybind exceptions share no narrower base

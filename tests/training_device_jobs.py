@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tests.training_fake_device import NAME, fake_gpu
+from tests.training_fake_device import NAME, fake_gpu, waits
 from tests.training_runs import run_of, signal_in_step
 from training import checkpoint, export
 from training.bank_curve import measure_bank_curve
@@ -27,9 +27,10 @@ from training.config import Config
 from training.data.photos import read_photos
 from training.device import pick_device
 from training.evaluate import evaluate_target
-from training.fit import fit
+from training.fit import fit, train_step
 from training.interruption import Interrupted
 from training.model import SuperclassModel
+from training.run import Run
 from training.unseen import features_of
 
 Found = dict[str, Any]
@@ -49,6 +50,11 @@ def resumed(config: Config, data: Path, out: Path, stop_at: int) -> dict[str, Fo
     step = checkpoint.load(out / "stopped" / checkpoint.CHECKPOINT)["progress"]["step"]
     assert step == stop_at
     return {"whole": whole, "stopped": _on_gpu(_train, config, data, out / "stopped")}
+
+
+def waited(config: Config, data: Path, out: Path, steps: int) -> list[list[str]]:
+    """For what the CPU waits in each of the first steps on the GPU."""
+    return _on_gpu(_steps, config, data, out, steps)
 
 
 def measured(run: Path, data: Path, out: Path) -> Found:
@@ -72,6 +78,18 @@ def _train(config: Config, data: Path, out: Path, device: str) -> Found:
         checkpoint.write_record(out, config, "a test", device, photos.summary())
     fit(config, photos, out, device=device, resume=begun)
     return run_of(out)
+
+
+def _steps(config: Config, data: Path, out: Path, steps: int, device: str) -> list[list[str]]:
+    out.mkdir(parents=True)
+    run = Run(config, read_photos(data), out, device)
+    found = []
+    for _ in range(steps):
+        waits.clear()
+        train_step(run)
+        run.progress.step += 1
+        found.append(list(waits))
+    return found
 
 
 def _measure(run: Path, data: Path, out: Path, device: str) -> Found:

@@ -25,6 +25,7 @@ aten = torch.ops.aten
 _LIBRARY = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")  # autocast changes nothing
 COPIES = (aten._to_copy.default, aten.copy_.default)
 # CPU indices are taken along to where the photos are, but never the other way round.
+waits: list[str] = []  # operations for which the CPU would have waited until the GPU was done
 BY_PLACES = (aten.index.Tensor, aten.index_put.default, aten.index_put_.default)
 
 
@@ -54,6 +55,7 @@ class FakeTensor(torch.Tensor):
         return copied
 
     def tolist(self) -> Any:
+        waits.append("tolist")
         return self.held.tolist()
 
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
@@ -127,6 +129,8 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     asked = kwargs.get("device")
     there = fake if asked is None else torch.device(asked).type == NAME
     _check(func, args, flat, fake)
+    if _waits(func, args, kwargs, fake, there):
+        waits.append(str(func))
     generator = kwargs.get("generator")
     if there and generator is not None and generator.device.type == "cpu":
         raise RuntimeError(f"{func}: a CPU generator cannot draw on {NAME}")
@@ -143,6 +147,19 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return out
     out = tree_map(lambda x: FakeTensor(x) if isinstance(x, Tensor) else x, out)
     return return_and_correct_aliasing(func, args, kwargs, out) if fake else out
+
+
+def _waits(func: Any, args: Any, kwargs: dict[str, Any], fake: bool, there: bool) -> bool:
+    """Its value or its shape is needed, or it is copied to the other device at once."""
+    if func in (aten._local_scalar_dense.default, aten.nonzero.default, aten.masked_select.default):
+        return fake
+    if func is aten._to_copy.default:
+        return fake != there and (fake or not kwargs.get("non_blocking"))
+    if func is aten.copy_.default:
+        to, of, *others = args
+        crossed = isinstance(to, FakeTensor) != isinstance(of, FakeTensor)
+        return crossed and not (others and others[0])
+    return False
 
 
 def _check(func: Any, args: Any, flat: list[Tensor], fake: bool) -> None:

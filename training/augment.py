@@ -36,7 +36,7 @@ def augment(pixels: Tensor, px: int, config: AugmentConfig, random: torch.Genera
     """
     n = len(pixels)
     images = pixels.permute(0, 3, 1, 2).to(torch.float32)
-    theta = _affine(n, config, random).to(images.device)
+    theta = _affine(n, config, random).to(images.device, non_blocking=True)
     grid = F.affine_grid(theta, [n, 3, px, px], align_corners=False)
     images = F.grid_sample(images, grid, "bilinear", "reflection", align_corners=False)
     images = _recolour(images, config, random)
@@ -73,8 +73,8 @@ def _recolour(images: Tensor, config: AugmentConfig, random: torch.Generator) ->
     contrast = _uniform(n, 1.0 - config.contrast, 1.0 + config.contrast, random)
     luma = torch.tensor(LUMA).expand(3, 3)
     matrix = (keep * torch.eye(3) + (1.0 - keep) * luma) * cast * bright.view(n, 1, 1)
-    images = torch.einsum("nij,njhw->nihw", matrix.to(images.device), images)
-    contrast = contrast.view(n, 1, 1, 1).to(images.device)
+    images = torch.einsum("nij,njhw->nihw", matrix.to(images.device, non_blocking=True), images)
+    contrast = contrast.view(n, 1, 1, 1).to(images.device, non_blocking=True)
     means = images.mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(means, images, contrast).clamp_(0.0, 255.0)
 
@@ -90,5 +90,7 @@ def _erase(images: Tensor, probability: float, random: torch.Generator) -> Tenso
         place = (torch.arange(length) + 0.5) / length
         begin, end = start[axis, :, None], (start + side)[axis, :, None]
         inside = (place >= begin) & (place < end) & chosen[:, None]
-        masks.append(inside.to(images.device))  # rows and columns: less to send than their product
+        masks.append(
+            inside.to(images.device, non_blocking=True)
+        )  # rows and columns: less to send than their product
     return images.masked_fill(masks[0][:, None, :, None] & masks[1][:, None, None, :], GREY)

@@ -41,6 +41,7 @@ from training.serviceable import NEAR_CHANCE
 from training.words import guide_warning
 
 MOMENTS = 1 << 32  # keeps the streams of seed and step apart
+LOOK = 20  # steps of a GPU, which would have to wait at each of them
 
 
 def fit(config: Config, data: PhotoSet, out: Path, *, device: str, resume: bool = False) -> None:
@@ -74,22 +75,23 @@ def _steps(run: Run, stop: list[int]) -> None:
     """From the current step to the last; the first process evaluates and saves."""
     saved, first = time.monotonic(), distributed.rank() == 0
     period = run.config.train.checkpoint_minutes * 60
+    every = 1 if run.device == "cpu" else LOOK
     with track(run.config.name, run.steps, run.progress.step) as advance:
         while run.progress.step < run.steps:
             parts = train_step(run)
             run.progress.step += 1
             advance(1)
-            if not math.isfinite(parts["loss"]):
-                raise RunError(
-                    f"the loss became {parts['loss']} at step {run.progress.step}; lower train.lr"
-                )
             ends = run.progress.step % run.steps_an_epoch == 0 or run.progress.step == run.steps
-            if ends and first:
-                end_epoch(run, parts)
+            if ends or run.progress.step % every == 0:
+                figures = read_figures(run, parts)
+                if ends and first:
+                    end_epoch(run, figures)
             if distributed.any_of(bool(stop)):
+                read_figures(run, parts)
                 distributed.from_first(partial(_save, run))
                 raise Interrupted(f"stopped at step {run.progress.step} of {run.steps}")
             if first and time.monotonic() - saved >= period:
+                read_figures(run, parts)
                 _save(run)
                 saved = time.monotonic()
     distributed.from_first(partial(_save, run))
@@ -99,8 +101,23 @@ def _save(run: Run) -> None:
     checkpoint.save(run.out / checkpoint.CHECKPOINT, run.state())
 
 
-def train_step(run: Run) -> dict[str, float]:
-    """One batch, drawn and learned from."""
+def read_figures(run: Run, parts: dict[str, Tensor]) -> dict[str, float]:
+    """A step's losses and its gradient's norm; on a GPU this waits until the step is done.
+
+    Raises:
+        RunError: where the loss is no longer a number.
+    """
+    values = torch.stack([value.float() for value in parts.values()]).tolist()
+    figures = dict(zip(parts, values, strict=True))
+    if not math.isfinite(figures["loss"]):
+        raise RunError(
+            f"the loss became {figures['loss']} at step {run.progress.step}; lower train.lr"
+        )
+    return figures
+
+
+def train_step(run: Run) -> dict[str, Tensor]:
+    """One batch, drawn and learned from, as `learn` does."""
     torch.manual_seed(run.config.seed * MOMENTS + run.progress.step)  # for stochastic depth
     return learn(run, *draw_batch(run))
 
@@ -121,8 +138,11 @@ def draw_batch(run: Run) -> tuple[Tensor, Tensor]:
     return images, labels.repeat(views)
 
 
-def learn(run: Run, images: Tensor, labels: Tensor) -> dict[str, float]:
-    """Losses, clip, update, average; gives the losses and the gradient's norm."""
+def learn(run: Run, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Losses, clip, update, average; gives the losses and the gradient's norm, on the device.
+
+    On a GPU it returns when all of it is queued, so that the next step can be prepared meanwhile.
+    """
     config, step = run.config, run.progress.step
     for group in run.optimiser.param_groups:
         group["lr"] = group["peak_lr"] * learning_rate_factor(step, run.steps, config.train.warm_up)
@@ -136,8 +156,7 @@ def learn(run: Run, images: Tensor, labels: Tensor) -> dict[str, float]:
     average_statistics(run.model.backbone)
     if run.average is not None:
         update_average(run.average, run.model, config.train.ema, step)
-    names, values = [*losses, "gradient_norm"], [*losses.values(), norm]
-    return dict(zip(names, torch.stack([v.detach().float() for v in values]).tolist(), strict=True))
+    return {name: value.detach() for name, value in {**losses, "gradient_norm": norm}.items()}
 
 
 def end_epoch(run: Run, parts: dict[str, float]) -> None:

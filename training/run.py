@@ -51,6 +51,7 @@ class Run:
         torch.manual_seed(config.seed)
         if device.startswith("cuda"):
             torch.backends.cudnn.benchmark = False
+            torch.backends.cudnn.allow_tf32 = False  # fp32 is what `train.precision` says
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what determinism needs
         torch.use_deterministic_algorithms(True, warn_only=True)
         if config.train.compile:
@@ -88,7 +89,7 @@ class Run:
     def pixels(self, rows: Indices) -> Tensor:
         """uint8 [n, H, W, 3] on the device: train photos by their place."""
         if self.resident is not None:
-            return self.resident[torch.from_numpy(rows).to(self.device)]
+            return self.resident[torch.from_numpy(rows).to(self.device, non_blocking=True)]
         chosen = torch.from_numpy(self.train_store.pixels[rows])
         return chosen.to(self.device, non_blocking=True)
 

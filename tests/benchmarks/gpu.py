@@ -1,4 +1,4 @@
-"""How busy GPUs are, by nvidia-smi."""
+"""How busy GPUs are, by nvidia-smi, and when they are done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 PERIOD_MS = 200
+
+
+def wait_for(device: str) -> None:
+    """Until all that was queued there is done."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
 
 
 @contextmanager

@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.benchmarks.gpu import wait_for
 from training import checkpoint
 from training.config import Config
 from training.data.folds import read_photos_as
 from training.data.photos import PhotoSet, label_indices
 from training.data.store import open_split
 from training.device import keep_freed_memory, pick_device
-from training.fit import end_epoch, finish, train_step
+from training.fit import end_epoch, finish, read_figures, train_step
 from training.metrics import balanced_accuracy
 from training.predict import answer_all, extract_features
 from training.records import load_config
@@ -64,9 +65,9 @@ def _train(
         for _ in range(min(run.steps_an_epoch, run.steps - run.progress.step)):
             parts = train_step(run)
             run.progress.step += 1
-        _synchronise(device)
+        figures = read_figures(run, parts)
         steps_s += time.perf_counter() - started
-        end_epoch(run, parts)
+        end_epoch(run, figures)
         best = max(line["val_accuracy"] for line in run.progress.history)
         reached = 100 * best >= options.aim
     took_s = since_start()
@@ -125,7 +126,7 @@ def product_rate(device: str, dtype: torch.dtype) -> float:
 
     def product() -> None:
         torch.mm(left, right)
-        _synchronise(device)
+        wait_for(device)
 
     product()
     return float(2 * side**3 / min(_seconds(product) for _ in range(PRODUCTS)))
@@ -142,11 +143,6 @@ def since_start() -> float:
     started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     return now - int(started) / os.sysconf("SC_CLK_TCK")
-
-
-def _synchronise(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def _options() -> argparse.Namespace:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.benchmarks.gpu import wait_for
 from training.config import Config
 from training.data.photos import PhotoSet, read_photos
 from training.device import keep_freed_memory, pick_device
@@ -48,7 +49,7 @@ def main() -> None:
             ways[f"{name}, repeated"] = lambda run=run, batch=batch: learn(run, *batch)  # type: ignore[misc]
         for name in METHODS[:2]:
             ways[f"{name}, fed"] = lambda run=runs[name]: train_step(run)  # type: ignore[misc]
-        times = _in_turns(ways, options.rounds, options.steps)
+        times = _in_turns(ways, options.rounds, options.steps, device)
     base = f"{options.backbone} ({options.stem} stem), {options.px} px, batch {options.batch}"
     print(f"{base}, {device}: median of {options.rounds} rounds of {options.steps} steps, in turns")
     for name, values in times.items():
@@ -65,7 +66,7 @@ def _ratio(values: list[float], base: list[float]) -> float:
 
 
 def _in_turns(
-    ways: dict[str, Callable[[], object]], rounds: int, steps: int
+    ways: dict[str, Callable[[], object]], rounds: int, steps: int, device: str
 ) -> dict[str, list[float]]:
     for way in ways.values():
         for _ in range(WARM_UP):
@@ -74,9 +75,11 @@ def _in_turns(
     for turn in range(rounds):
         order = list(ways) if turn % 2 == 0 else list(reversed(ways))
         for name in order:
+            wait_for(device)
             started = time.perf_counter()
             for _ in range(steps):
                 ways[name]()
+            wait_for(device)
             times[name].append((time.perf_counter() - started) / steps)
     return times
 

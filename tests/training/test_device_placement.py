@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training_device_jobs import measured, resumed, trained
+from tests.training_device_jobs import measured, resumed, trained, waited
 from tests.training_fake_device import prepare
 from tests.training_runs import ConfigMaker, DatasetMaker, assert_identical
 
@@ -51,6 +51,20 @@ def test_a_run_on_a_gpu_ends_like_one_on_the_cpu(
     config = tiny_config(**{**BRIEF, **RECORDS[record]})
     found = on_fake_gpu(trained, config, make_dataset(), tmp_path)
     assert_close(found["gpu"]["model"]["weights"], found["cpu"]["model"]["weights"])
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_no_step_waits_for_the_gpu(
+    on_fake_gpu: Ask,
+    make_dataset: DatasetMaker,
+    tiny_config: ConfigMaker,
+    tmp_path: Path,
+    record: str,
+) -> None:
+    """The next is prepared while it works: what it finds is read now and then only."""
+    config = tiny_config(**{**BRIEF, **RECORDS[record]})
+    first, *others = on_fake_gpu(waited, config, make_dataset(), tmp_path / "run", 3)
+    assert others == [[], []], first
 
 
 def test_george_clusters_features_of_the_gpu(
