@@ -30,7 +30,7 @@ class Answers:
         embedding: float32 [N, E], unit length.
         references: int64 [N, R], indices into the manifest's bank items, strongest first.
         reference_weights: float32 [N, R], attention averaged over heads.
-        self_weight: float32 [N], attention that the photo gave to itself.
+        self_weight: float32 [N], attention that the photo gave to itself, or to the guide.
         things: int64 [N, T], indices into the manifest's guide, strongest first; None without one.
         thing_weights: float32 [N, T], what of the self-weight they count for.
         familiarity: float32 [N], as `service.familiarity` has it; None where the graph does not

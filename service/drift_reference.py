@@ -1,7 +1,8 @@
-"""A bundle's `drift.npz`: what answers look like while camera, light and place are as they were.
+"""A bundle's `drift-*.npz`: what answers look like while camera, light and place are as they were.
 
-Written by `superbin reference` from the photos of val, read by `service.drift`. Everything is told
-by predicted superclass, so that another mix of superclasses is no drift.
+Written by `superbin export`, `reference` and `correct` from the photos of val, read by
+`service.drift`. Everything is told by predicted superclass, so that another mix of superclasses is
+no drift.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class DriftReference:
 
 
 def write_reference(path: Path, reference: DriftReference) -> None:
-    """Write a `drift.npz`."""
+    """Write the file."""
     with path.open("wb") as file:
         np.savez_compressed(file, **vars(reference))
 

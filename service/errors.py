@@ -1,4 +1,4 @@
-"""What can go wrong, in the words of the domain; `service.app` alone maps it to HTTP statuses."""
+"""What can go wrong, in the words of the domain; `service.problems` alone maps it to statuses."""
 
 
 class SuperbinError(Exception):

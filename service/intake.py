@@ -192,7 +192,7 @@ def identify_admin(request: Request) -> str:
     """The holder of an admin key.
 
     Raises:
-        AdminOff, KeyRefused: where none is set or none of them came.
+        AdminOff, AdminOnly, KeyRefused: where none is set or none of them came.
     """
     return serving(request).keys.admin(key_of(request.headers))
 

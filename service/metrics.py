@@ -158,7 +158,7 @@ class Metrics:
         )
         self._ready = Gauge(
             "superbin_ready",
-            "1 from warm-up to shutdown, else 0.",
+            "1 where requests are welcome, else 0.",
             registry=registry,
             multiprocess_mode="livemin",
         )

@@ -186,7 +186,7 @@ class Line(Part):
 
 
 class ModelInfo(Part):
-    """A bundle whose files were verified when the service started."""
+    """A bundle whose files were verified when it came."""
 
     name: str
     version: str
@@ -218,7 +218,7 @@ class BrokenModel(Part):
 
 
 class ModelsAnswer(Part):
-    """Every bundle that was found when the service started."""
+    """Every bundle of the models folder, as it was found last."""
 
     models: list[ModelInfo | BrokenModel]
 

@@ -130,8 +130,9 @@ class Settings(
         None,
         ge=0,
         le=4096,
-        description="Threads that decode photos; 0: each session decodes its own. By default 0 on "
-        "a CPU, and the available cores beside a GPU.",
+        description="Threads that decode photos; 0: each session decodes its own. By default 0 "
+        "where each thread of a CPU has a session, as with cpu, and else as many as "
+        "SUPERBIN_THREADS.",
     )
 
     doubts: str = Field(

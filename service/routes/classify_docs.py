@@ -109,7 +109,7 @@ REQUEST = {"requestBody": _REQUEST_BODY, "parameters": _PARAMETERS} | KEYED
 
 _ANSWER: dict[str, Any] = {
     "request_id": "3f0c9d6e5b8a4c7e9d2f1a0b6c5d4e3f",
-    "model": {"name": "refuse", "version": "3"},
+    "model": {"name": "refuse", "version": "4"},
     "results": [
         {
             "filename": "bottle.jpg",
@@ -121,7 +121,7 @@ _ANSWER: dict[str, Any] = {
             "sorting": None,
             "references": [
                 {
-                    "id": "trashnet/plastic/plastic101.jpg",
+                    "id": "images/trashnet/plastic/0101.jpg",
                     "superclass": "recyclable",
                     "subclass": "plastic",
                     "source": "trashnet",
@@ -142,7 +142,9 @@ _EXAMPLES: list[SuperbinError] = [
     ParameterUnknown("expected no query parameters but model, site, line, camera, got 'modle'"),
     QueueFull("expected at most 128 photos in the queue, which holds 128, and 1 came", 2),
     DeadlineExceeded("expected an answer within 0.5 s, got none in time"),
-    RequestSlow("expected the body within 10 s and at 4,096 bytes a second, got 20,480 in 15 s"),
+    RequestSlow(
+        "expected the body within 10 s and then at 4,096 bytes a second, got 20,480 bytes in 15.0 s"
+    ),
 ]
 _KINDS: tuple[type[SuperbinError], ...] = (
     *KEY_REFUSALS,

@@ -59,6 +59,7 @@ OF_INFER = refusals(
     TooManyPhotos,
     QueueFull,
     TooSlow,
+    Stopping,
     DeadlineExceeded,
     InferenceError,
     v2=True,

@@ -100,7 +100,7 @@ def _admin(request: Request) -> str:
     """Who asks.
 
     Raises:
-        AdminOff, KeyRefused: where it is no admin.
+        AdminOff, AdminOnly, KeyRefused: where it is no admin.
         SeveralWorkers: where the call would not reach all of them.
     """
     admin = identify_admin(request)
