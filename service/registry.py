@@ -14,7 +14,7 @@ from pathlib import Path
 
 import structlog
 
-from service.bundle import Manifest
+from service.bundle import MANIFEST, Manifest, sha256_of
 from service.catalogue import list_models, next_start
 from service.drift import Reading
 from service.errors import BundleError, SuperbinError
@@ -69,6 +69,7 @@ class Registry:
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._seen: set[tuple[object, ...]] = set()
+        self._sound: dict[Path, str] = {}  # SHA-256 of the manifests of what was opened so far
         self.models: list[ModelInfo | BrokenModel] = []
 
     @property
@@ -218,12 +219,21 @@ class Registry:
     async def _follow(self, slot: Slot, fresh: list[Path]) -> None:
         """Serve the newest sound one of these versions, if it is newer than what serves."""
         served = _version(slot.model.bundle.path)
-        newer = [path for path in fresh if _version(path) > served]
+        newer = [path for path in fresh if _version(path) > served and not self._was_left(path)]
         for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
             with suppress(ModelRefused):  # logged and counted already
                 async with self._loading:
                     await self._load(path.parent.name, path.name, slot)
                 return
+
+    def _was_left(self, path: Path) -> bool:
+        """Whether a bundle was opened before as it is: somebody loaded another since.
+
+        Its files may have other times now, as where a folder is copied over itself.
+        """
+        with suppress(OSError):
+            return self._sound.get(path) == sha256_of(path / MANIFEST)
+        return False
 
     async def close(self) -> None:
         """Finish what was begun, then let go of everything."""
@@ -266,7 +276,9 @@ class Registry:
 
     async def _open(self, path: Path, *, by_default: bool = False) -> LoadedModel:
         vet = self._vet if by_default else None
-        return await open_model(path, self._settings, self._metrics, vet)
+        model = await open_model(path, self._settings, self._metrics, vet)
+        self._sound[path] = model.bundle.manifest_sha256
+        return model
 
     async def _list(self) -> None:
         loaded = [slot.model.sessions.first for slot in self._slots]

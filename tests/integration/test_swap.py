@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections import Counter
@@ -232,7 +233,10 @@ def other_answers(path: Path) -> None:
         (corrupt_graph, "ONNX Runtime cannot load it"),
         (altered, "expected SHA-256"),
         (no_manifest, "does not fit schema version"),
-        (other_answers, "self-test photo self-test-glass.jpg on cpu: expected the probabilities"),
+        (
+            other_answers,
+            "self-test photo self-test-glass.jpg on cpu (fp32): expected the probabilities",
+        ),
         (shutil.rmtree, "expected a bundle 'tiny/2'"),
     ],
 )
@@ -291,6 +295,32 @@ def test_a_new_version_in_the_folder_is_served_and_a_bad_one_is_not(folder: Path
 
         until(listed, "the older version to be seen")
         assert version(client) == "tiny/10"  # neither an older one nor what was rolled back
+
+
+def test_what_was_rolled_back_comes_again_when_it_is_another_not_when_its_files_are_touched(
+    folder: Path,
+) -> None:
+    """As where a folder is copied over itself."""
+    write_bundle(folder, version="2", seed=1)
+    with served(folder, watch_s=0.1) as (_, client):
+        assert version(client) == "tiny/2"
+        load(client, "tiny", "1")
+        shutil.copytree(folder / "tiny" / "2", folder.parent / "copy")
+        shutil.rmtree(folder / "tiny" / "2")
+        (folder.parent / "copy").rename(folder / "tiny" / "2")
+        for file in (folder / "tiny" / "2").iterdir():
+            os.utime(file)
+        write_bundle(folder.parent, "tiny", "0", seed=3).rename(folder / "tiny" / "0")
+
+        def listed() -> bool:
+            models = client.get("/v1/models").json()["models"]
+            return any(model["version"] == "0" for model in models)
+
+        until(listed, "the folder to be looked at")
+        assert version(client) == "tiny/1"
+        shutil.rmtree(folder / "tiny" / "2")
+        write_bundle(folder.parent, "tiny", "2", seed=2).rename(folder / "tiny" / "2")
+        until(lambda: version(client) == "tiny/2", "the other one of that version")
 
 
 def test_of_versions_that_appear_together_the_newest_sound_one_is_served(folder: Path) -> None:
