@@ -203,6 +203,14 @@ def items_section(manifest: Manifest) -> str:
     )
 
 
+def rename_card(bundle: Path, before: str, now: str) -> None:
+    """Give a bundle's card, if it has one, the title of another version: both `name/version`."""
+    file = bundle / CARD
+    if file.is_file():
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace(f"# {before}\n", f"# {now}\n", 1), encoding="utf-8")
+
+
 def put_section(bundle: Path, section: str) -> None:
     """Give a bundle's card a section in place of its own of that heading, else before its last."""
     file = bundle / CARD

@@ -16,7 +16,7 @@ from service.bundle import (
     sha256_of,
     write_manifest,
 )
-from training.card import CARD
+from training.card import CARD, rename_card
 from training.checkpoint import hardware
 from training.comparison import check_alike, compare_on_held_out, compare_on_test
 from training.data.folds import read_photos_of
@@ -124,9 +124,7 @@ def _copy(bundle: Bundle, part: Path, name: str, version: str) -> None:
     card = {CARD} if (bundle.path / CARD).is_file() else set()
     for file in {*old.files, *pictures, *card}:
         shutil.copyfile(bundle.path / file, part / file)
-    if card:
-        text = (part / CARD).read_text(encoding="utf-8")
-        (part / CARD).write_text(text.replace(f"# {bundle.id}\n", f"# {name}/{version}\n", 1))
+    rename_card(part, bundle.id, f"{name}/{version}")
     files = {file: record_of(part / file) for file in old.files}
     fields = {"name": name, "version": version, "files": files}
     write_manifest(part, Manifest.model_validate(old.model_dump() | fields))

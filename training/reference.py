@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from service.bundle import Manifest, read_bundle, write_manifest
-from training.card import doubts_section, items_section, put_section
+from training.card import doubts_section, items_section, put_section, rename_card
 from training.data.folds import read_photos_of
 from training.data.photos import PhotoSet
 from training.doubt_reference import ACCEPTED_SHARE, with_doubts
@@ -30,7 +30,8 @@ def add_references(
     """Make the references of the bundle at `path` from the photos of val.
 
     Its graphs stay as they are; references that it has are made anew. Limits of doubt need the
-    photos that the bank was made of; the others do not, so that other cameras can tell them.
+    photos that the bank was made of, where the graph does not tell how familiar a photo is; the
+    others do not, so that other cameras can tell them.
 
     Args:
         only: some of `PARTS`; none for all.
@@ -53,6 +54,7 @@ def add_references(
     with in_place(out) as part:
         shutil.copytree(path, part, dirs_exist_ok=True)
         write_manifest(part, manifest.model_copy(update={"name": name, "version": version}))
+        rename_card(part, f"{manifest.name}/{manifest.version}", f"{name}/{version}")
         _add(part, data, superclass_map, accepted_share, only)
     print(f"bundle: {out}")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import gumbel_r
 
 from service.appearance import NAMES, Appearance, measure_appearance
-from service.bundle import MODEL, read_bundle, sha256_of
+from service.bundle import MODEL, read_bundle, sha256_of, write_manifest
 from service.classifier import Answers, Classifier
 from service.drift import CHECK_EVERY, DriftMonitor, Reading
 from service.drift_reference import read_reference
@@ -361,6 +361,22 @@ def test_the_command_adds_a_reference_and_makes_it_anew(
     assert read_reference(read_bundle(out)) is not None
     with pytest.raises(ConfigError, match="versions are never overwritten"):
         add_references(path, data, None, only=["drift"], out=out)
+
+
+def test_the_card_of_another_version_has_its_title(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS", 5)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 500)
+    path = write_bundle(tmp_path / "models", superclasses=tuple(sorted(SUPERCLASSES)))
+    manifest = read_bundle(path).manifest  # tests list the card, real bundles do not
+    files = {name: record for name, record in manifest.files.items() if name != "CARD.md"}
+    write_manifest(path, manifest.model_copy(update={"files": files}))
+    (path / "CARD.md").write_text(f"# {read_bundle(path).id}\n\nAnything.\n")
+    data = labelled(tmp_path / "photos", SUPERCLASSES, 110)
+    out = path.parent / "next"
+    add_references(path, data, None, only=["drift"], out=out)
+    assert (out / "CARD.md").read_text() == f"# {read_bundle(out).id}\n\nAnything.\n"
 
 
 def test_photos_of_other_superclasses_are_refused(tmp_path: Path) -> None:
