@@ -84,7 +84,10 @@ def _accuracy(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]
 
 
 def _superclasses(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
-    """A line for each superclass: its share of the test split, its accuracy, and how rich it is."""
+    """A line for each superclass: its share of the test split, its accuracy, and how rich it is.
+
+    One that is empty where nobody knows yet which there are.
+    """
     reports, paper = _reports(done, out), table.paper.get(cell.row, {}).get(cell.column, {})
     names = reports[0]["superclasses"] if reports else paper
     return [
@@ -99,7 +102,7 @@ def _superclasses(table: Table, cell: Run, done: list[Run], out: Path) -> list[L
             ),
         }
         for name in names
-    ]
+    ] or [{}]
 
 
 def _answers(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
@@ -114,7 +117,7 @@ def _answers(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
 
 
 def _bank_curve(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
-    """A line for each size and rule, of the first seed."""
+    """A line for each size and rule; one that is empty where nothing was measured yet."""
     files = [out / RUNS / run.folder / BANK_CURVE for run in done]
     curves = [json.loads(file.read_text()) for file in files if file.is_file()]
     return [
@@ -131,7 +134,7 @@ def _bank_curve(table: Table, cell: Run, done: list[Run], out: Path) -> list[Lin
             ),
         }
         for row in (curves[0]["rows"] if curves else ())
-    ]
+    ] or [{}]
 
 
 LINES: dict[str, Callable[[Table, Run, list[Run], Path], list[Line]]] = {

@@ -282,6 +282,16 @@ def test_a_bank_curve_is_a_table_too(table: Path, data: Path, tmp_path: Path) ->
     assert all(0 <= line["accuracy (bank)"]["mean"] <= 1 for line in curve)
 
 
+@pytest.mark.parametrize("figure", ["superclasses", "bank-curve"])
+def test_what_was_not_run_has_a_line_with_empty_cells(
+    figure: str, table: Path, data: Path, tmp_path: Path
+) -> None:
+    table.write_text(table.read_text().replace("record", f'figure = "{figure}"\nrecord', 1))
+    text = fill(table, data, tmp_path / "results", dry=True)
+    assert "| method | problem | seeds | epochs |\n|---|---|---|---|\n" in text
+    assert "| SCLRE | Real | 0 | 1 |" in text
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [
