@@ -29,8 +29,9 @@ from training.predict import extract_features
 from training.served_bank import MATCHING, ServedBank, graph_bank
 
 SCLRE_NAME = "sclre"
-# How much a reviewed item counts by default, chosen on val of refuse (README): 10 in a bank of
-# 5,136 photos, where more costs what is right already over 0.1 points, and 1 in one of 513.
+# How much a reviewed item counts by default, chosen on val of refuse (tests/benchmarks/README.md):
+# 10 in a bank of 5,136 photos, where more costs what is right already over 0.1 points, and 1 in one
+# of 513.
 MOST_WEIGHT, ITEMS_FOR_ONE = 10.0, 500
 TOLERANCE = 1e-4  # between the bank of a run and that of its bundle
 

@@ -1,8 +1,8 @@
 """What happens to photos when a camera, its light or its place changes, and what happens anyway.
 
-`jittered` is the ordinary unrest between two photos of one thing by one camera. `changed` makes a
+`jittered` is the ordinary unrest between two photos of one thing by one camera. `CHANGES` make a
 photo as another camera would have taken it. The first says how far a statistic wanders when nothing
-is wrong; the second which way the embedding goes when something is.
+is wrong; the others which way the embedding goes when something is.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ record.json      the resolved configuration, commit, seed, environment, dataset
 checkpoint.pt    everything needed to go on
 model.pt         the chosen weights with their context bank
 history.jsonl    one line an epoch; history.png, drawn from it
-bad_photos.json  photos that were missing, had no superclass or did not decode
+bad_photos.json  photos that were missing, had no superclass or usable name, or did not decode
 subclasses.npy   GEORGE's: the cluster of each train photo
 lock             held by the process that trains
+
+Other commands add calibration.json, evaluation-SPLIT/ and bank-curve.json, .png.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def with_doubts(
     """The manifest with limits, written; what it had of them before is replaced.
 
     Raises:
-        DataError: where a photo of the bank is not among these, or all of val are in the bank.
+        DataError: where all of val are in the bank, or a photo of the bank is not among these and
+            the graph does not tell how familiar a photo is.
         ConfigError: for a share that leaves nothing.
     """
     if not 0.5 <= accepted_share < 1.0:

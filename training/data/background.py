@@ -1,8 +1,8 @@
 """Pictures of what is none of the superclasses: a folder of any, or the features of those shipped.
 
 `backgrounds/pictures.npy` is what EfficientNet-Lite0 makes of 363 pictures under free licences, of
-places, animals, screens, drawings and noise (`tests/benchmarks/background.py` made it, and says of
-which); the pictures themselves are not here.
+places, animals, screens, drawings and noise (`tests/benchmarks/background.py` made it, and the
+README beside it says of which); the pictures themselves are not here.
 """
 
 from __future__ import annotations
