@@ -10,10 +10,11 @@ argument, a file, it is given what EfficientNet-Lite0 makes of them, float16 [36
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from tests.benchmarks.likeness import second_half
 from tests.benchmarks.pictures import GROUPS, PERHAPS_REFUSE
@@ -23,7 +24,10 @@ from training.predict import extract_features
 from training.records import load_config
 
 
-def main(pictures: Path, target: Path, file: Path | None) -> None:
+def main(
+    pictures: Path, target: Path, file: Annotated[Path | None, typer.Argument()] = None
+) -> None:
+    """The half of the pictures that a background is made of."""
     for group in sorted(set(GROUPS) - {PERHAPS_REFUSE}):
         chosen = [f for f in sorted((pictures / group).iterdir()) if not second_half(group, f.name)]
         (target / group).mkdir(parents=True, exist_ok=True)
@@ -38,4 +42,4 @@ def main(pictures: Path, target: Path, file: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3:] else None)
+    typer.run(main)

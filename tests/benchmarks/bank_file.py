@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from service.bank import BANK, write_bank
 from service.bundle import read_bundle, record_of, write_manifest
@@ -23,7 +24,8 @@ ROUNDS = 200
 TIMES = (1, 2)  # the bank once and twice over: what more items cost
 
 
-def main(path: Path) -> None:
+def main(path: Annotated[Path, typer.Argument()] = Path("models/refuse/2")) -> None:
+    """What a bank in a file of its own costs a photo."""
     bundle = read_bundle(path)
     spec = bundle.manifest.preprocessing
     photo = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
@@ -59,4 +61,4 @@ def give_bank(path: Path, times: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "models/refuse/2"))
+    typer.run(main)

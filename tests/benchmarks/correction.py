@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import typer
 from matplotlib import pyplot as plt
 
 from service.bundle import read_manifest
@@ -128,7 +128,8 @@ class Decision:
         }
 
 
-def main(root: Path, out: Path, share: float) -> None:
+def main(root: Path, out: Path, share: Annotated[float, typer.Argument()] = 1.0) -> None:
+    """What corrections do, and what wrong ones do."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / "correction.json"
     if not file.is_file():  # else only the table and the picture are made again
@@ -481,4 +482,4 @@ def _curve(axes: Any, rows: list[dict[str, Any]], place: str, weight: float, lab
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float((sys.argv[3:] or ["1"])[0]))
+    typer.run(main)

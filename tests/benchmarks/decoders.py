@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from PIL import Image
 
 from service.bundle import read_bundle
@@ -120,4 +121,4 @@ def _vips(spec: Preprocessing) -> dict[str, Way]:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

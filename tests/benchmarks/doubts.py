@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import typer
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

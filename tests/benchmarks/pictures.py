@@ -19,8 +19,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Page, sync_playwright
 
@@ -65,11 +67,10 @@ NEAR = 12  # bits of 256
 PAGES = 40
 
 
-def main() -> None:
+def main(target: Path, packages: Annotated[Path | None, typer.Argument()] = None) -> None:
     """Fetch, sort into groups, render the rest."""
-    target = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
-        unpacked = Path(sys.argv[2] if len(sys.argv) > 2 else folder)
+        unpacked = packages or Path(folder)
         unpacked.mkdir(parents=True, exist_ok=True)
         if not any(unpacked.iterdir()):
             fetch(unpacked)
@@ -234,4 +235,4 @@ def generated(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import httpx
+import typer
 
 from tests.integration.server import ROOT, running
 
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

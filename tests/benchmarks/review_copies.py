@@ -7,10 +7,10 @@ Classifies every test photo of a folder with `labels.csv`, and its copy as the r
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
+import typer
 
 from service.bundle import read_bundle
 from service.classifier import Classifier
@@ -40,4 +40,4 @@ def main(model: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    typer.run(main)

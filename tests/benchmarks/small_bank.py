@@ -10,12 +10,12 @@ drawn at random, and balanced accuracy on the kinds that each fold of `refuse-tu
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 
 from training.data.folds import UNSEEN, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
@@ -29,7 +29,8 @@ DRAWS = 3
 WAYS = ("without words", "by the bank's size", "the same")
 
 
-def main(root: Path, out: Path, record: str = "unseen-words") -> None:
+def main(root: Path, out: Path, record: Annotated[str, typer.Argument()] = "unseen-words") -> None:
+    """What words cost and bring in banks of fewer photos."""
     out.mkdir(parents=True, exist_ok=True)
     config, folds = load_config(record), read_folds("refuse-tune")
     data = read_photos_as(root, config)
@@ -67,4 +68,4 @@ def main(root: Path, out: Path, record: str = "unseen-words") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:4])
+    typer.run(main)

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import typer
+
 from service.composition.store import CompositionStore
 from service.composition.tally import Tally
 from service.tags import Tags
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
