@@ -18,6 +18,7 @@ from service.doubts import Doubts, open_doubts
 from service.self_test import check_answers
 from service.settings import Settings
 
+THREADS_A_GPU = 2  # one hands over what it has, and gathers more, while the other's batch runs
 MOST_ON_ONE_CORE = 2  # photos; more gain nothing there, whatever a warm-up on a busy machine says
 
 
@@ -93,7 +94,10 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
     else:
         threads = max(1, settings.threads // len(devices))
-        workers = [warmed(opened(device, threads), settings.max_batch) for device in devices]
+        workers = []
+        for device in devices:
+            session = warmed(opened(device, threads), settings.max_batch)
+            workers += [session] * (THREADS_A_GPU if on_gpu(device) else 1)
     decode_workers = settings.decode_workers
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads

@@ -127,6 +127,17 @@ def test_a_gpu_runs_no_size_that_was_not_warmed_up(
     assert set(sizes) == {number for number, _ in found.measured} == {1, 2, 4, 8, 12}
 
 
+@pytest.mark.parametrize(("gpu", "threads"), [(True, 2), (False, 1)])
+def test_a_gpu_has_a_thread_that_gathers_while_another_runs(
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path, gpu: bool, threads: int
+) -> None:
+    monkeypatch.setattr(sessions, "on_gpu", lambda device: gpu)
+    settings = Settings(models_dir=models_dir, device="cpu:1", threads=1, max_batch=2)
+    found = sessions.open_sessions(settings, models_dir / "tiny" / "1")
+    assert len(found.workers) == threads
+    assert len(set(found.workers)) == 1
+
+
 def test_a_cpu_runs_batches_as_they_come(monkeypatch: pytest.MonkeyPatch, models_dir: Path) -> None:
     settings = Settings(models_dir=models_dir, device="cpu:1", threads=1, max_batch=4)
     found = sessions.open_sessions(settings, models_dir / "tiny" / "1")
