@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.manifold import TSNE
 
 from service.extras import how_to_install
@@ -39,9 +40,11 @@ def project(embedding: Array) -> dict[str, Array]:
     if (umap := _import_umap()) is not None:
         neighbours = min(NEIGHBOURS, len(embedding) - 1)
         method = umap(n_neighbors=neighbours, init="pca", random_state=SEED, n_jobs=1)
+        threads = torch.get_num_threads()
         with warnings.catch_warnings():  # they are for who writes programs
             warnings.simplefilter("ignore")
             planes[BY_UMAP] = np.asarray(method.fit_transform(embedding))
+        torch.set_num_threads(threads)  # numba has taken all cores for OpenMP, whoever uses it
     return planes
 
 

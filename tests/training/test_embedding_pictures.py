@@ -144,6 +144,20 @@ def test_nothing_of_umap_reaches_people(data: Path, trained: Path, tmp_path: Pat
     assert (trained / "evaluation-test" / "subclasses-umap.png").is_file()
 
 
+def test_torch_keeps_its_threads() -> None:
+    """numba takes all cores; where a process was given one, the next run would take far longer."""
+    asked = """
+import torch
+from training.projection import project
+project(torch.rand(40, 4).numpy())
+print(torch.get_num_threads())
+"""
+    command = [sys.executable, "-c", asked]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]
+
+
 def test_without_umap_one_line_says_how_to_get_it(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
