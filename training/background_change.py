@@ -23,6 +23,9 @@ from training.errors import ConfigError
 from training.served_bank import SAME, ServedBank
 
 
+WITH_BACKGROUND = frozenset({"refuse-matching", "refuse-words", "refuse-guided"})  # records
+
+
 @dataclass(frozen=True)
 class Grown:
     """A bank with a larger background.
@@ -84,6 +87,9 @@ def grow_by_folder(bank: ServedBank, bundle: Bundle, folder: Path) -> Grown:
 
 def record_for(bundle: Bundle) -> str:
     """What trains a model such as this, with a background."""
+    trained_by = bundle.manifest.provenance.config.get("name")
+    if trained_by in WITH_BACKGROUND:
+        return str(trained_by)
     return "refuse-words" if bundle.manifest.guide else "refuse-matching"
 
 

@@ -28,11 +28,13 @@ from tests.tiny_matching import (
     write_photos,
 )
 from tests.training.test_whole_loop import superbin
+from training.background_change import WITH_BACKGROUND, record_for
 from training.correct import Order, correct_bundle
 from training.data.photos import read_photos
 from training.data.review import ReviewFolder, join_train, read_review
 from training.doubt_reference import with_doubts
 from training.errors import ConfigError, DataError
+from training.records import load_config
 from training.served_bank import ServedBank, served_bank
 
 COMMAND = "superbin correct models/bins/1 --from-review /somewhere/review"
@@ -159,6 +161,17 @@ def test_they_join_beside_a_folder_of_pictures(
     assert "background: 6 added, 6 to 12 pictures" in told
     assert "background: 7 reviewed photos of no refuse added, 12 to 19 pictures" in told
     assert read_bundle(order.out).manifest.provenance.corrections[-1].background == 13
+
+
+@pytest.mark.parametrize("name", ["refuse-guided", "refuse-words", "refuse-matching", "mine"])
+def test_a_bundle_without_a_background_is_told_of_the_record_that_it_was_trained_by(
+    tmp_path: Path, name: str
+) -> None:
+    bundle = read_bundle(write_bundle(tmp_path))
+    told = bundle.manifest.provenance.model_copy(update={"config": {"name": name}})
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"provenance": told}))
+    assert record_for(bundle) == ("refuse-matching" if name == "mine" else name)
+    assert name == "mine" or (name in WITH_BACKGROUND and load_config(name).matching.background)
 
 
 def test_a_bundle_without_a_background_takes_the_others_and_says_so(
