@@ -22,7 +22,6 @@ from training.doubt_reference import SPLIT, answers_to
 from training.errors import ConfigError
 from training.served_bank import SAME, ServedBank
 
-
 WITH_BACKGROUND = frozenset({"refuse-matching", "refuse-words", "refuse-guided"})  # records
 
 
