@@ -90,7 +90,6 @@ def _erase(images: Tensor, probability: float, random: torch.Generator) -> Tenso
         place = (torch.arange(length) + 0.5) / length
         begin, end = start[axis, :, None], (start + side)[axis, :, None]
         inside = (place >= begin) & (place < end) & chosen[:, None]
-        masks.append(
-            inside.to(images.device, non_blocking=True)
-        )  # rows and columns: less to send than their product
+        # Rows and columns: less to send to a GPU than their product.
+        masks.append(inside.to(images.device, non_blocking=True))
     return images.masked_fill(masks[0][:, None, :, None] & masks[1][:, None, None, :], GREY)
