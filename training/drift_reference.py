@@ -221,6 +221,8 @@ def calibrate(reference: DriftReference, usual: Looks, random: Random) -> DriftR
         drawn = random.integers(0, takes, RUN_PHOTOS), random.choice(population, RUN_PHOTOS)
         highest[run] = [highest_statistic(part[drawn]) for part in parts]
     each = np.array([upper_quantile(column, FALSE_ALARMS) for column in highest.T])
+    # What never moves, such as the confidence of a model that is always sure, raises no alarm.
+    each = np.where(highest.any(axis=0), each, 1.0)
     together = upper_quantile((highest / each).max(axis=1), FALSE_ALARMS)
     return _replaced(reference, thresholds=(each * together).astype(np.float32))
 

@@ -198,6 +198,23 @@ def test_thresholds_are_above_what_calm_runs_reach(monkeypatch: pytest.MonkeyPat
     assert (np.array(reached) < reference.thresholds).all()
 
 
+@pytest.mark.parametrize("sure", ["confidence", "likeness"])
+def test_a_part_that_never_moves_raises_no_alarm_and_spoils_no_other(
+    sure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNS", 20)
+    monkeypatch.setattr(module, "RUN_PHOTOS", 2000)
+    usual = random_looks()
+    usual = replace(usual, **{sure: np.ones_like(usual.confidence)})
+    reference = calibrate(describe(usual, one_kind(200), 4), usual, np.random.default_rng(1))
+    assert np.isfinite(reference.thresholds).all()
+    assert (reference.thresholds > 0.0).all()
+    window = Window(reference, UNTOLD)
+    for row in range(200):
+        window.add(answer_of(usual, row), usual.appearance[0, row])
+    assert window.scores()[("embedding", "confidence", "likeness").index(sure)] == 0.0
+
+
 def test_a_photo_is_turned_as_the_service_turns_it(bundle_path: Path, tmp_path: Path) -> None:
     """Phones store it lying on its side, and say so."""
     upright = Image.new("RGB", (40, 20), (250, 10, 10))
