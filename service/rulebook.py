@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from service.site_rules import Rules, SiteUnfit, read_rules
 from service.sites import Site, SiteError, find_sites, missing_superclasses, unknown_items
 
 log = structlog.get_logger()
+
+NEVER = (0, -1)  # the mark of a file that is listed and not there
 
 
 class SiteUnknown(SuperbinError):
@@ -53,7 +56,8 @@ class Rulebook:
     @property
     def all(self) -> list[Rules]:
         """By name."""
-        return [self._rules[name] for name in sorted(self._rules)]
+        rules = self._rules
+        return [rules[name] for name in sorted(rules)]
 
     def names(self) -> str:
         """Which sites there are, in words."""
@@ -69,11 +73,12 @@ class Rulebook:
         name = name or self.default
         if name is None:
             return None
-        if name not in self._rules:
+        rules = self._rules.get(name)
+        if rules is None:
             why = self._refused.get(name)
             told = f", whose file is refused: {why}" if why else ""
             raise SiteUnknown(f"expected a site of {self.names()}, got {name!r}{told}")
-        return self._rules[name]
+        return rules
 
     def meet(self, model: Manifest, named: Iterable[str | None]) -> None:
         """Log what the first model makes of rules that were read before it was loaded.
@@ -115,11 +120,13 @@ class Rulebook:
         await every(every_s, "looking for changed sites", self._look_again)
 
     async def _look_again(self) -> None:
-        for site in self.look():
+        for site in await asyncio.to_thread(self.look):  # a long file takes seconds
             self.mention_unknown(site)
 
     def look(self) -> list[Site]:
         """Take over the files that are new or changed, and let go of those that are gone.
+
+        From any thread, but one at a time.
 
         Returns:
             the sites that were taken over.
@@ -144,7 +151,9 @@ class Rulebook:
                 log.error("site file gone, and its rules stay in force", site=name)
                 continue
             log.warning("site removed", site=name)
-            del self._rules[name]
+            self._rules = {one: rules for one, rules in self._rules.items() if one != name}
+        there = {file.stem for file in self._seen}
+        self._refused = {name: why for name, why in self._refused.items() if name in there}
         return taken
 
     def mention_unknown(self, site: Site) -> None:
@@ -160,7 +169,8 @@ class Rulebook:
         for file in find_sites(self.folder):
             try:
                 stat = file.stat()
-            except OSError:  # it is being replaced
+            except OSError:  # it is being replaced, or cannot be reached: its rules stay
+                self._seen[file] = NEVER
                 continue
             self._seen[file] = (stat.st_mtime_ns, stat.st_size)
         return [file for file, mark in self._seen.items() if before.get(file) != mark]
@@ -182,7 +192,7 @@ class Rulebook:
                 if before and not missing_superclasses(before.site, model.superclasses):
                     raise
                 _mention_unfit(model, error)
-        self._rules[file.stem] = rules
+        self._rules = self._rules | {file.stem: rules}  # another thread may be reading them
         self._metrics.site(file.stem)
 
 
