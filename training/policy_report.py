@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,14 @@ from training.policy import Evidence, Policy, assess, covered, curve, own_thresh
 DIGITS = 4
 
 
-def write_site(source: Path, out: Path, values: dict[str, Any]) -> Site:
+def write_site(
+    source: Path, out: Path, values: dict[str, Any], thresholds: Mapping[str, float]
+) -> Site:
     """Copy a site file with other values, comments and order kept; named after `out`.
 
     Args:
-        values: by dotted key; a key that is not there is added.
+        values: by key; a key that is not there is added.
+        thresholds: by bin, whose names may have dots.
 
     Raises:
         SiteError: where the result is no site.
@@ -33,12 +38,9 @@ def write_site(source: Path, out: Path, values: dict[str, Any]) -> Site:
     yaml.width = 4096  # lines stay as they are
     yaml.preserve_quotes = True
     rules = yaml.load(source.read_text(encoding="utf-8"))
-    for key, value in ({"site": out.stem} | values).items():
-        *path, last = key.split(".")
-        at = rules
-        for part in path:
-            at = at.setdefault(part, {})
-        at[last] = value
+    rules.update({"site": out.stem} | values)
+    for name, threshold in thresholds.items():
+        rules["bins"][name]["threshold"] = threshold
     out.parent.mkdir(parents=True, exist_ok=True)
     part_file = out.with_name(f".{out.name}.part")
     with part_file.open("w", encoding="utf-8") as stream:
@@ -63,7 +65,8 @@ def report(evidence: dict[str, Evidence], thresholds: Array, least: float | None
 
 def _figures(policy: Policy) -> dict[str, Any]:
     worst = worst_error_rate(policy.wrong, policy.sorted) if policy.sorted else 1.0
-    return asdict(policy) | {"error_rate_at_most": worst}
+    rate = None if math.isnan(policy.error_rate) else policy.error_rate  # JSON has no NaN
+    return asdict(policy) | {"error_rate": rate, "error_rate_at_most": worst}
 
 
 def draw(evidence: dict[str, Evidence], thresholds: Array, folder: Path) -> None:
@@ -126,9 +129,10 @@ def tell(figures: dict[str, Any], site: Site) -> str:
         for name in ("as_it_was", "tuned"):
             row = one[name]
             title = f"{split}, {'tuned' if name == 'tuned' else 'before'}"
+            rate = "none" if row["error_rate"] is None else f"{row['error_rate']:.2%}"
             lines.append(
                 f"{title:14}{row['manual']:>8.1%}{row['sorted']:>8}{row['wrong']:>7}"
-                f"{row['error_rate']:>8.2%}{row['error_rate_at_most']:>9.2%}{row['cost']:>8.4f}"
+                f"{rate:>8}{row['error_rate_at_most']:>9.2%}{row['cost']:>8.4f}"
             )
         if "coverage" in one:
             cover = one["coverage"]

@@ -68,16 +68,15 @@ def tune_site(
     fitting = evidence[wish.split]
     thresholds = round_up(fit_thresholds(fitting, wish.error_rate))
     values: dict[str, Any] = {
-        f"bins.{name}.threshold": float(value)
-        for name, value in zip(rules.site.bins, thresholds, strict=True)
+        "version": version or f"{rules.site.version}+{fitting.split}-{wish.error_rate:g}"
     }
-    values["version"] = version or f"{rules.site.version}+{fitting.split}-{wish.error_rate:g}"
     least = None
     if wish.coverage is not None:
         least = float(np.floor(fit_coverage(fitting, wish.coverage) * 10**DIGITS) / 10**DIGITS)
         cover = {"level": wish.coverage, "least": least, "split": wish.split}
         values["coverage"] = cover | {"photos": len(fitting)}
-    tuned = write_site(source, out, values)
+    by_bin = dict(zip(rules.site.bins, thresholds.tolist(), strict=True))
+    tuned = write_site(source, out, values, by_bin)
     folder = out.with_suffix("")
     folder.mkdir(exist_ok=True)
     figures = report(evidence, thresholds, least)

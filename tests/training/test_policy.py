@@ -22,7 +22,7 @@ from service.sites import read_site
 from service.sorting import Sorter
 from tests import tiny_matching
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
-from tests.tiny_site import tiny_site, write_site
+from tests.tiny_site import TINY, tiny_site, write_site
 from training.data.photos import read_photos
 from training.errors import ConfigError, DataError
 from training.policy import (
@@ -35,6 +35,7 @@ from training.policy import (
     gather,
     lowest_threshold,
 )
+from training.policy_report import report, tell
 from training.policy_report import write_site as rewrite_site
 
 PLAIN = {
@@ -192,14 +193,30 @@ def test_a_rewritten_site_keeps_its_comments(tmp_path: Path) -> None:
     source.write_text(text)
     out = tmp_path / "new" / "mine.yaml"
     cover = {"level": 0.9, "least": 0.2, "split": "val", "photos": 10}
-    changes = {"bins.mixed.threshold": 0.75, "bins.rest.threshold": 0.5, "coverage": cover}
-    rewrite_site(source, out, changes)
+    rewrite_site(source, out, {"coverage": cover}, {"mixed": 0.75, "rest": 0.5})
     assert "# Ours." in out.read_text()
     assert re.search(r"threshold: 0\.75 +# low", out.read_text())
     site, _ = read_site(out)
     assert (site.site, site.bins["rest"].threshold) == ("mine", 0.5)
     assert site.coverage is not None
     assert site.languages == ("en", "de")
+
+
+def test_a_bin_whose_name_has_dots_is_tuned_like_any_other(tmp_path: Path) -> None:
+    bins = {"a.b": TINY["bins"]["mixed"], "rest": TINY["bins"]["rest"]}
+    changes = {"bins": bins, "superclasses.recyclable": "a.b", "costs.of": {}}
+    source, out = write_site(tmp_path, changes), tmp_path / "mine.yaml"
+    rewrite_site(source, out, {"version": "2"}, {"a.b": 0.75, "rest": 0.5})
+    site, _ = read_site(out)
+    assert {name: one.threshold for name, one in site.bins.items()} == {"a.b": 0.75, "rest": 0.5}
+
+
+def test_where_nothing_is_sorted_there_is_no_error_rate() -> None:
+    one = evidence(50)
+    figures = report({"val": one}, np.array([1.0, 1.0]), None)
+    assert figures["val"]["tuned"]["sorted"] == 0
+    json.dumps(figures, allow_nan=False)
+    assert re.search(r"val, tuned +100\.0% +0 +0 +none", tell(figures, one.sorter.site))
 
 
 @pytest.fixture
@@ -236,7 +253,7 @@ def test_the_command_writes_a_site_that_serves_with_pictures(
     folder = out.with_suffix("")
     assert {file.name for file in folder.iterdir()} == {"policy.json", "policy.png", "bins.png"}
     figures = json.loads((folder / "policy.json").read_text())["figures"]
-    assert figures["val"]["tuned"]["error_rate"] <= 0.2 or not figures["val"]["tuned"]["sorted"]
+    assert not figures["val"]["tuned"]["sorted"] or figures["val"]["tuned"]["error_rate"] <= 0.2
     assert figures["test"]["coverage"]["mean_size"] > 0
     assert re.search(r"test, tuned +\d+\.\d%", done.output)
     refused = CliRunner().invoke(app, [*arguments[:-4], "--out", "mine.txt"])
