@@ -139,7 +139,8 @@ class Tally:
         if sorting is not None:
             choice, alert = sorting.bin, sorting.alert
             reason: str = sorting.reasons[0] if sorting.reasons else ""
-            wrong = 0.0 if choice == MANUAL else 1.0 - sorting.probabilities[choice]
+            # Rounded shares of several superclasses may be a little more than 1 together.
+            wrong = 0.0 if choice == MANUAL else max(0.0, 1.0 - sorting.probabilities[choice])
             site = sorting.site
         else:
             sure = answer.decision == "sort"

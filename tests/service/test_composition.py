@@ -99,6 +99,13 @@ def test_what_goes_to_a_person_is_in_no_bin_and_has_its_first_reason() -> None:
     assert count == Count(1, 0.0, 1)
 
 
+def test_no_bin_has_fewer_than_no_wrong_things() -> None:
+    tally = new_tally()
+    sure = {"mixed": 1.000001, "rest": 0.0, "manual": 0.0}
+    tally.count(answered(sorting(probabilities=sure)), HALL, MODEL)
+    assert [one.expected_wrong for one in counted(tally).values()] == [0.0]
+
+
 def test_without_a_site_the_superclass_is_the_bin() -> None:
     tally = new_tally()
     tally.count(answered(), UNTOLD, MODEL)
