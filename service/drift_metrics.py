@@ -14,8 +14,8 @@ LABELS = ("model", "site", "line", "camera")
 class DriftGauges:
     """Gauges by model and tags; what was not told is an empty label.
 
-    Of several workers, each of which sees its share of the photos, the highest score counts, the
-    lowest shift, and the sum of the photos.
+    Of several workers, each of which sees its share of the photos, and of several versions of a
+    model, the highest score counts, the lowest shift, and the sum of the photos.
     """
 
     def __init__(self, registry: CollectorRegistry, shared: bool) -> None:
@@ -49,10 +49,12 @@ class DriftGauges:
         for model, reading in readings:
             tags = reading.tags
             labels = (model, tags.site or "", tags.line or "", tags.camera or "")
-            current[self._score, labels] = reading.score
-            current[self._photos, labels] = reading.photos
+            score, photos = (self._score, labels), (self._photos, labels)
+            current[score] = max(reading.score, current.get(score, 0.0))
+            current[photos] = reading.photos + current.get(photos, 0)
             for superclass, shift in reading.shifts.items():
-                current[self._shift, (*labels, superclass)] = shift
+                shifts = self._shift, (*labels, superclass)
+                current[shifts] = min(shift, current.get(shifts, shift))
         for gauge, gone in self._published - current.keys():
             if self._shared:  # its file cannot forget
                 gauge.labels(*gone).set(0.0)

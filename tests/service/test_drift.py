@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from prometheus_client import CollectorRegistry
 from scipy.spatial.distance import mahalanobis
 from scipy.stats import chisquare
 
@@ -15,6 +16,7 @@ from service.appearance import NAMES, Appearance
 from service.bundle import Bundle, read_manifest
 from service.classifier import Answers
 from service.drift import OTHER, DriftMonitor
+from service.drift_metrics import DriftGauges
 from service.drift_reference import DRIFT, DriftReference, read_reference, write_reference
 from service.drift_window import Window, surprise
 from service.errors import BundleError
@@ -226,6 +228,20 @@ def test_a_drifting_camera_is_seen_beside_one_that_is_not() -> None:
     assert bad.score >= 1.0 > good.score
     assert bad.photos == good.photos == 50
     assert bad.parts[0].part == "embedding"
+
+
+def test_of_two_versions_of_a_model_the_metrics_tell_the_worse() -> None:
+    random = np.random.default_rng(5)
+    calm, moved = monitor(), monitor()
+    for _ in range(50):
+        calm.observe(Tags(camera="left"), usual(random))
+        moved.observe(Tags(camera="left"), answer(np.eye(WIDTH)[0]))
+    registry = CollectorRegistry()
+    read = [("tiny", reading) for one in (moved, calm) for reading in one.readings()]
+    DriftGauges(registry, shared=False).publish(read)
+    labels = {"model": "tiny", "site": "", "line": "", "camera": "left"}
+    assert registry.get_sample_value("superbin_drift_score", labels) == read[0][1].score
+    assert registry.get_sample_value("superbin_drift_photos", labels) == 100
 
 
 def test_a_window_fills_at_once_and_then_takes_so_many_photos_a_second() -> None:
