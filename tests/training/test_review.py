@@ -134,6 +134,18 @@ def test_of_a_photo_that_is_in_both_the_review_says_what_it_is(data: Path, revie
     assert joined.review["in_place_of"] == 1
 
 
+def test_a_review_stands_in_place_of_every_copy_of_its_photo(data: Path, review: Path) -> None:
+    shutil.copy(data / "photos/mug-001.png", data / "photos/copy.png")
+    with (data / "labels.csv").open("a", encoding="utf-8") as labels:
+        labels.write("photos/copy.png,drawn,mug,residual,train\n")
+    shutil.copy(data / "photos/mug-001.png", review / "photos/battery-100.png")
+    joined = join_train(read_photos(data), read_review(ReviewFolder(review), NAMES))
+    paths = {photo.path for photo in joined.photos}
+    assert not paths & {"photos/mug-001.png", "photos/copy.png"}
+    assert joined.review is not None
+    assert joined.review["in_place_of"] == 2
+
+
 def test_of_equal_photos_with_different_superclasses_the_last_line_is_believed(
     data: Path, review: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -241,8 +241,9 @@ def join_train(data: PhotoSet, reviewed: Reviewed) -> PhotoSet:
     fair = without_measured(reviewed, data)
     if not fair.learned:
         raise DataError(f"{reviewed.name} has no reviewed photo that may be learned from")
-    known = _same_files(data, ("train",), {_digest(photo) for photo in fair.learned})
-    kept = tuple(photo for photo in data.photos if photo.path not in known.values())
+    found = _same_files(data, ("train",), {_digest(photo) for photo in fair.learned})
+    known = {path for paths in found.values() for path in paths}
+    kept = tuple(photo for photo in data.photos if photo.path not in known)
     joined = tuple(replace(photo, split="train") for photo in fair.learned)
     record = {
         "photos": len(joined),
@@ -266,14 +267,14 @@ def _digest(photo: Photo) -> str:
     return hashlib.sha256(_file(photo).read_bytes()).hexdigest()
 
 
-def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> dict[str, str]:
-    """Digest to path of the data's photos that have one of these digests."""
-    found = {}
+def _same_files(data: PhotoSet, splits: tuple[str, ...], digests: set[str]) -> dict[str, list[str]]:
+    """Digest to the paths of the data's photos that have one of these digests."""
+    found: dict[str, list[str]] = {}
     for photo in data.photos:
         if photo.split in splits:
             digest = hashlib.sha256(photo_bytes(data.root, photo)).hexdigest()
             if digest in digests:
-                found[digest] = photo.path
+                found.setdefault(digest, []).append(photo.path)
     return found
 
 
