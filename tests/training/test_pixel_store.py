@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -190,3 +191,27 @@ def test_a_full_disk_is_told_and_stays_as_it_was(root: Path, small_disk: Path) -
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert list((small_disk / "pixels").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["npy", "json"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_what_a_power_cut_left_half_written_is_decoded_again(
+    kind: str, share: float, root: Path
+) -> None:
+    photos = photos_of(root)
+    before = np.array(open_store(root, photos, SPEC).pixels)
+    (file,) = (cache_folder() / "pixels").glob(f"*.{kind}")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    np.testing.assert_array_equal(open_store(root, photos, SPEC).pixels, before)
+
+
+def test_pixels_and_a_report_of_two_calls_are_not_taken_for_one(root: Path) -> None:
+    """As where one was killed between the two: rows would be those of other photos."""
+    photos = photos_of(root)
+    before = np.array(open_store(root, photos, SPEC).pixels)
+    (report,) = (cache_folder() / "pixels").glob("*.json")
+    report.write_text(json.dumps({"bad": {photos[0].path: "away"}, "unread": []}))
+    again = open_store(root, photos, SPEC)
+    assert again.photos == photos
+    np.testing.assert_array_equal(again.pixels, before)

@@ -55,16 +55,23 @@ def open_store(
         photos: in the order of the result.
         spec: size and shape to decode to.
         cache: folder for the decoded pixels.
+
+    Raises:
+        DataError: where what was decoded cannot be read back.
     """
     folder = (cache or cache_folder()) / "pixels"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{_key(root, photos, spec)}.npy"
-    report = file.with_suffix(".json")
-    if not (report.is_file() and file.is_file() and _holds(root, photos, report)):
+    kept = _kept(photos, file)
+    if kept is None or not _holds(root, photos, kept[1]):
         _decode_all(root, photos, spec, file)
-    bad: dict[str, str] = json.loads(report.read_text(encoding="utf-8"))["bad"]
-    good = tuple(photo for photo in photos if photo.path not in bad)
-    return PixelStore(good, np.load(file, mmap_mode="r"), bad)
+        kept = _kept(photos, file)
+    if kept is None:
+        raise DataError(
+            f"{file}: expected the pixels that were just written; does another process decode the "
+            "same photos, or the disk fail?"
+        )
+    return kept[0]
 
 
 def open_split(data: PhotoSet, split: str, spec: Preprocessing) -> PixelStore:
@@ -103,9 +110,23 @@ def sizes_digest(root: Path, photos: Sequence[Photo]) -> str:
     return digest.hexdigest()
 
 
-def _holds(root: Path, photos: tuple[Photo, ...], report: Path) -> bool:
+def _kept(photos: tuple[Photo, ...], file: Path) -> tuple[PixelStore, set[str]] | None:
+    """What an earlier call left, and the photos that it could not read.
+
+    None where it is not whole, as a power cut or a kill between the two files leaves it.
+    """
+    try:
+        report = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        bad, unread = dict(report["bad"]), set(report["unread"])
+        pixels = np.load(file, mmap_mode="r")
+    except (FileNotFoundError, EOFError, ValueError, LookupError, TypeError):
+        return None
+    good = tuple(photo for photo in photos if photo.path not in bad)
+    return (PixelStore(good, pixels, bad), unread) if len(pixels) == len(good) else None
+
+
+def _holds(root: Path, photos: tuple[Photo, ...], unread: set[str]) -> bool:
     """Whether the photos that could not be read still cannot: a disk may have been away."""
-    unread = set(json.loads(report.read_text(encoding="utf-8"))["unread"])
     for photo in photos:
         if photo.path in unread:
             with suppress(OSError):
