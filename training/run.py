@@ -6,6 +6,7 @@ import copy
 import os
 import shlex
 import shutil
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ class Run:
         if distributed.rank() == 0:
             _report_bad(bad, self.out / checkpoint.BAD_PHOTOS)
             _report_copies(self.data)
+            _report_contradictions(self.data)
         for name, labels in (("train", self.labels), ("val", self.val_labels)):
             counts = np.bincount(labels, minlength=len(self.data.superclasses))
             if counts.min() == 0:
@@ -209,6 +211,32 @@ def _report_copies(data: PhotoSet) -> None:
             + (", ..." if len(data.copies) > NAMED else ""),
             flush=True,
         )
+
+
+def _report_contradictions(data: PhotoSet) -> None:
+    there = {photo.path for photo in data.photos}  # what a review corrected has left
+    pairs = [pair for pair in data.contradictions if all(one.path in there for one in pair)]
+    if pairs:
+        named = ", ".join(
+            f"{one.path} ({one.superclass}) is {first.path} ({first.superclass})"
+            for one, first in pairs[:NAMED]
+        )
+        print(
+            f"warning: {len(pairs)} photos are byte for byte others of another superclass, and one "
+            f"of the two is wrong: {named}" + (", ..." if len(pairs) > NAMED else ""),
+            flush=True,
+        )
+    spelt: dict[str, list[str]] = {}
+    for name in data.superclasses:
+        folded = unicodedata.normalize("NFKC", name).casefold()
+        spelt.setdefault(" ".join(folded.split()), []).append(name)
+    for names in spelt.values():
+        if len(names) > 1:
+            print(
+                f"warning: the superclasses {', '.join(map(repr, names))} are told apart by their "
+                "spelling alone; are they one?",
+                flush=True,
+            )
 
 
 def _report_bad(bad: dict[str, str], file: Path) -> None:

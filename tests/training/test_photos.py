@@ -287,6 +287,25 @@ def test_equal_photos_are_in_one_split(tmp_path: Path) -> None:
     assert read.copies == ()
 
 
+@pytest.mark.parametrize("number", range(8))
+def test_what_a_small_superclass_lends_has_no_copy_in_train(number: int, tmp_path: Path) -> None:
+    copies = "".join(f"{number}-{i}.jpg,small\n" for i in range(3))
+    root = folder(tmp_path, f"{many()}{copies}alone-{number}.jpg,small\n")
+    for i in range(3):
+        (root / f"{number}-{i}.jpg").write_bytes(b"the same")
+    read = read_photos(root, val_fraction=0.001, test_fraction=0.001)
+    assert read.copies == ()
+    assert splits(read)[f"alone-{number}.jpg"] == "val"
+
+
+def test_equal_photos_of_two_superclasses_are_told(tmp_path: Path) -> None:
+    root = folder(tmp_path, GOOD)
+    for name in "ac":
+        (root / f"{name}.jpg").write_bytes(b"the same")
+    ((later, first),) = read_photos(root).contradictions
+    assert (later.path, first.path) == ("c.jpg", "a.jpg")
+
+
 def test_equal_photos_whose_splits_are_given_are_told(tmp_path: Path) -> None:
     labels = GOOD + "e.jpg,metal,test\nf.jpg,metal,\ng.jpg,metal,test\n"
     root = folder(tmp_path, labels)

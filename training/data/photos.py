@@ -66,6 +66,7 @@ class PhotoSet:
         review: what of `training.data.review` joined `train`, for a run's record.
         copies: pairs of equal photos in two splits: that of the later one, of train, val and test,
             and the first of the earliest.
+        contradictions: pairs of equal photos of two superclasses: a later one, and the first.
     """
 
     root: Path
@@ -75,6 +76,7 @@ class PhotoSet:
     unlabelled: tuple[LeftOut, ...] = ()
     review: dict[str, object] | None = None
     copies: tuple[tuple[Photo, Photo], ...] = ()
+    contradictions: tuple[tuple[Photo, Photo], ...] = ()
 
     def split(self, name: str) -> tuple[Photo, ...]:
         """The photos of `train`, `val` or `test`."""
@@ -158,9 +160,20 @@ def read_photos(
     superclasses = tuple(sorted({photo.superclass for photo in split}))
     if to_learn:
         _check_to_learn(split, tuple(sorted(named)), root)
-    apart = tuple(_apart([[split[i] for i in members] for members in equal.values()]))
+    alike = [[split[i] for i in members] for members in equal.values()]
     return PhotoSet(
-        root, tuple(split), superclasses, tuple(missing), tuple(unlabelled), copies=apart
+        root,
+        tuple(split),
+        superclasses,
+        tuple(missing),
+        tuple(unlabelled),
+        copies=tuple(_apart(alike)),
+        contradictions=tuple(
+            (one, first)
+            for first, *others in alike
+            for one in others
+            if one.superclass != first.superclass
+        ),
     )
 
 
@@ -227,7 +240,8 @@ def _with_splits(
     Equal photos get the earliest that is given to one of them, or else one by the hash of what they
     hold.
     A superclass too small to get a val or a test photo that way is lent the train photo whose hash
-    is the highest or the lowest, until its own comes.
+    is the highest or the lowest, until its own comes: one that is no copy of another, or, for val
+    alone, any.
     """
     result = list(photos)
     contents = {i: content for content, same in equal.items() for i in same}
@@ -249,8 +263,11 @@ def _with_splits(
         for split, fraction, end in (("val", val_fraction, -1), ("test", test_fraction, 0)):
             trained = [i for i in members if result[i].split == "train"]
             lacking = not any(result[i].split == split for i in members)
-            if fraction and lacking and len(trained) > 1:
-                result[trained[end]] = replace(photos[trained[end]], split=split)
+            lent = [i for i in trained if i not in contents]  # a copy of what stays tells little
+            if split == "val" and not lent:  # which is needed
+                lent = trained
+            if fraction and lacking and lent and len(trained) > 1:
+                result[lent[end]] = replace(photos[lent[end]], split=split)
     return result
 
 
