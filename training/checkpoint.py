@@ -34,7 +34,7 @@ from training.records import parse_config, record_changes
 
 RECORD, CHECKPOINT, MODEL = "record.json", "checkpoint.pt", "model.pt"
 HISTORY, PICTURE, BAD_PHOTOS = "history.jsonl", "history.png", "bad_photos.json"
-SUBCLASSES = "subclasses.npy"
+SUBCLASSES, CALIBRATION = "subclasses.npy", "calibration.json"
 PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -95,7 +95,8 @@ def open_folder(
     elif (run / CHECKPOINT).exists() or (run / MODEL).exists():
         raise RunError(f"{run} already holds a run{_way_on(run, config)}")
     else:
-        (run / SUBCLASSES).unlink(missing_ok=True)  # of an attempt that came to no checkpoint
+        for left in (SUBCLASSES, CALIBRATION):  # of an attempt without a checkpoint, or taken away
+            (run / left).unlink(missing_ok=True)
         write_record(run, config, command, device, photos.summary())
 
 
@@ -187,8 +188,11 @@ def begin_model(config: Config, superclasses: int) -> SuperclassModel:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all."""
     part = path.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def git_commit() -> str | None:

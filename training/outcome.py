@@ -25,7 +25,7 @@ from training.progress import track
 
 Array = npt.NDArray[Any]
 
-CALIBRATION = "calibration.json"
+CALIBRATION = checkpoint.CALIBRATION
 BANK = "bank (served)"
 CONTEXT_NAMES = {
     "batch": "batch protocol (other test photos in sight; not served)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -12,6 +13,8 @@ from typing import NoReturn
 import typer
 
 from service.extras import how_to_install
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -25,6 +28,15 @@ def explained() -> Iterator[None]:
         except SuperbinError as error:
             if _speaks():
                 typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(2) from error
+        except OSError as error:
+            if error.filename is not None or error.errno not in NO_ROOM:
+                raise  # what has a name the root of the command tells
+            typer.echo(
+                f"error: expected room to write, got: {error.strerror}; free some, or name "
+                "folders on another disk",
+                err=True,
+            )
             raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in {"training", "service"}:

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
 
 from training import checkpoint
 from training.config import Config
 from training.data.photos import read_photos
 from training.device import pick_device
 from training.errors import ConfigError, RunError
+from training.terminal import explained
 
 
 def test_what_is_saved_comes_back_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -86,12 +88,13 @@ def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
         checkpoint.read_record(tmp_path)
 
 
-def test_a_run_that_begins_anew_keeps_no_subclasses_and_one_that_goes_on_does(
-    tmp_path: Path, make_dataset: Callable[..., Path], tiny_config: Callable[..., Config]
+@pytest.mark.parametrize("name", [checkpoint.SUBCLASSES, "calibration.json"])
+def test_a_run_that_begins_anew_keeps_nothing_of_another_model_and_one_that_goes_on_does(
+    name: str, tmp_path: Path, make_dataset: Callable[..., Path], tiny_config: Callable[..., Config]
 ) -> None:
     photos, out = read_photos(make_dataset()), tmp_path / "run"
     out.mkdir()
-    file = out / checkpoint.SUBCLASSES
+    file = out / name
     for resume in (False, True):
         file.touch()
         checkpoint.open_folder(out, tiny_config(), "a test", "cpu", photos, resume=resume)
@@ -128,3 +131,15 @@ def test_what_does_not_fit_on_the_disk_leaves_what_was_there(small_disk: Path) -
         checkpoint.save(file, {"weights": torch.rand(100_000)})
     assert checkpoint.load(file) == {"step": 1}
     assert list(small_disk.iterdir()) == [file]
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_nothing_and_is_told_in_a_line(
+    small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit), explained():
+        checkpoint.write_json(small_disk / "report.json", "x" * 200_000)
+    assert capsys.readouterr().err == (
+        "error: expected room to write, got: No space left on device; free some, or name folders "
+        "on another disk\n"
+    )
+    assert list(small_disk.iterdir()) == []
