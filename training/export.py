@@ -34,7 +34,7 @@ from training.bundle_metrics import FP32, INT8, agreement_with_fp32, bundle_metr
 from training.card import CARD, write_card
 from training.data.folds import read_photos_as
 from training.data.photos import PhotoSet, label_indices
-from training.data.store import open_split, open_store
+from training.data.store import open_split
 from training.device import pick_device
 from training.doubt_reference import with_doubts
 from training.drift_reference import with_drift_reference
@@ -135,7 +135,7 @@ def _fill(
     trial = _quantise_as_far_as_it_agrees(part, draft, measured, data, run)
     for split in set(outcomes) - {CHOSEN_ON}:
         measured[INT8, split] = measure_bundle(part, data, split, variant=INT8)
-    sample = open_store(data.root, data.split("val")[:INVARIANCE_PHOTOS], spec).pixels
+    sample = open_split(data, "val", spec).pixels[:INVARIANCE_PHOTOS]  # of those that decode
     for split, reference in outcomes.items():
         check_against_model(measured[FP32, split], reference)
     for variant in (FP32, INT8):

@@ -18,8 +18,9 @@ from service.bundle import (
 )
 from training.card import CARD, rename_card
 from training.checkpoint import hardware
-from training.comparison import check_alike, compare_on_held_out, compare_on_test
+from training.comparison import TEST, check_alike, compare_on_held_out, compare_on_test
 from training.data.folds import read_photos_of
+from training.data.photos import PhotoSet
 from training.data.review import ReviewFolder, read_review
 from training.errors import ConfigError, DataError
 from training.export import portable
@@ -86,6 +87,7 @@ def judge(contest: Contest, old: Bundle, new: Bundle, command: str) -> Verdict:
     """
     check_alike(old, new)
     data = read_photos_of(old.manifest, contest.data, contest.superclass_map)
+    _check_unlearned(contest, old, new, data)
     compared = [compare_on_test(old, new, data)]
     if contest.review:
         found = read_review(contest.review, old.manifest.superclasses)
@@ -111,6 +113,22 @@ def judge(contest: Contest, old: Bundle, new: Bundle, command: str) -> Verdict:
     }
     refused = [loss for one in compared for loss in one.losses(contest.margin)]
     return Verdict(old.id, new.id, contest.margin, tuple(compared), tuple(refused), about)
+
+
+def _check_unlearned(contest: Contest, old: Bundle, new: Bundle, data: PhotoSet) -> None:
+    """See that the candidate has not learned from the photos of test: it may draw other splits.
+
+    Raises:
+        ConfigError: where some of them are of its train or val split.
+    """
+    theirs = read_photos_of(new.manifest, contest.data, contest.superclass_map)
+    learned = {photo.path for photo in theirs.photos if photo.split in ("train", "val")}
+    if known := sorted({photo.path for photo in data.split(TEST)} & learned):
+        raise ConfigError(
+            f"{len(known)} photos that are test by the record of {old.id} are train or val by that "
+            f"of {new.id}, first {known[0]}: no figure would mean anything; expected one "
+            "data.val_fraction and data.test_fraction in both, or a column split in the labels"
+        )
 
 
 def _digest(bundle: Bundle) -> str:

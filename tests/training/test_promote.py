@@ -19,6 +19,7 @@ from service.classifier import Classifier
 from service.self_test import check_answers
 from tests.tiny_matching import write_bundle, write_photos
 from tests.training.test_whole_loop import superbin
+from tests.training_runs import ConfigMaker
 from training import versions_cli
 from training.correct import Order, correct_bundle
 from training.data.own import read_labels
@@ -222,3 +223,29 @@ def test_one_photo_of_few_is_more_than_the_margin() -> None:
     assert pair(old, new).worse_by_more_than(0.01)
     assert not pair(old, new).worse_by_more_than(1 / 36)
     assert pair(old, new).p == 1.0  # and yet that is no evidence
+
+
+def test_a_candidate_that_has_learned_from_test_is_refused(
+    contest: Contest, tiny_config: ConfigMaker
+) -> None:
+    """Its record draws other splits of photos whose labels name none."""
+    labels = contest.data / "labels.csv"
+    lines = [line.rpartition(",")[0] for line in labels.read_text().splitlines()]
+    labels.write_text("\n".join(lines) + "\n")
+    for path, share in ((contest.over, 0.4), (contest.candidate, 0.1)):
+        manifest = read_manifest(path)
+        record = tiny_config(data={"test_fraction": share}).model_dump(mode="json")
+        provenance = manifest.provenance.model_copy(update={"config": record})
+        bank = manifest.bank.model_copy(
+            update={
+                "items": tuple(
+                    item.model_copy(update={"id": f"before/{place}"})
+                    for place, item in enumerate(manifest.bank.items)
+                )
+            }
+        )
+        update = {"provenance": provenance, "bank": bank}
+        write_manifest(path, manifest.model_copy(update=update))
+    with pytest.raises(ConfigError, match=r"that are test by the record of bins/2 are train or"):
+        promote(contest, COMMAND)
+    assert versions(contest) == ["1", "2"]
