@@ -13,6 +13,7 @@ from service.locks import locked
 from training import checkpoint
 from training.bank_curve import measure_bank_curve
 from training.data.folds import read_photos_as
+from training.data.photos import labels_digest
 from training.errors import ConfigError, DataError, RunError
 from training.evaluate import evaluate_target
 from training.fit import fit
@@ -64,10 +65,12 @@ def reproduce(
         print(f"{_state(out / RUNS / run.folder):>8}  {run.config.name}, seed {run.seed}")
     draw_pictures(table, runs, out)
     text = write_table(table, runs, out, budget)
+    labels: dict[str, str] = {}
     for place, run in enumerate(() if dry else chosen, 1):
         folder = out / RUNS / run.folder
         if is_done(folder):
             _check(run, folder)
+            _check_photos(run, folder, data, labels)
         else:
             print(f"run {place} of {len(chosen)}: {run.config.name}, seed {run.seed}", flush=True)
             with locked(folder):
@@ -94,6 +97,26 @@ def _check(run: Run, folder: Path) -> None:
     )
     if changed := record_changes(before, now):
         raise RunError(f"{folder} was made by another record: {'; '.join(changed)}; move it away")
+
+
+def _check_photos(run: Run, folder: Path, data: Path, known: dict[str, str]) -> None:
+    """See that a run is of these photos: a table of two data sets would say nothing.
+
+    Args:
+        known: digests of the labels by how they are read, for those that come again.
+
+    Raises:
+        RunError: where it is not.
+    """
+    how = f"{run.superclasses} {run.config.data.model_dump_json()}"
+    if how not in known:
+        photos = read_photos_as(data, run.config, Path(run.superclasses))
+        known[how] = labels_digest(photos.photos)
+    if checkpoint.read_record(folder)["dataset"]["labels_sha256"] != known[how]:
+        raise RunError(
+            f"{folder} was made of other photos than those of {data} as they are; name another "
+            "folder with --out, or move it away"
+        )
 
 
 def _state(folder: Path) -> str:

@@ -119,7 +119,7 @@ def _answers(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
 def _bank_curve(table: Table, cell: Run, done: list[Run], out: Path) -> list[Line]:
     """A line for each size and rule; one that is empty where nothing was measured yet."""
     files = [out / RUNS / run.folder / BANK_CURVE for run in done]
-    curves = [json.loads(file.read_text()) for file in files if file.is_file()]
+    curves = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
     return [
         {
             "choice": row["selection"],
@@ -146,7 +146,8 @@ LINES: dict[str, Callable[[Table, Run, list[Run], Path], list[Line]]] = {
 
 
 def _reports(done: list[Run], out: Path) -> Reports:
-    return [json.loads(report_of(out / RUNS / run.folder).read_text()) for run in done]
+    files = [report_of(out / RUNS / run.folder) for run in done]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def _share(report: dict[str, Any], superclass: str) -> float:

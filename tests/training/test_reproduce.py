@@ -350,6 +350,16 @@ def test_a_run_that_is_done_but_was_made_by_another_record_is_not_passed_off_as_
         fill(table, data, out, budget)
 
 
+def test_a_run_that_is_done_but_of_other_photos_is_not_passed_off_as_of_these(
+    table: Path, data: Path, tmp_path: Path
+) -> None:
+    out, budget = tmp_path / "results", Budget(share=0.1, seeds=1, only=("sclre real",))
+    fill(table, data, out, budget)
+    others = write_cifar(tmp_path / "others", {"train": 40, "test": 5})
+    with pytest.raises(RunError, match="was made of other photos than those of"):
+        fill(table, others, out, budget)
+
+
 def test_a_wish_that_no_cell_matches_is_told_and_a_missing_folder_too(
     table: Path, data: Path, tmp_path: Path
 ) -> None:
