@@ -355,6 +355,7 @@ def test_a_run_that_is_done_but_of_other_photos_is_not_passed_off_as_of_these(
 ) -> None:
     out, budget = tmp_path / "results", Budget(share=0.1, seeds=1, only=("sclre real",))
     fill(table, data, out, budget)
+    (tmp_path / "others").mkdir()
     others = write_cifar(tmp_path / "others", {"train": 40, "test": 5})
     with pytest.raises(RunError, match="was made of other photos than those of"):
         fill(table, others, out, budget)
