@@ -219,10 +219,12 @@ class Registry:
     async def _follow(self, slot: Slot, fresh: list[Path]) -> None:
         """Serve the newest sound one of these versions, if it is newer than what serves."""
         served = _version(slot.model.bundle.path)
-        newer = [path for path in fresh if _version(path) > served and not self._was_left(path)]
+        newer = [path for path in fresh if _version(path) > served]
         for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
             with suppress(ModelRefused):  # logged and counted already
                 async with self._loading:
+                    if await asyncio.to_thread(self._was_left, path):
+                        continue
                     await self._load(path.parent.name, path.name, slot)
                 return
 
