@@ -37,6 +37,27 @@ def resolve_bundle(models_dir: Path, reference: str) -> Path:
     return matches[-1]
 
 
+class FolderWatch:
+    """Tells which bundles are new, by the sizes and times of their files; for one at a time."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._seen: set[tuple[object, ...]] = set()
+
+    def look(self) -> list[Path]:
+        """Bundles of which a file is new, or another, since the last look."""
+        fresh = []
+        for path in find_bundles(self._models_dir):
+            with suppress(OSError):  # it is being moved or removed
+                files = sorted(
+                    (f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in path.iterdir()
+                )
+                if (path, *files) not in self._seen:
+                    self._seen.add((path, *files))
+                    fresh.append(path)
+        return fresh
+
+
 def known_superclasses(models_dir: Path) -> set[str]:
     """Those of every bundle whose manifest can be read."""
     known: set[str] = set()

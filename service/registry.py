@@ -21,7 +21,7 @@ from service.errors import BundleError, SuperbinError
 from service.loaded import LoadedModel as LoadedModel
 from service.loaded import open_model
 from service.metrics import Metrics
-from service.models_folder import find_bundles, resolve_bundle, version_key
+from service.models_folder import FolderWatch, find_bundles, resolve_bundle, version_key
 from service.rounds import every
 from service.schemas import BrokenModel, ModelInfo
 from service.settings import Settings
@@ -68,7 +68,7 @@ class Registry:
         self._slots: list[Slot] = []
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
-        self._seen: set[tuple[object, ...]] = set()
+        self._folder = FolderWatch(settings.models_dir)
         self._sound: dict[Path, str] = {}  # SHA-256 of the manifests of what was opened so far
         self.models: list[ModelInfo | BrokenModel] = []
 
@@ -113,7 +113,7 @@ class Registry:
         Raises:
             BundleError, ProviderError, SiteUnfit: where one cannot run as asked.
         """
-        self._look()
+        self._folder.look()
         for reference in self._settings.models:
             model = await self._open_best(reference, by_default=not self._slots)
             self._slots.append(Slot(model, follows="/" not in reference))
@@ -209,7 +209,7 @@ class Registry:
         await every(self._settings.watch_s, "looking for newer models", self._look_again)
 
     async def _look_again(self) -> None:
-        fresh = await asyncio.to_thread(self._look)
+        fresh = await asyncio.to_thread(self._folder.look)
         for name in sorted({path.parent.name for path in fresh}):
             if slot := self._follower(name):
                 await self._follow(slot, [p for p in fresh if p.parent.name == name])
@@ -287,19 +287,6 @@ class Registry:
         self.models = await asyncio.to_thread(
             list_models, self._settings, default=self.default.bundle.path, loaded=loaded
         )
-
-    def _look(self) -> list[Path]:
-        """Bundles of which a file is new, or another, since the last look."""
-        fresh = []
-        for path in find_bundles(self._settings.models_dir):
-            with suppress(OSError):  # it is being moved or removed
-                files = sorted(
-                    (f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in path.iterdir()
-                )
-                if (path, *files) not in self._seen:
-                    self._seen.add((path, *files))
-                    fresh.append(path)
-        return fresh
 
 
 def _version(path: Path) -> tuple[tuple[int, str], ...]:
