@@ -133,10 +133,13 @@ function clear() {
 }
 
 for (const id of ["choose", "camera"]) {
-  find(id).addEventListener("change", (event) => {
-    add(event.target.files);
-    event.target.value = ""; // so that the same photo can be chosen again
-  });
+  const input = find(id);
+  const take = () => {
+    add(input.files);
+    input.value = ""; // so that the same photo can be chosen again
+  };
+  input.addEventListener("change", take);
+  take(); // what was chosen before this script was here
 }
 find("clear").addEventListener("click", clear);
 document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));

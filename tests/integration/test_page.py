@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from service.keys import digest_of
 from tests.integration.chromium import DESK, IN_CHROMIUM, PHONE
 from tests.integration.contrast import AA, lowest_contrast
-from tests.integration.server import Server, running
+from tests.integration.server import Server, running, until
 from tests.photo_factory import noise
 from tests.tiny_bundle import ITEMS, WIDTH, add_guide, add_limits, write_bundle
 
@@ -114,6 +114,16 @@ def test_several_photos_keep_their_order_and_a_bad_one_is_told_in_words(
     expect(cards.nth(3).locator(".bin")).to_be_visible()
     page.get_by_role("button", name="Clear").click()
     expect(cards).to_have_count(0)
+
+
+def test_what_is_chosen_before_the_script_is_there_is_answered(page: Page) -> None:
+    held: list[Route] = []
+    page.route("**/page.js", lambda route: held.append(route))
+    page.goto("/", wait_until="commit")
+    choose(page, "glass.jpg")
+    until(lambda: held or page.evaluate("0"), "the script to be asked for")
+    held[0].continue_()
+    expect(page.locator(".card .bin")).to_be_visible()
 
 
 def test_a_site_that_is_chosen_gives_its_own_bins(page: Page) -> None:
