@@ -6,9 +6,11 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from service import bundle as contract
 from service.bank import read_bank
@@ -16,6 +18,9 @@ from service.bundle import Bundle
 from service.devices import CPU, keep_on, open_session, session_devices
 from service.errors import BundleError
 from service.preprocess import Pixels
+from service.staging import Staging
+
+log = structlog.get_logger()
 
 Floats = npt.NDArray[np.float32]
 TIMED_RUNS = 3  # of which the fastest counts: what others do on the machine only adds
@@ -87,7 +92,7 @@ class Classifier:
         self._check_bank({name: array.shape for name, array in bank.items()})
         # Put where the session runs once and for all: a run then costs what it costs without.
         self._bank = {name: keep_on(self.device, array) for name, array in bank.items()}
-        self._sizes: list[int] = []  # any
+        self._staging: dict[int, list[Staging]] = {}  # by size what is free of it; empty: any size
 
     @property
     def provider(self) -> str:
@@ -101,23 +106,51 @@ class Classifier:
             images: uint8 [N, H, W, 3] as `service.preprocess.decode` gives them.
         """
         photos = len(images)
-        size = next((size for size in self._sizes if size >= photos), photos)
-        if size > photos:
-            blank = np.zeros((size - photos, *images.shape[1:]), dtype=images.dtype)
-            images = np.concatenate([images, blank])
-        feeds = {contract.INPUT_IMAGES: images, **self._bank}
-        outputs = self._session.run(self._outputs, feeds)
+        size = next((size for size in self._staging if size >= photos), photos)
+        try:
+            staging = self._staging.get(size, []).pop()
+        except IndexError:
+            outputs = self._run_plainly(images, size)
+        else:
+            try:
+                outputs = staging.run(images)
+            finally:
+                self._staging[size].append(staging)
         answers = Answers(**dict(zip(self._outputs, outputs, strict=True)))
         return answers[:photos] if size > photos else answers
 
-    def keep_to(self, sizes: Sequence[int]) -> None:
-        """From now on fill batches up to one of these sizes with blank photos, whatever they are.
+    def _run_plainly(self, images: Pixels, size: int) -> list[npt.NDArray[Any]]:
+        if missing := size - len(images):
+            blank = np.zeros((missing, *images.shape[1:]), dtype=images.dtype)
+            images = np.concatenate([images, blank])
+        feeds = {contract.INPUT_IMAGES: images, **self._bank}
+        outputs: list[npt.NDArray[Any]] = self._session.run(self._outputs, feeds)
+        return outputs
+
+    def keep_to(self, sizes: Sequence[int], at_once: int = 1) -> None:
+        """From now on batches are of these sizes, by way of memory that a GPU copies by itself.
 
         On a GPU a batch of a size that was never run before can take a second: cuDNN looks for the
-        best way to convolve it, and TensorRT builds an engine. A batch that is larger than all of
-        these runs as it is.
+        best way to convolve it, and TensorRT builds an engine. Smaller ones are filled up, and one
+        that is larger than all of these runs as it is. Where there is no such memory, which is
+        logged, they run without.
+
+        Args:
+            sizes: that were run before.
+            at_once: batches that run at the same time, each in memory of its own.
         """
-        self._sizes = sorted(sizes)
+        spec = self.bundle.manifest.preprocessing
+        self._staging = {size: [] for size in sorted(sizes)}
+        try:
+            for size, free in self._staging.items():
+                shape = (size, spec.height, spec.width, 3)
+                for _ in range(at_once):
+                    free.append(
+                        Staging(self._session, self.device, self._outputs, self._bank, shape)
+                    )
+        except Exception as error:  # ONNX Runtime's own share no narrower base
+            log.warning("no pinned memory", device=self.device, error=str(error))
+            self._staging = {size: [] for size in self._staging}
 
     def time_batch(self, photos: int) -> float:
         """Seconds for a batch of blank photos once it is warm, the least of a few.

@@ -81,7 +81,7 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
         measured.extend(batches)
         largest.append(batches[-1][0])
         if on_gpu(classifier.device):
-            classifier.keep_to([photos for photos, _ in batches])
+            classifier.keep_to([photos for photos, _ in batches], THREADS_A_GPU)
         return classifier
 
     devices = session_devices(settings.device)

@@ -16,7 +16,7 @@ ROUNDS = 15
 LEAST_PHOTOS = 32  # of a round
 
 
-def main(path: Path, device: str, batches: list[int]) -> None:
+def main(path: Path, device: str, batches: list[int], staged: bool) -> None:
     bundle = read_bundle(path)
     round_photos = max(LEAST_PHOTOS, *batches)
     spec = bundle.manifest.preprocessing
@@ -28,6 +28,11 @@ def main(path: Path, device: str, batches: list[int]) -> None:
     for session in sessions.values():
         for batch in batches:
             session.time_batch(batch)
+    if staged:
+        for name in bundle.manifest.variants:
+            session = Classifier(bundle, variant=name, device=device)
+            session.keep_to(batches)
+            sessions[f"{name}, staged"] = session
     print(f"{bundle.id} on {device}, median of {ROUNDS} rounds of {round_photos} photos, in turns")
     for batch in batches:
         rates: dict[str, list[float]] = {name: [] for name in sessions}
@@ -41,7 +46,7 @@ def main(path: Path, device: str, batches: list[int]) -> None:
         base = statistics.median(rates["fp32"])
         for name, values in rates.items():
             median = statistics.median(values)
-            print(f"batch {batch}: {name:5} {median:7.1f} images/s, {median / base:.2f} x fp32")
+            print(f"batch {batch}: {name:12} {median:7.1f} images/s, {median / base:.2f} x fp32")
 
 
 if __name__ == "__main__":
@@ -49,5 +54,8 @@ if __name__ == "__main__":
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("models/refuse/4"))
     parser.add_argument("--device", default="cpu", help="cpu, cuda:I or tensorrt:I")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument(
+        "--staged", action="store_true", help="also by way of memory that the GPU copies by itself"
+    )
     asked = parser.parse_args()
-    main(asked.bundle, asked.device, asked.batch)
+    main(asked.bundle, asked.device, asked.batch, asked.staged)

@@ -5,13 +5,15 @@ There is none here, so the parts run on the CPU as they would on a GPU.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
+from structlog.testing import capture_logs
 
-from service import sessions
+from service import sessions, staging
 from service.bundle import read_bundle
 from service.catalogue import list_models
 from service.classifier import Answers, Classifier
@@ -36,8 +38,19 @@ def sizes_run(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(feeds["images"]))
         return list(run(self, outputs, feeds))
 
+    bound = ort.InferenceSession.run_with_iobinding
+
+    def seen_bound(self: ort.InferenceSession, binding: ort.IOBinding) -> None:
+        bound(self, binding)
+        sizes.append(binding.get_outputs()[0].shape()[0])
+
     monkeypatch.setattr(ort.InferenceSession, "run", seen)
+    monkeypatch.setattr(ort.InferenceSession, "run_with_iobinding", seen_bound)
     return sizes
+
+
+def refuse(device: str) -> None:
+    raise ProviderError(f"{device} has none")
 
 
 def same(left: Answers, right: Answers) -> bool:
@@ -89,13 +102,16 @@ def test_a_gpu_gets_what_there_is_where_there_is_no_fp32(models_dir: Path) -> No
     assert listed.variant == "fp32"
 
 
+@pytest.mark.parametrize("pinned", [True, False])
 @pytest.mark.parametrize(("number", "size"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 12), (12, 12)])
 def test_batches_are_filled_up_to_sizes_that_ran_before(
-    monkeypatch: pytest.MonkeyPatch, models_dir: Path, number: int, size: int
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path, number: int, size: int, pinned: bool
 ) -> None:
     bundle = read_bundle(models_dir / "tiny" / "1")
     plain = Classifier(bundle, threads=1).run(photos(number))
     classifier = Classifier(bundle, threads=1)
+    if not pinned:
+        monkeypatch.setattr(staging, "host_memory", refuse)
     classifier.keep_to([2, 12, 1, 4])
     sizes = sizes_run(monkeypatch)
     found = classifier.run(photos(number))
@@ -112,6 +128,74 @@ def test_a_batch_larger_than_all_of_them_runs_as_it_is(
     sizes = sizes_run(monkeypatch)
     assert len(classifier.run(photos(5))) == 5
     assert sizes == [5]
+
+
+def test_answers_stay_when_the_next_batch_comes_the_same_way(models_dir: Path) -> None:
+    """And what the last one left there is no part of the next one's."""
+    bundle = read_bundle(models_dir / "tiny" / "1")
+    plain = Classifier(bundle, threads=1)
+    classifier = Classifier(bundle, threads=1)
+    classifier.keep_to([4])
+    numbers = [4, 1, 3, 2, 4]
+    found = [classifier.run(photos(number)) for number in numbers]
+    for number, answers in zip(numbers, found, strict=True):
+        assert same(answers, plain.run(photos(number)))
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4])
+def test_threads_do_not_share_a_batchs_memory(models_dir: Path, at_once: int) -> None:
+    """Where there are more threads than places, the others run without one."""
+    bundle = read_bundle(models_dir / "tiny" / "1")
+    plain = Classifier(bundle, threads=1)
+    classifier = Classifier(bundle, threads=1)
+    classifier.keep_to([8], at_once)
+    numbers = [1 + index % 8 for index in range(200)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda number: classifier.run(photos(number)), numbers))
+    for number, answers in zip(numbers, found, strict=True):
+        assert same(answers, plain.run(photos(number)))
+
+
+def test_a_batch_that_fails_leaves_its_place_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path
+) -> None:
+    classifier = Classifier(read_bundle(models_dir / "tiny" / "1"), threads=1)
+    classifier.keep_to([2])
+    sizes = sizes_run(monkeypatch)
+    with pytest.raises(ValueError, match="broadcast"):
+        classifier.run(np.zeros((1, SIZE, SIZE + 1, 3), dtype=np.uint8))
+    assert len(classifier.run(photos(1))) == 1
+    assert sizes == [2]
+
+
+def test_memory_that_gives_other_answers_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, models_dir: Path
+) -> None:
+    """As where photos were copied before they were there, or not at all."""
+    bundle = read_bundle(models_dir / "tiny" / "1")
+    plain = Classifier(bundle, threads=1).run(photos(2))
+    run = staging.Staging.run
+
+    def stale(self: staging.Staging, images: np.ndarray) -> list[np.ndarray]:
+        return run(self, np.zeros_like(images))
+
+    monkeypatch.setattr(staging.Staging, "run", stale)
+    classifier = Classifier(bundle, threads=1)
+    with capture_logs() as logs:
+        classifier.keep_to([2])
+    (line,) = logs
+    assert line["event"] == "no pinned memory"
+    assert line["log_level"] == "warning"
+    assert "as without pinned memory, got them" in line["error"]
+    assert same(classifier.run(photos(2)), plain)
+
+
+def test_a_gpu_that_this_onnx_runtime_has_no_library_for_has_no_such_memory() -> None:
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime is built for CUDA")
+    with pytest.raises(ProviderError, match=r"cuda:0: no pinned memory: .*providers_cuda"):
+        staging.host_memory("cuda:0")
+    assert staging.host_memory("cpu") is None
 
 
 def test_a_gpu_runs_no_size_that_was_not_warmed_up(
