@@ -144,7 +144,7 @@ def _with_needed(runs: list[Run], only: tuple[str, ...]) -> list[Run]:
 
 
 def _do(run: Run, data: Path, folder: Path, device: str, command: str) -> None:
-    """Train, or go on, and evaluate."""
+    """Train, or go on, and evaluate; then what a run would go on from is of no more use."""
     superclasses = Path(run.superclasses)
     if not (folder / checkpoint.MODEL).is_file():
         photos = read_photos_as(data, run.config, superclasses)
@@ -152,3 +152,4 @@ def _do(run: Run, data: Path, folder: Path, device: str, command: str) -> None:
         checkpoint.open_folder(folder, run.config, command, device, photos, resume=begun)
         fit(run.config, photos, folder, device=device, resume=begun)
     evaluate_target(folder, data, SPLIT, None, superclasses, device)
+    (folder / checkpoint.CHECKPOINT).unlink(missing_ok=True)

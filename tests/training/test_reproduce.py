@@ -171,6 +171,7 @@ def test_a_table_is_filled_and_what_is_done_is_not_done_again(
         assert (line["accuracy (batch protocol)"] is None) == (method != "SCLRE")
     folders = sorted((out / "runs").iterdir())
     assert len(folders) == 8
+    assert not any((folder / checkpoint.CHECKPOINT).exists() for folder in folders)
     before = [(folder / checkpoint.MODEL).stat().st_mtime_ns for folder in folders]
     assert fill(table, data, out) == text
     assert [(folder / checkpoint.MODEL).stat().st_mtime_ns for folder in folders] == before
