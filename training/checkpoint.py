@@ -39,7 +39,7 @@ PACKAGES = ("torch", "numpy", "pillow", "scikit-learn", "onnx", "onnxruntime", "
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values whole or not at all.
+    """Write tensors and plain values whole or not at all, a power cut in the middle included.
 
     Raises:
         RunError: where there is no room for them.
@@ -49,8 +49,10 @@ def save(path: Path, state: dict[str, Any]) -> None:
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         torch.save(state, part)
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
         part.replace(path)
-    except RuntimeError as error:  # what a full disk is to torch
+    except (RuntimeError, OSError) as error:  # RuntimeError: what a full disk is to torch
         raise RunError(f"{path} cannot be written; is the disk full? {error}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from service.preprocess import Preprocessing
 
@@ -16,6 +16,17 @@ Side = Annotated[int, Field(ge=16)]  # of a square of pixels
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_by_yes(cls, value: Any, field: ValidationInfo) -> Any:
+        """To Python, and so to pydantic, true is 1."""
+        if (
+            isinstance(value, bool)
+            and cls.model_fields[field.field_name or ""].annotation is not bool
+        ):
+            raise ValueError(f"expected no yes or no, got {str(value).lower()}")
+        return value
 
 
 class DataConfig(_Record):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,19 @@ def test_what_is_saved_comes_back_and_nothing_else_is_left(tmp_path: Path) -> No
     assert got["step"] == 4
     assert torch.equal(got["weights"]["a"], torch.arange(3.0))
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_takes_the_place_of_the_one_before_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut there is one of the two, whole."""
+    written: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (written.append(os.fstat(file).st_ino), sync(file))
+    )
+    checkpoint.save(tmp_path / "checkpoint.pt", {"step": 1})
+    assert written == [(tmp_path / "checkpoint.pt").stat().st_ino]
 
 
 def test_a_save_that_fails_keeps_the_one_before(tmp_path: Path) -> None:

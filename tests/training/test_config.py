@@ -130,7 +130,9 @@ def test_overrides_change_nothing_else_and_the_last_one_wins() -> None:
         ("train.sizes=[[0.0, 1]]", r"train\.sizes\.0\.1: .*greater than or equal to 16, got 1"),
         ("train.sizes=[[1.5, 32]]", r"train\.sizes\.0\.0: .*less than or equal to 1, got 1\.5"),
         ("seed=99999999999999999999", "seed: .*less than 4294967296, got 99999999999999999999"),
-        ("seed=true", "seed: .*valid integer, got True"),
+        ("seed=true", "seed: .*expected no yes or no, got true"),
+        ("train.epochs=true", r"train\.epochs: .*expected no yes or no, got true"),
+        ("data.hold_out=false", r"data\.hold_out: .*expected no yes or no, got false"),
     ],
 )
 def test_a_bad_override_is_refused(tmp_path: Path, override: str, expected: str) -> None:
