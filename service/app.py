@@ -118,6 +118,7 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
         settings.site,
         lambda: registry.default.manifest if registry.served else None,
         measures,
+        keys.sites.values(),
     )
     in_use = _sites_in_use(rulebook, keys)
     await registry.start()

@@ -36,11 +36,13 @@ class Rulebook:
         default: str | None,
         model: Callable[[], Manifest | None],
         metrics: Metrics,
+        needed: Iterable[str] = (),
     ) -> None:
         """Read all site files; one that cannot be used is refused and hurts no other.
 
         Args:
             default: the site of a request that names none.
+            needed: sites whose rules stay where their file goes, as those of the default one do.
             model: what answers where a request names none, once there is one; rules are looked at
                 with it.
         """
@@ -51,6 +53,8 @@ class Rulebook:
         self._rules: dict[str, Rules] = {}
         self._refused: dict[str, str] = {}
         self.default = default
+        self._needed = {*needed} | ({default} if default else set())
+        self._missed: set[str] = set()
         self.look()
 
     @property
@@ -146,13 +150,15 @@ class Rulebook:
                 site = self._rules[file.stem].site
                 log.info("site loaded", site=file.stem, version=site.version)
                 taken.append(site)
-        for name in set(self._rules) - {file.stem for file in self._seen}:
-            if name == self.default or not self.folder.is_dir():
-                log.error("site file gone, and its rules stay in force", site=name)
-                continue
+        there = {file.stem for file in self._seen}
+        gone = set(self._rules) - there
+        kept = gone if not self.folder.is_dir() else gone & self._needed
+        for name in sorted(kept - self._missed):
+            log.error("site file gone, and its rules stay in force", site=name)
+        self._missed = kept
+        for name in sorted(gone - kept):
             log.warning("site removed", site=name)
             self._rules = {one: rules for one, rules in self._rules.items() if one != name}
-        there = {file.stem for file in self._seen}
         self._refused = {name: why for name, why in self._refused.items() if name in there}
         return taken
 

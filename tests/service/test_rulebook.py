@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import rulebook as module
 from service.metrics import Metrics
@@ -46,6 +47,30 @@ def test_a_refused_file_that_is_gone_is_told_no_more(tmp_path: Path) -> None:
     book.look()
     with pytest.raises(SiteUnknown, match=r"holds no site file, got 'tiny'$"):
         book.find("tiny")
+
+
+def test_rules_that_a_key_needs_stay_where_their_file_is_gone_which_is_told_once(
+    tmp_path: Path,
+) -> None:
+    file = write_site(tmp_path)
+    other = tmp_path / "other.yaml"
+    other.write_text(file.read_text("utf-8").replace("site: tiny", "site: other"), "utf-8")
+    book = Rulebook(tmp_path, None, lambda: None, Metrics(), ["tiny"])
+    text = file.read_text("utf-8")
+    for _ in range(2):
+        file.unlink()
+        other.unlink(missing_ok=True)
+        with capture_logs() as logs:
+            book.look()
+            book.look()
+        told = [(line["event"], line["site"]) for line in logs]
+        assert told.count(("site file gone, and its rules stay in force", "tiny")) == 1
+        assert book.find("tiny") is not None
+        file.write_text(text, "utf-8")
+        book.look()
+    assert ("site removed", "other") not in told
+    with pytest.raises(SiteUnknown, match="expected a site of tiny, got 'other'"):
+        book.find("other")
 
 
 def test_a_changed_file_is_not_read_on_the_event_loop(
