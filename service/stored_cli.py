@@ -75,7 +75,9 @@ def report(
                 write_anything()
             sys.stdout.write(text)
         else:
-            out.write_text(text, encoding="utf-8", newline="")
+            # A spreadsheet takes a file without the mark for one of an older encoding.
+            encoding = "utf-8-sig" if form == "csv" else "utf-8"
+            out.write_text(text, encoding=encoding, newline="")
     except ImportError as error:
         fail(f"this needs packages that are not installed ({error}): {how_to_install('report')}")
     except UnicodeEncodeError as error:
