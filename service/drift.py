@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 OTHER = Tags("other", "other", "other")
 CHECK_EVERY = 10  # photos
+IDLE_S = 24 * 3600.0  # without a photo for so long, tags make room for new ones
 CALM = 0.8  # below it an alarm is over; between it and 1 it would begin and end by turns
 
 
@@ -69,6 +70,7 @@ class DriftMonitor:
     most_per_s: float = math.inf
     _windows: dict[Tags, Window] = field(default_factory=dict)
     _taking: threading.Lock = field(default_factory=threading.Lock)
+    _none_idle_before: float = -math.inf  # seconds since the epoch
 
     def watches(self, tags: Tags) -> bool:
         """Whether to observe a photo with these tags: not more of them than are needed.
@@ -97,15 +99,30 @@ class DriftMonitor:
 
     def _counted_as(self, tags: Tags) -> Tags:
         """Beyond the limit new tags share one window."""
-        if tags in self._windows or tags == UNTOLD:
+        if tags in self._windows or tags in (UNTOLD, OTHER):
             return tags
+        return tags if self._room() or self._idlest() else OTHER
+
+    def _room(self) -> bool:
         known = len(self._windows) - (UNTOLD in self._windows) - (OTHER in self._windows)
-        return OTHER if known >= self.max_tags else tags
+        return known < self.max_tags
+
+    def _idlest(self) -> Tags | None:
+        """The tags that no photo has had for longest, if that is long enough."""
+        now = time.time()
+        if now < self._none_idle_before:  # so that not each photo of many tags looks at all of them
+            return None
+        watched = [one for one in [*self._windows.values()] if one.tags not in (UNTOLD, OTHER)]
+        idlest = min(watched, key=lambda one: one.last)
+        self._none_idle_before = idlest.last + IDLE_S
+        return idlest.tags if now >= self._none_idle_before else None
 
     def _open(self, tags: Tags) -> Window:
         if tags not in self._windows:
-            if tags == OTHER and len(self._windows) >= self.max_tags:
+            if tags == OTHER:
                 log.warning("too many tags", expected=self.max_tags, counted_under="other")
+            elif tags != UNTOLD and not self._room() and (idle := self._idlest()):
+                del self._windows[idle]
             self._windows[tags] = Window(self.reference, tags)
         return self._windows[tags]
 

@@ -18,7 +18,8 @@ class DriftSettings(BaseModel):
         ge=1,
         le=10_000,
         description="Combinations of site, line and camera that are watched each by itself, in one "
-        "process and model; what comes on top is counted as other.",
+        "process and model; what comes on top is counted as other, until one has had no photo for "
+        "a day.",
     )
     drift_photos_s: float = Field(
         50.0,

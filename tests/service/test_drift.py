@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,33 @@ def test_tags_beyond_the_limit_share_one_window_and_known_ones_keep_theirs() -> 
         Tags(site="site-2"): 1,
         OTHER: 497,
     }
+
+
+def test_tags_that_had_no_photo_for_a_day_make_room_for_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As after somebody made up cameras until there was no room."""
+    watched = monitor(max_tags=2)
+    photo = answer(np.zeros(WIDTH))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+
+    def observed(camera: str | None, *, hours: float) -> set[str | None]:
+        nonlocal now
+        now += hours * 3600
+        assert watched.watches(Tags(camera=camera))
+        watched.observe(Tags(camera=camera), photo)
+        return {reading.tags.camera for reading in watched.readings()}
+
+    watched.observe(UNTOLD, photo)
+    assert observed("made-up", hours=0) == {None, "made-up"}
+    assert observed("left", hours=12) == {None, "made-up", "left"}
+    assert observed("right", hours=11) == {None, "made-up", "left", "other"}
+    assert observed("right", hours=2) == {None, "left", "right", "other"}
+    assert observed("right", hours=9) == {None, "left", "right", "other"}
+    assert observed("third", hours=1) == {None, "left", "right", "other"}
+    assert observed("third", hours=2) == {None, "right", "third", "other"}
+    assert observed(None, hours=99) == {None, "right", "third", "other"}
 
 
 def test_a_window_takes_no_more_memory_with_more_photos() -> None:
