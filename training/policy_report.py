@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from service.sites import Site, parse_site
 from training.calibrate import worst_error_rate
@@ -38,15 +39,20 @@ def write_site(
     yaml.width = 4096  # lines stay as they are
     yaml.preserve_quotes = True
     rules = yaml.load(source.read_text(encoding="utf-8"))
-    rules.update({"site": out.stem} | values)
+    for key, value in ({"site": out.stem} | values).items():
+        # What YAML's older readers take for yes, no or a number is none.
+        rules[key] = DoubleQuotedScalarString(value) if isinstance(value, str) else value
     for name, threshold in thresholds.items():
         rules["bins"][name]["threshold"] = threshold
     out.parent.mkdir(parents=True, exist_ok=True)
     part_file = out.with_name(f".{out.name}.part")
-    with part_file.open("w", encoding="utf-8") as stream:
-        yaml.dump(rules, stream)
-    site = parse_site(part_file.read_bytes(), str(out))
-    part_file.replace(out)
+    try:
+        with part_file.open("w", encoding="utf-8") as stream:
+            yaml.dump(rules, stream)
+        site = parse_site(part_file.read_bytes(), str(out))
+        part_file.replace(out)
+    finally:
+        part_file.unlink(missing_ok=True)
     return site
 
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from service.cli import add_commands, app
 from service.site_rules import read_rules
-from service.sites import read_site
+from service.sites import SiteError, read_site
 from service.sorting import Sorter
 from tests import tiny_matching
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
@@ -209,6 +209,22 @@ def test_a_bin_whose_name_has_dots_is_tuned_like_any_other(tmp_path: Path) -> No
     rewrite_site(source, out, {"version": "2"}, {"a.b": 0.75, "rest": 0.5})
     site, _ = read_site(out)
     assert {name: one.threshold for name, one in site.bins.items()} == {"a.b": 0.75, "rest": 0.5}
+
+
+@pytest.mark.parametrize("word", ["yes", "1", "1.0", "null", "2026-11-28"])
+def test_a_version_or_name_may_be_a_word_that_yaml_reads_otherwise(
+    tmp_path: Path, word: str
+) -> None:
+    out = tmp_path / f"{word}.yaml"
+    rewrite_site(write_site(tmp_path), out, {"version": word}, {})
+    site, _ = read_site(out)
+    assert (site.site, site.version) == (word, word)
+
+
+def test_a_site_that_is_none_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="version"):
+        rewrite_site(write_site(tmp_path), tmp_path / "mine.yaml", {"version": ""}, {})
+    assert [file.name for file in tmp_path.iterdir()] == ["tiny.yaml"]
 
 
 def test_where_nothing_is_sorted_there_is_no_error_rate() -> None:
