@@ -1,7 +1,9 @@
 """Who gets in: decided from a request's headers, before its body is read or anything is decoded.
 
 What is admitted holds places (photos and bytes) until it is answered. What is not is told at once,
-and when to come back: by the rate at which the queue was seen to drain.
+and when to come back: by the rate at which the queue was seen to drain. No client fills the queue:
+it may hold so many times what it leaves free (the dynamic thresholds of Choudhury and Hahne,
+IEEE/ACM Transactions on Networking 1998), so that there is room for others whoever sends in bulk.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from service.metrics import Metrics
 
 SHORTEST_WAIT_S = 1
 LONGEST_WAIT_S = 60
+UPLOADS_S = 5  # until bodies that are on their way may have left
 DOUBT = 1.15  # what an expected wait may be wrong by: better refused now than late
 
 
@@ -39,13 +42,56 @@ class Stopping(ComeBackLater):
 
 
 @dataclass
+class _Held:
+    """By one client's requests, or by all."""
+
+    photos: int = 0
+    nbytes: int = 0
+
+
+@dataclass
 class Place:
     """What one request holds, and the backlog that it will join."""
 
     backlog: Backlog
+    client: str
     photos: int = 0
     nbytes: int = 0
     guessed: bool = False
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """Of photos, or of bytes.
+
+    Attributes:
+        most: of all clients.
+        per_client: how many times what it leaves free a client may hold; None for no such limit.
+    """
+
+    unit: str
+    most: int
+    per_client: float | None
+
+    def missing(self, total: int, mine: int, more: int) -> tuple[float, str] | None:
+        """How many have to leave before so many more of a client fit, and what was expected.
+
+        Args:
+            total: that others' requests hold, and this one.
+            mine: of those what this client holds.
+        """
+        free = self.most - total - more
+        if free < 0:
+            return -free, f"at most {self.most:,} {self.unit} in the queue"
+        if self.per_client is None:
+            return None
+        over = mine + more - self.per_client * free
+        if over <= 0:
+            return None
+        return over / (1.0 + self.per_client), (
+            f"one client to hold at most {self.per_client:g} times what it leaves free of a queue "
+            f"of {self.most:,} {self.unit}"
+        )
 
 
 class Admission:
@@ -57,24 +103,38 @@ class Admission:
         max_photos: int,
         max_bytes: int,
         max_request_photos: int,
+        interactive_photos: int,
+        client_share: float,
         metrics: Metrics,
     ) -> None:
-        self._max_photos = max_photos
+        """Begin with an empty queue.
+
+        Args:
+            max_photos, max_bytes: that it holds at most.
+            max_request_photos: of one request.
+            interactive_photos: of a request that is not bulk, at most.
+            client_share: of the queue, that one client holds at most where no other is in it.
+        """
+        per_client = client_share / (1.0 - client_share) if client_share < 1.0 else None
+        self._photos = _Limit("photos", max_photos, per_client)
+        self._bytes = _Limit("bytes", max_bytes, per_client)
         self._max_request_photos = max_request_photos
-        self._max_bytes = max_bytes
-        self._photos = self._nbytes = 0
+        self._interactive_photos = interactive_photos
+        self._held = _Held()
+        self._clients: dict[str, _Held] = {}
         self._mean_bytes: float | None = None  # of a photo, over the recent ones
         self._closing = False
-        metrics.queue(lambda: self._photos, lambda: self._nbytes)
+        metrics.queue(lambda: self._held.photos, lambda: self._held.nbytes)
 
     @contextmanager
     def admit(
-        self, backlog: Backlog, photos: int | None, nbytes: int, timeout_s: float
+        self, backlog: Backlog, client: str, photos: int | None, nbytes: int, timeout_s: float
     ) -> Iterator[Place]:
         """Hold the places of a request until it is answered: all or nothing.
 
         Args:
             backlog: of the model that is to answer.
+            client: who sends it.
             photos: how many; None where the headers do not tell, then guessed from the bytes.
             nbytes: of the body, at most.
             timeout_s: within which the request wants its answer.
@@ -82,10 +142,11 @@ class Admission:
         Raises:
             QueueFull, TooSlow, Stopping: where it should come back later.
         """
-        place = Place(backlog, guessed=photos is None)
+        place = Place(backlog, client, guessed=photos is None)
+        expected = self._guess(nbytes) if photos is None else photos
         try:
-            _check_wait(backlog, timeout_s)
-            self._resize(place, self._guess(nbytes) if photos is None else photos, nbytes)
+            self._check_wait(place, expected, timeout_s)
+            self._resize(place, expected, nbytes)
             yield place
         finally:
             self._hold(place, 0, 0)
@@ -110,29 +171,65 @@ class Admission:
         """
         if self._closing:
             raise Stopping("the service is shutting down", SHORTEST_WAIT_S)
-        more, more_bytes = photos - place.photos, nbytes - place.nbytes
-        if more > 0 and self._photos + more > self._max_photos:
-            raise QueueFull(
-                f"expected at most {self._max_photos} photos in the queue, which holds "
-                f"{self._photos - place.photos}, and {photos} came",
-                _retry_after(place.backlog, self._photos + more - self._max_photos),
-            )
-        if more_bytes > 0 and self._nbytes + more_bytes > self._max_bytes:
-            raise QueueFull(
-                f"expected at most {self._max_bytes:,} bytes in the queue, which holds "
-                f"{self._nbytes - place.nbytes:,}, and {nbytes:,} came",
-                _retry_after(place.backlog, 1),
-            )
+        mine = self._clients.get(place.client) or _Held()
+        for limit, total, own, had, wanted, photo in (
+            (self._photos, self._held.photos, mine.photos, place.photos, photos, 1.0),
+            (self._bytes, self._held.nbytes, mine.nbytes, place.nbytes, nbytes, self._mean_bytes),
+        ):
+            more = wanted - had
+            if more <= 0 or (total == had and wanted <= limit.most):  # or it would be alone
+                continue
+            if missing := limit.missing(total, own, more):
+                raise QueueFull(
+                    f"expected {missing[1]}, which holds {total - had:,} ({own - had:,} of this "
+                    f"client), and {wanted:,} came",
+                    _retry_after(place.backlog, missing[0] / photo if photo else 1.0),
+                )
         self._hold(place, photos, nbytes)
 
     def close(self) -> None:
         """Take nothing new."""
         self._closing = True
 
+    def grow(self, place: Place, nbytes: int) -> None:
+        """Hold more bytes, where a body of unknown length turns out to have more.
+
+        Raises:
+            QueueFull, Stopping: where they do not fit.
+        """
+        if nbytes > place.nbytes:
+            self._resize(place, place.photos, nbytes)
+
     def _hold(self, place: Place, photos: int, nbytes: int) -> None:
-        self._photos += photos - place.photos
-        self._nbytes += nbytes - place.nbytes
+        mine = self._clients.setdefault(place.client, _Held())
+        for held in (self._held, mine):
+            held.photos += photos - place.photos
+            held.nbytes += nbytes - place.nbytes
         place.photos, place.nbytes = photos, nbytes
+        if not mine.photos and not mine.nbytes:
+            del self._clients[place.client]
+
+    def _check_wait(self, place: Place, photos: int, timeout_s: float) -> None:
+        """See that those that go before leave the request its time.
+
+        Raises:
+            TooSlow: where they do not.
+        """
+        backlog = place.backlog
+        if not backlog.photos:
+            return  # what came before may have taken longer; nobody is refused for ever for that
+        wait_s = backlog.wait_s
+        if DOUBT * wait_s > timeout_s:
+            bulk = photos > self._interactive_photos
+            passed = backlog.passed(place.client, bulk, photos)
+            wait_s = backlog.wait_behind(backlog.photos - passed)
+        if DOUBT * wait_s > timeout_s:
+            about = f"{wait_s:.1f}" if wait_s >= 1.0 else f"{wait_s:.2g}"
+            raise TooSlow(
+                f"expected an answer within {timeout_s:g} s, and the photos that go before take "
+                f"about {about} s",
+                _whole_seconds(DOUBT * wait_s - timeout_s),
+            )
 
     def _guess(self, nbytes: int) -> int:
         """Photos in a body of so many bytes."""
@@ -140,21 +237,10 @@ class Admission:
         return min(max(guess, 1), self._max_request_photos)
 
 
-def _check_wait(backlog: Backlog, timeout_s: float) -> None:
-    if not backlog.photos:
-        return  # what came before may have taken longer; nobody is refused for ever for that
-    wait_s = backlog.wait_s
-    if DOUBT * wait_s > timeout_s:
-        about = f"{wait_s:.1f}" if wait_s >= 1.0 else f"{wait_s:.2g}"
-        raise TooSlow(
-            f"expected an answer within {timeout_s:g} s, and the photos that wait already take "
-            f"about {about} s",
-            _whole_seconds(DOUBT * wait_s - timeout_s),
-        )
-
-
-def _retry_after(backlog: Backlog, photos: int) -> int:
+def _retry_after(backlog: Backlog, photos: float) -> int:
     """Seconds until so many places are free."""
+    if not backlog.photos:  # and so it is bodies on their way that hold them
+        return UPLOADS_S
     return _whole_seconds(photos / backlog.rate if backlog.rate else 0.0)
 
 

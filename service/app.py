@@ -129,6 +129,8 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
         max_photos=settings.max_queue,
         max_bytes=settings.max_queue_bytes,
         max_request_photos=settings.max_photos,
+        interactive_photos=settings.interactive_photos,
+        client_share=settings.client_share,
         metrics=measures,
     )
     burst = max(settings.max_photos, math.ceil(settings.rate_photos_s))

@@ -57,7 +57,7 @@ class Scheduler:
         doubts: Doubts = NONE,
         watch_appearance: bool = False,
     ) -> None:
-        self.backlog = Backlog()
+        self.backlog = Backlog(self._passed)
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
         self._alone = alone
@@ -128,6 +128,9 @@ class Scheduler:
         for stage in self._stages:
             await asyncio.to_thread(stage.close)
         await asyncio.sleep(0)  # for the answers that were handed over last
+
+    def _passed(self, client: str, bulk: bool, photos: int) -> int:
+        return sum(stage.passed(client, bulk, photos) for stage in self._stages)
 
     def _expire(self, photos: list[Photo], timeout_s: float) -> None:
         late = [photo for photo in photos if not photo.outcome.done()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 FORGET = 0.98  # weight of the past at each new batch: about the last fifty count
 HALF_LIFE_S = 5.0
@@ -70,8 +70,15 @@ class Backlog:
     photos are answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passed: Callable[[str, bool, int], int] = lambda *_: 0) -> None:
+        """Begin with none.
+
+        Args:
+            passed: how many of them a client's next photos go before, given whether they are bulk
+                and how many.
+        """
         self.photos = 0
+        self.passed = passed
         self._turn_s = 0.0
         self._left = self._seconds = 0.0  # both fade with a half-life
         self._last: float | None = None
@@ -83,11 +90,15 @@ class Backlog:
 
     @property
     def wait_s(self) -> float:
-        """How long a photo that comes now is expected to wait; 0 where nothing is known.
+        """How long a photo that is behind all others is expected to wait; 0 if nothing is known."""
+        return self.wait_behind(self.photos)
 
-        It waits until those before it have left, and then for the others of its own turn.
+    def wait_behind(self, photos: int) -> float:
+        """How long it waits (seconds) where so many go before it.
+
+        Until they have left, and then for the others of its own turn.
         """
-        return self.photos / self.rate + self._turn_s if self.rate else 0.0
+        return photos / self.rate + self._turn_s if self.rate else 0.0
 
     def enter(self, photos: int) -> None:
         """Photos were handed in."""

@@ -58,12 +58,22 @@ class FairQueue(Generic[T]):
         """
         return self._lane(now).pop()
 
+    def passed(self, client: str, bulk: bool, photos: int, now: float) -> int:
+        """How many of those that wait would still be behind a client's new photos, the last too."""
+        if bulk:
+            return self._bulk.passed(client, photos)
+        before_bulk = len(self._bulk) if not self._overdue(now) else 0
+        return self._interactive.passed(client, photos) + before_bulk
+
     def _lane(self, now: float) -> _Lane[T]:
-        if len(self._bulk):
-            oldest = self._bulk.first()
-            if not len(self._interactive) or now - oldest.since >= oldest.deadline - now:
-                return self._bulk
-        return self._interactive
+        return self._bulk if not len(self._interactive) or self._overdue(now) else self._interactive
+
+    def _overdue(self, now: float) -> bool:
+        """Whether bulk has waited for half of its time."""
+        if not len(self._bulk):
+            return False
+        oldest = self._bulk.first()
+        return now - oldest.since >= oldest.deadline - now
 
 
 class _Lane(Generic[T]):
@@ -87,6 +97,11 @@ class _Lane(Generic[T]):
 
     def firsts(self) -> Iterator[T]:
         return (photos[0] for photos in self._clients.values())
+
+    def passed(self, client: str, photos: int) -> int:
+        turns = len(self._clients.get(client, ())) + photos
+        others = (len(own) for name, own in self._clients.items() if name != client)
+        return sum(max(0, waiting - turns) for waiting in others)
 
     def pop(self) -> T:
         if not self._clients:

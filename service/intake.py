@@ -17,6 +17,7 @@ from service.connection import on_leaving
 from service.errors import SuperbinError
 from service.photos import Outcome, result_of
 from service.preprocess import Pixels, decode
+from service.quota import Booking
 from service.registry import LoadedModel
 from service.serving import Serving, serving
 from service.settings import Settings
@@ -40,6 +41,7 @@ class Admitted:
     client: str
     model: LoadedModel
     place: Place
+    booking: Booking
     announced: Announced
     tags: Tags
 
@@ -50,7 +52,7 @@ class Admitted:
             QueueFull, Stopping: where it does not fit.
         """
         self.noted["photos"] = photos
-        self.held.quota.charge(self.client, photos)
+        self.held.quota.settle(self.client, self.booking, photos)
         self.held.admission.settle(self.place, photos, nbytes)
 
     def submitted(
@@ -76,6 +78,14 @@ class AdmittedRequest(Admitted):
     """One that came over HTTP."""
 
     request: Request
+
+    def grow(self, nbytes: int) -> None:
+        """More came of a body of unknown length than it has places for.
+
+        Raises:
+            QueueFull, Stopping: where it does not fit.
+        """
+        self.held.admission.grow(self.place, nbytes)
 
     @property
     def rules(self) -> Rules | None:
@@ -109,11 +119,16 @@ def admitted(
     with (
         held.registry.find(model).lease() as chosen,
         held.admission.admit(
-            chosen.scheduler.backlog, announced.photos, announced.nbytes, announced.timeout_s
+            chosen.scheduler.backlog,
+            client,
+            announced.photos,
+            announced.nbytes,
+            announced.timeout_s,
         ) as place,
+        held.quota.booked(client, place.photos) as booking,
     ):
         noted = request.scope["state"]
-        yield AdmittedRequest(held, noted, client, chosen, place, announced, tags, request)
+        yield AdmittedRequest(held, noted, client, chosen, place, booking, announced, tags, request)
 
 
 def _tags(request: Request, held: Serving, client: str) -> Tags:
@@ -172,7 +187,7 @@ async def take_in(let_in: AdmittedRequest) -> Intake:
         SuperbinError: of `service.uploads`, or as `Admitted.settle`.
     """
     started = time.perf_counter()
-    uploads = await receive(let_in.request, let_in.announced, let_in.held.settings)
+    uploads = await receive(let_in.request, let_in.announced, let_in.held.settings, let_in.grow)
     read_s = time.perf_counter() - started
     let_in.settle(len(uploads), sum(upload.size for upload in uploads))
     return Intake(let_in, uploads, read_s)

@@ -25,6 +25,13 @@ class LimitSettings(BaseModel):
         ge=1,
         description="Bytes of bodies admitted and not yet answered; beyond that there is a 503.",
     )
+    client_share: float = Field(
+        0.8,
+        gt=0.0,
+        le=1.0,
+        description="Share of the queue's photos and bytes that one client (a key, or an address) "
+        "may hold where no other is in it, and less beside others; 1 is no limit.",
+    )
     max_delay_s: float = Field(
         0.0,
         ge=0.0,
@@ -71,6 +78,13 @@ class LimitSettings(BaseModel):
     )
     body_min_rate: int = Field(
         4096, ge=1, description="Bytes a second that earn a body another second each."
+    )
+    body_longest_s: float = Field(
+        600.0,
+        gt=0.0,
+        le=86_400.0,
+        description="Seconds that a body may take at most: a large one has to flow faster than "
+        "SUPERBIN_BODY_MIN_RATE.",
     )
     write_timeout_s: float = Field(
         30.0,

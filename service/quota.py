@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from service.errors import ComeBackLater
 
@@ -17,8 +20,16 @@ class RateLimited(ComeBackLater):
     reason = "rate_limited"
 
 
+@dataclass
+class Booking:
+    """What a request was charged before it came; `photos` of it is known once it is there."""
+
+    photos: int
+    settled: bool = False
+
+
 class Quota:
-    """Refuses by the headers whoever is in debt; what a request then brings is charged after."""
+    """Refuses by the headers whoever is in debt; what else a request brings is charged after."""
 
     def __init__(self, photos_per_second: float, burst: int, what: str = "photos") -> None:
         """A rate of 0 limits nobody; `what` is counted where it is not photos."""
@@ -42,6 +53,25 @@ class Quota:
                 "once",
                 max(1, math.ceil((1.0 - tokens) / self._rate)),
             )
+
+    @contextmanager
+    def booked(self, client: str, photos: int) -> Iterator[Booking]:
+        """Charge what a request is expected to bring, so that others at once do not count on it.
+
+        Where nothing came of it, as of a body that breaks off, it has cost a token.
+        """
+        booking = Booking(photos)
+        self.charge(client, photos)
+        try:
+            yield booking
+        finally:
+            if not booking.settled:
+                self.charge(client, 1 - photos)
+
+    def settle(self, client: str, booking: Booking, photos: int) -> None:
+        """Charge what really came, once."""
+        self.charge(client, photos - booking.photos)
+        booking.photos, booking.settled = photos, True
 
     def charge(self, client: str, photos: int) -> None:
         """Take the tokens for what came."""

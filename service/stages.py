@@ -63,6 +63,11 @@ class Stage(Generic[T]):
                 self._queue.push(one)
             self._wake(len(waiting))
 
+    def passed(self, client: str, bulk: bool, photos: int) -> int:
+        """As `FairQueue.passed`."""
+        with self._lock:
+            return self._queue.passed(client, bulk, photos, time.monotonic())
+
     @property
     def working_s(self) -> float:
         """For how long a thread has been at what it took, of those at work the longest."""

@@ -27,8 +27,10 @@ EXPECTED = (
     f"expected photos as {MULTIPART} in the field {FIELD!r}, repeated for several, "
     "or one photo as a raw body of type image/*"
 )
+FIRST_BYTES = 1_000_000  # that a body of unknown length gets places for; twice what came after that
 MAX_TEXT_FIELDS = 8  # none is wanted; a few are parsed to name them in the refusal
 MAX_FILENAME = 128
+Grow = Callable[[int], None]
 UNPRINTABLE = re.compile(r"[^\w .,()+@#&=~'!-]")
 
 
@@ -75,7 +77,7 @@ class Announced:
     Attributes:
         photos: 1 for a raw body, or where more is known once it is read; None for a form, of which
             the number is guessed from its bytes.
-        nbytes: of the body, at most.
+        nbytes: of the body, at most; where they tell no length what it gets places for at first.
         timeout_s: from the end of the body to the answer.
     """
 
@@ -136,13 +138,13 @@ def announce_body(request: Request, settings: Settings) -> Announced:
     return Announced(1, nbytes, _timeout(request, settings))
 
 
-async def read_body(request: Request, settings: Settings) -> bytes:
+async def read_body(request: Request, settings: Settings, grow: Grow) -> bytes:
     """All of a body that `announce_body` announced.
 
     Raises:
-        RequestTooLarge, RequestSlow: with what was expected and what came.
+        RequestTooLarge, RequestSlow: with what was expected and what came; and what `grow` does.
     """
-    return await _body(request, settings.max_request_bytes, settings)
+    return await _body(request, settings.max_request_bytes, settings, grow)
 
 
 async def read_json(request: Request, max_bytes: int, settings: Settings) -> bytes:
@@ -156,7 +158,7 @@ async def read_json(request: Request, max_bytes: int, settings: Settings) -> byt
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise RequestUnsupported(f"expected a body of type {JSON}, got {content_type[:80]!r}")
     _announced_bytes(request, max_bytes)
-    return await _body(request, max_bytes, settings)
+    return await _body(request, max_bytes, settings, lambda nbytes: None)
 
 
 def _check_coding(request: Request) -> None:
@@ -169,7 +171,7 @@ def _check_coding(request: Request) -> None:
 def _announced_bytes(request: Request, max_bytes: int) -> int:
     declared = read_size(request.headers.get("content-length", ""))
     if declared is None:  # it comes in chunks, which are counted
-        return max_bytes
+        return min(FIRST_BYTES, max_bytes)
     if declared > max_bytes:
         raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got {declared:,}")
     return declared
@@ -190,23 +192,28 @@ def _timeout(request: Request, settings: Settings) -> float:
     return min(timeout_s, settings.timeout_s)
 
 
-async def receive(request: Request, announced: Announced, settings: Settings) -> list[Upload]:
+async def receive(
+    request: Request, announced: Announced, settings: Settings, grow: Grow
+) -> list[Upload]:
     """The photos of a request, in order.
+
+    Args:
+        grow: finds places for so many bytes in all, before they come; it may raise.
 
     Raises:
         RequestMalformed, RequestTooLarge, RequestSlow, TooManyPhotos, PhotoTooLarge: with what was
             expected and what came.
     """
     if announced.photos is None:
-        return _photos(await _form(request, settings))
+        return _photos(await _form(request, settings, grow))
     try:
-        data = await _body(request, settings.max_raw_bytes, settings)
+        data = await _body(request, settings.max_raw_bytes, settings, grow)
     except RequestTooLarge as error:
         raise _as_photo(error) from error
     return [Upload(None, len(data), data)]
 
 
-async def _form(request: Request, settings: Settings) -> list[Part]:
+async def _form(request: Request, settings: Settings, grow: Grow) -> list[Part]:
     try:
         parts = Parts(
             request.headers["content-type"],
@@ -214,7 +221,7 @@ async def _form(request: Request, settings: Settings) -> list[Part]:
             max_fields=MAX_TEXT_FIELDS,
             max_size=settings.max_photo_bytes,
         )
-        await _feed(request, parts.write, settings.max_request_bytes, settings)
+        await _feed(request, parts.write, settings.max_request_bytes, settings, grow)
         return parts.finish()
     except TooManyParts as error:
         raise TooManyPhotos(
@@ -239,9 +246,9 @@ def _photos(parts: list[Part]) -> list[Upload]:
     return photos
 
 
-async def _body(request: Request, max_bytes: int, settings: Settings) -> bytes:
+async def _body(request: Request, max_bytes: int, settings: Settings, grow: Grow) -> bytes:
     chunks: list[bytes] = []
-    await _feed(request, chunks.append, max_bytes, settings)
+    await _feed(request, chunks.append, max_bytes, settings, grow)
     return b"".join(chunks)
 
 
@@ -251,15 +258,20 @@ def _as_photo(error: RequestTooLarge) -> PhotoTooLarge:
 
 
 async def _feed(
-    request: Request, take: Callable[[bytes], None], max_bytes: int, settings: Settings
+    request: Request,
+    take: Callable[[bytes], None],
+    max_bytes: int,
+    settings: Settings,
+    grow: Grow,
 ) -> None:
     """Hand over the body's chunks, no more of them than allowed and no slower.
 
-    Each chunk earns the rest time, as in Apache's mod_reqtimeout.
+    Each chunk earns the rest time, as in Apache's mod_reqtimeout; the larger the body that was
+    announced, the less.
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    received = 0
+    received, held = 0, _announced_bytes(request, max_bytes)
     try:
         async with asyncio.timeout(settings.body_timeout_s) as limit:
             more = True
@@ -273,16 +285,24 @@ async def _feed(
                     raise RequestTooLarge(
                         f"expected at most {max_bytes:,} bytes a request, got more"
                     )
+                if received > held:
+                    held = min(2 * received, max_bytes)
+                    grow(held)
                 take(chunk)
                 if more:
-                    allowed_s = settings.body_timeout_s + received / settings.body_min_rate
+                    allowed_s = settings.body_timeout_s + received / _rate(held, settings)
                     limit.reschedule(started + allowed_s)
     except TimeoutError as error:
         raise RequestSlow(
             f"expected the body within {settings.body_timeout_s:g} s and then at "
-            f"{settings.body_min_rate:,} bytes a second, got {received:,} bytes in "
+            f"{_rate(held, settings):,} bytes a second, got {received:,} bytes in "
             f"{loop.time() - started:.1f} s"
         ) from error
+
+
+def _rate(nbytes: int, settings: Settings) -> int:
+    """Bytes a second that are slow enough to be patient with, of a body of so many."""
+    return max(settings.body_min_rate, math.ceil(nbytes / settings.body_longest_s))
 
 
 def clean_filename(filename: str | None) -> str | None:

@@ -126,7 +126,7 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     settings = serving(request).settings
     with admitted(request, _reference(name, version), announce_body) as let_in:
         manifest = let_in.model.manifest
-        body = await read_body(request, settings)
+        body = await read_body(request, settings, let_in.grow)
         asked = await _read(request, body, manifest)
         with inferring(let_in, asked, len(body)) as outcomes:
             found = await results_unless_gone(request, outcomes)

@@ -47,7 +47,8 @@ class Calls:
         self._provider = provider
         self._senders = Senders(held.settings.trusted_proxies)
         limits = held.settings
-        at_a_time = limits.max_queue_bytes // limits.max_request_bytes
+        room = int(limits.max_queue_bytes * limits.client_share)
+        at_a_time = max(1, room // limits.max_request_bytes)
         self._receiving = Receiving(at_a_time, limits.max_queue // 2)
         self._calls: dict[str, Callable[[Call], Awaitable[bytes]]] = {
             "ServerLive": self._server_live,
@@ -114,10 +115,10 @@ class Calls:
         client = self._identify(call)
         held.quota.check(client)
         any_backlog = held.registry.default.scheduler.backlog
-        with held.admission.admit(any_backlog, 1, 0, math.inf):
+        with held.admission.admit(any_backlog, client, 1, 0, math.inf):
             pass  # what would be refused is refused before it waits for its turn
         async with self._turn(client, held.settings.timeout_s):
-            with held.admission.admit(any_backlog, 1, 0, math.inf) as place:
+            with held.admission.admit(any_backlog, client, 1, 0, math.inf) as place:
                 body = await call.read()
                 nbytes = len(body)
                 held.admission.settle(place, 1, nbytes)  # until the message tells more
@@ -129,9 +130,12 @@ class Calls:
         named = held.registry.find(_reference(request.model_name, request.model_version))
         with (
             named.lease() as model,
-            held.admission.admit(model.scheduler.backlog, 1, nbytes, announced.timeout_s) as place,
+            held.admission.admit(
+                model.scheduler.backlog, client, 1, nbytes, announced.timeout_s
+            ) as place,
+            held.quota.booked(client, 1) as booking,
         ):
-            let_in = Admitted(held, call.noted, client, model, place, announced, UNTOLD)
+            let_in = Admitted(held, call.noted, client, model, place, booking, announced, UNTOLD)
             read = partial(read_inference, request, model.manifest)
             asked = await asyncio.to_thread(read) if nbytes > INLINE_BYTES else read()
             del request, read  # the photos hold what they need of it

@@ -95,3 +95,23 @@ def test_a_client_never_waits_for_two_photos_of_another_in_a_row(counts: list[in
         assert photo.client != last or not others
         last = photo.client
         left[int(last)] -= 1
+
+
+@given(PHOTOS, st.sampled_from("abcd"), st.booleans(), st.integers(1, 4))
+def test_it_is_known_beforehand_how_many_new_photos_go_before(
+    photos: list[Photo], client: str, bulk: bool, number: int
+) -> None:
+    queue = filled(*photos)
+    passed = queue.passed(client, bulk, number, 0.0)
+    new = [Photo(client, -1, bulk) for _ in range(number)]
+    for photo in new:
+        queue.push(photo)
+    order = drain(queue)
+    last = max(index for index, photo in enumerate(order) if any(photo is one for one in new))
+    assert passed == len(order) - 1 - last
+
+
+def test_nothing_is_promised_to_go_before_bulk_that_has_waited_for_long() -> None:
+    queue = filled(*(Photo("a", bulk=True) for _ in range(9)), Photo("b"), Photo("b"))
+    assert queue.passed("c", False, 1, 0.0) == 9 + 1
+    assert queue.passed("c", False, 1, 50.0) == 1

@@ -66,7 +66,7 @@ def test_an_unknown_variable_is_refused_with_all_that_there_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SUPERBIN_ZZZZZ", "4")
-    with pytest.raises(SettingsError, match=r"known are SUPERBIN_BODY_MIN_RATE, "):
+    with pytest.raises(SettingsError, match=r"known are SUPERBIN_BODY_LONGEST_S, "):
         load_settings()
 
 
