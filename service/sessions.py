@@ -7,14 +7,18 @@ that is alone soonest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.bundle import Bundle
 from service.catalogue import open_bundle
 from service.classifier import Classifier
 from service.cost import CostModel
 from service.devices import CPU, on_gpu, session_devices
 from service.doubts import Doubts, open_doubts
+from service.errors import BundleError, SuperbinError
 from service.self_test import check_answers
 from service.settings import Settings
 
@@ -86,23 +90,35 @@ def open_sessions(settings: Settings, path: Path, *, alone: bool = True) -> Sess
 
     devices = session_devices(settings.device)
     lone = None
-    if settings.device == CPU:
-        devices *= settings.threads
-        if alone and settings.threads > 1:
-            lone = opened(CPU, settings.threads)
-            lone.time_batch(1)
-        workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
-    else:
-        threads = max(1, settings.threads // len(devices))
-        workers = []
-        for device in devices:
-            session = warmed(opened(device, threads), settings.max_batch)
-            workers += [session] * (THREADS_A_GPU if on_gpu(device) else 1)
+    with _tried(bundle, variant, settings.device):
+        if settings.device == CPU:
+            devices *= settings.threads
+            if alone and settings.threads > 1:
+                lone = opened(CPU, settings.threads)
+                lone.time_batch(1)
+            workers = [warmed(opened(CPU, 1), MOST_ON_ONE_CORE)] * settings.threads
+        else:
+            threads = max(1, settings.threads // len(devices))
+            workers = []
+            for device in devices:
+                session = warmed(opened(device, threads), settings.max_batch)
+                workers += [session] * (THREADS_A_GPU if on_gpu(device) else 1)
     decode_workers = settings.decode_workers
     if decode_workers is None:
         every_core = set(devices) == {CPU} and len(devices) >= settings.threads
         decode_workers = 0 if every_core else settings.threads
     return Sessions(tuple(workers), lone, tuple(measured), min(largest), decode_workers, doubts)
+
+
+@contextmanager
+def _tried(bundle: Bundle, variant: str, device: str) -> Iterator[None]:
+    """What loads and fails when it runs, as for want of memory, is a bad bundle like any other."""
+    try:
+        yield
+    except SuperbinError:
+        raise
+    except Exception as error:  # ONNX Runtime's own share no narrower base
+        raise BundleError(f"{bundle.id} ({variant}) cannot run on {device}: {error}") from error
 
 
 def warm_up(classifier: Classifier, largest: int) -> list[tuple[int, float]]:

@@ -103,6 +103,21 @@ def add_limits(path: Path, items: npt.NDArray[np.float32], *, threshold: float =
     write_manifest(path, manifest.model_copy(update=limits))
 
 
+def break_run(path: Path) -> None:
+    """Have a tiny bundle's graph load, and fail whenever it runs."""
+    model = onnx.load(path / contract.MODEL)
+    for node in model.graph.node:
+        node.output[:] = ["found" if one == "probabilities" else one for one in node.output]
+    shape = numpy_helper.from_array(np.array([7, len(SUPERCLASSES)], np.int64), "of_seven")
+    model.graph.initializer.append(shape)
+    model.graph.node.append(
+        helper.make_node("Reshape", ["found", "of_seven"], [contract.OUTPUT_PROBABILITIES])
+    )
+    (path / contract.MODEL).write_bytes(model.SerializeToString())
+    files = read_manifest(path).files | {contract.MODEL: record_of(path / contract.MODEL)}
+    write_manifest(path, read_manifest(path).model_copy(update={"files": files}))
+
+
 def add_guide(path: Path) -> None:
     """Give a tiny bundle a guide of three things: what a photo gives to itself is theirs.
 

@@ -17,7 +17,7 @@ import pytest
 from service.bundle import MANIFEST, MODEL, SelfTest, read_manifest, record_of, write_manifest
 from service.keys import digest_of
 from tests.integration.server import Server, running, until
-from tests.tiny_bundle import write_bundle
+from tests.tiny_bundle import break_run, write_bundle
 from tests.tiny_site import TINY, write_site
 
 PHOTOS = Path(__file__).parent.parent / "photos"
@@ -237,6 +237,7 @@ def other_answers(path: Path) -> None:
             other_answers,
             "self-test photo self-test-glass.jpg on cpu (fp32): expected the probabilities",
         ),
+        (break_run, "tiny/2 (fp32) cannot run on cpu: "),
         (shutil.rmtree, "expected a bundle 'tiny/2'"),
     ],
 )

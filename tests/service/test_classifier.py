@@ -15,7 +15,7 @@ from service.devices import session_devices
 from service.errors import BundleError, ProviderError
 from service.sessions import open_sessions, warm_up
 from service.settings import Settings
-from tests.tiny_bundle import ITEMS, SUPERCLASSES, WIDTH, write_bundle
+from tests.tiny_bundle import ITEMS, SUPERCLASSES, WIDTH, break_run, write_bundle
 from tests.tiny_graph import REFERENCES, SIZE
 
 
@@ -114,3 +114,12 @@ def test_each_core_has_a_thread_and_all_share_a_session(models_dir: Path, thread
     sessions = open_sessions(settings, models_dir / "tiny" / "1")
     assert len(sessions.workers) == threads
     assert len(set(sessions.workers)) == 1
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:1"])
+def test_a_graph_that_loads_and_does_not_run_is_refused(tmp_path: Path, device: str) -> None:
+    path = write_bundle(tmp_path)
+    break_run(path)
+    settings = Settings(models_dir=tmp_path, device=device, threads=2)
+    with pytest.raises(BundleError, match=rf"tiny/1 \(fp32\) cannot run on {device}: "):
+        open_sessions(settings, path)
