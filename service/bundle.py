@@ -267,14 +267,17 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle and verify every file that its manifest lists.
 
     Raises:
-        BundleError: where anything is missing or altered.
+        BundleError: where anything is missing, altered or cannot be read.
     """
     manifest = read_manifest(path)
     for name, record in manifest.files.items():
         file = path / name
         if not file.is_file():
             raise BundleError(f"{file} is listed in {MANIFEST} and missing")
-        found = sha256_of(file)
+        try:
+            found = sha256_of(file)
+        except OSError as error:
+            raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
         if found != record.sha256:
             raise BundleError(f"{file}: expected SHA-256 {record.sha256}, got {found}")
     return Bundle(path, manifest)

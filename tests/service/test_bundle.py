@@ -19,6 +19,7 @@ from service.bundle import (
 from service.catalogue import list_models, open_bundle, with_default
 from service.errors import BundleError
 from service.models_folder import find_bundles, resolve_bundle, version_key
+from service.schemas import BrokenModel
 from service.settings import Settings
 from tests.tiny_bundle import write_bundle
 
@@ -51,6 +52,17 @@ def test_a_missing_file_is_found(tmp_path: Path) -> None:
     (path / "CARD.md").unlink()
     with pytest.raises(BundleError, match=r"CARD\.md is listed in manifest\.json and missing"):
         read_bundle(path)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    (path / "CARD.md").unlink()
+    (path / "CARD.md").symlink_to("/proc/self/mem")  # which root cannot read either, from its start
+    with pytest.raises(BundleError, match=r"CARD\.md: cannot be read: Input/output error"):
+        read_bundle(path)
+    (one,) = list_models(Settings(models_dir=tmp_path))
+    assert isinstance(one, BrokenModel)
+    assert one.error == "CARD.md: cannot be read: Input/output error"
 
 
 @pytest.mark.parametrize(
