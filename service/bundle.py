@@ -205,6 +205,7 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    read_sha256: str | None = None  # of the manifest's bytes; None where it was not read from them
 
     @property
     def id(self) -> str:
@@ -213,8 +214,8 @@ class Bundle:
 
     @cached_property
     def manifest_sha256(self) -> str:
-        """Of the manifest's file when first asked: it has the digest of all that answers."""
-        return sha256_of(self.path / MANIFEST)
+        """Of the manifest's file as it was read: it has the digest of all that answers."""
+        return self.read_sha256 or sha256_of(self.path / MANIFEST)
 
     def model_path(self, variant: str | None = None) -> Path:
         """The ONNX file of a variant, by default of the default one.
@@ -247,13 +248,18 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: where it is missing, is not JSON, or does not fit the schema.
     """
+    return _read_manifest(path)[0]
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """With its bytes, since they are what was checked."""
     file = path / MANIFEST
     try:
         text = file.read_bytes()
     except OSError as error:
         raise BundleError(f"expected a bundle's {MANIFEST} at {file}: {error.strerror}") from error
     try:
-        return Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text), text
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, p['loc'])) or 'manifest'}: {p['msg']}" for p in error.errors()
@@ -269,7 +275,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: where anything is missing, altered or cannot be read.
     """
-    manifest = read_manifest(path)
+    manifest, text = _read_manifest(path)
     for name, record in manifest.files.items():
         file = path / name
         if not file.is_file():
@@ -280,7 +286,7 @@ def read_bundle(path: Path) -> Bundle:
             raise BundleError(f"{file}: cannot be read: {error.strerror}") from error
         if found != record.sha256:
             raise BundleError(f"{file}: expected SHA-256 {record.sha256}, got {found}")
-    return Bundle(path, manifest)
+    return Bundle(path, manifest, hashlib.sha256(text).hexdigest())
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
