@@ -218,11 +218,11 @@ class Registry:
 
     async def _follow(self, slot: Slot, fresh: list[Path]) -> None:
         """Serve the newest sound one of these versions, if it is newer than what serves."""
-        served = _version(slot.model.bundle.path)
-        newer = [path for path in fresh if _version(path) > served]
-        for path in sorted(newer, key=_version, reverse=True):  # a bad one hides none
+        for path in sorted(fresh, key=_version, reverse=True):  # a bad one hides none
             with suppress(ModelRefused):  # logged and counted already
-                async with self._loading:
+                async with self._loading:  # after whatever else was being loaded
+                    if _version(path) <= _version(slot.model.bundle.path):
+                        return
                     if await asyncio.to_thread(self._was_left, path):
                         continue
                     await self._load(path.parent.name, path.name, slot)

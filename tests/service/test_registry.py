@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from service import loaded
 from service.bundle import MANIFEST, sha256_of
 from service.metrics import Metrics
+from service.models_folder import FolderWatch
 from service.registry import Registry
 from service.sessions import Sessions, open_sessions
 from service.settings import Settings
@@ -72,6 +74,38 @@ def test_a_version_that_is_replaced_while_it_loads_comes_as_the_other_one_later(
         watching = asyncio.create_task(registry.watch())
         await until(lambda: registry.default.bundle.id == "tiny/2")
         assert registry.default.bundle.manifest_sha256 == sha256_of(tmp_path / "tiny/2" / MANIFEST)
+        watching.cancel()
+        await registry.close()
+
+    run(test)
+
+
+def test_a_look_into_the_folder_undoes_no_load_that_it_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[list[Path]] = []
+    gate = threading.Event()
+
+    def noted(watch: FolderWatch) -> list[Path]:
+        looks.append(look(watch))
+        return looks[-1]
+
+    look = FolderWatch.look
+    monkeypatch.setattr(FolderWatch, "look", noted)
+
+    async def test() -> None:
+        registry = await started(tmp_path)
+        once_open(monkeypatch, lambda path: gate.wait(10))
+        found = [write_bundle(tmp_path, version=one, seed=int(one)) for one in ("2", "3")]
+        loading = asyncio.create_task(registry.load("tiny", "3"))
+        await asyncio.sleep(0)
+        watching = asyncio.create_task(registry.watch())
+        await until(lambda: looks[-1] == found)
+        await asyncio.sleep(0.05)  # it waits for the load
+        gate.set()
+        await loading
+        await until(lambda: looks[-1] == [])
+        assert registry.default.bundle.id == "tiny/3"
         watching.cancel()
         await registry.close()
 
