@@ -69,7 +69,7 @@ class Registry:
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._folder = FolderWatch(settings.models_dir)
-        self._sound: dict[Path, str] = {}  # SHA-256 of the manifests of what was opened so far
+        self._opened: dict[Path, str] = {}  # SHA-256 of the manifests of what was opened to serve
         self.models: list[ModelInfo | BrokenModel] = []
 
     @property
@@ -180,7 +180,8 @@ class Registry:
         reference = name if version is None else f"{name}/{version}"
         async with self._loading:
             try:
-                return await self._open(resolve_bundle(self._settings.models_dir, reference))
+                path = resolve_bundle(self._settings.models_dir, reference)
+                return await open_model(path, self._settings, self._metrics)
             except SuperbinError as error:
                 raise ModelRefused(f"{reference} is refused: {error}") from error
 
@@ -229,12 +230,12 @@ class Registry:
                 return
 
     def _was_left(self, path: Path) -> bool:
-        """Whether a bundle was opened before as it is: somebody loaded another since.
+        """Whether a bundle was to serve before as it is: somebody loaded another since.
 
         Its files may have other times now, as where a folder is copied over itself.
         """
         with suppress(OSError):
-            return self._sound.get(path) == sha256_of(path / MANIFEST)
+            return self._opened.get(path) == sha256_of(path / MANIFEST)
         return False
 
     async def close(self) -> None:
@@ -276,10 +277,10 @@ class Registry:
         self._retiring.add(task)
         task.add_done_callback(self._retiring.discard)
 
-    async def _open(self, path: Path, *, by_default: bool = False) -> LoadedModel:
+    async def _open(self, path: Path, *, by_default: bool) -> LoadedModel:
         vet = self._vet if by_default else None
         model = await open_model(path, self._settings, self._metrics, vet)
-        self._sound[path] = model.bundle.manifest_sha256
+        self._opened[path] = model.bundle.manifest_sha256
         return model
 
     async def _list(self) -> None:

@@ -110,3 +110,19 @@ def test_a_look_into_the_folder_undoes_no_load_that_it_waited_for(
         await registry.close()
 
     run(test)
+
+
+def test_a_version_that_was_looked_at_first_is_served_when_the_folder_is(tmp_path: Path) -> None:
+    """As one that was opened as a shadow."""
+
+    async def test() -> None:
+        registry = await started(tmp_path)
+        write_bundle(tmp_path, version="2", seed=1)
+        shadow = await registry.open("tiny", "2")
+        watching = asyncio.create_task(registry.watch())
+        await until(lambda: registry.default.bundle.id == "tiny/2")
+        watching.cancel()
+        await shadow.retire()
+        await registry.close()
+
+    run(test)
