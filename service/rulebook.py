@@ -14,11 +14,18 @@ from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.rounds import every
 from service.site_rules import Rules, SiteUnfit, read_rules
-from service.sites import Site, SiteError, find_sites, missing_superclasses, unknown_items
+from service.sites import (
+    Site,
+    SiteError,
+    SiteUnread,
+    find_sites,
+    missing_superclasses,
+    unknown_items,
+)
 
 log = structlog.get_logger()
 
-NEVER = (0, -1)  # the mark of a file that is listed and not there
+NEVER = (0, -1)  # the mark of a file that is listed and not there, or cannot be read
 
 
 class SiteUnknown(SuperbinError):
@@ -140,7 +147,12 @@ class Rulebook:
             try:
                 self._read(file)
             except (SiteError, SiteUnfit) as error:
-                self._refused[file.stem] = str(error).replace(f"{file.parent}/", "")
+                told = str(error).replace(f"{file.parent}/", "")
+                if isinstance(error, SiteUnread):
+                    self._seen[file] = NEVER  # it is tried again, and told once
+                    if told == self._refused.get(file.stem):
+                        continue
+                self._refused[file.stem] = told
                 self._metrics.site_load("refused")
                 log.error("site refused", file=file.name, error=str(error))
             else:

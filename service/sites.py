@@ -61,6 +61,10 @@ class SiteError(SuperbinError):
     reason = "site"
 
 
+class SiteUnread(SiteError):
+    """A site file is there and cannot be read now, whatever is in it."""
+
+
 class _Rules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -175,7 +179,7 @@ def read_site(file: Path) -> tuple[Site, bytes]:
         with file.open("rb") as stream:
             data = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SiteError(f"{file}: cannot be read: {error.strerror}") from error
+        raise SiteUnread(f"{file}: cannot be read: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise SiteError(f"{file}: expected at most {MAX_BYTES:,} bytes, got more")
     site = parse_site(data, str(file))

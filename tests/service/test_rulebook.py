@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from errno import EACCES
 from pathlib import Path
+from typing import IO
 
 import pytest
 from structlog.testing import capture_logs
@@ -35,6 +37,26 @@ def test_rules_stay_while_their_file_is_listed_and_cannot_be_reached(tmp_path: P
     found = book.find("tiny")
     assert found is not None
     assert found.site.version == "2"
+
+
+def test_a_file_that_can_be_read_again_is_taken_over_though_it_has_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose permissions are put right."""
+
+    def refused(file: Path, mode: str) -> IO[bytes]:
+        raise PermissionError(EACCES, "Permission denied")
+
+    write_site(tmp_path)
+    book = opened(tmp_path)
+    write_site(tmp_path, {"version": "2, and longer"})
+    with monkeypatch.context() as patched, capture_logs() as logs:
+        patched.setattr(Path, "open", refused)
+        for _ in range(3):
+            assert book.look() == []
+    assert [line["event"] for line in logs] == ["site refused"]
+    assert [site.version for site in book.look()] == ["2, and longer"]
+    assert book.look() == []
 
 
 def test_a_refused_file_that_is_gone_is_told_no_more(tmp_path: Path) -> None:
