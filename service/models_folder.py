@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -38,7 +39,7 @@ def resolve_bundle(models_dir: Path, reference: str) -> Path:
 
 
 class FolderWatch:
-    """Tells which bundles are new, by the sizes and times of their files; for one at a time."""
+    """Tells which bundles are new, by what the system says of their files; for one at a time."""
 
     def __init__(self, models_dir: Path) -> None:
         self._models_dir = models_dir
@@ -49,13 +50,16 @@ class FolderWatch:
         fresh = []
         for path in find_bundles(self._models_dir):
             with suppress(OSError):  # it is being moved or removed
-                files = sorted(
-                    (f.name, f.stat().st_mtime_ns, f.stat().st_size) for f in path.iterdir()
-                )
+                files = sorted((f.name, *_marks(f.stat())) for f in path.iterdir())
                 if (path, *files) not in self._seen:
                     self._seen.add((path, *files))
                     fresh.append(path)
         return fresh
+
+
+def _marks(found: os.stat_result) -> tuple[int, ...]:
+    """Of a file; one that may be read at last has the time and the size that it had."""
+    return found.st_mtime_ns, found.st_size, found.st_mode, found.st_uid, found.st_gid
 
 
 def known_superclasses(models_dir: Path) -> set[str]:

@@ -18,7 +18,7 @@ from service.bundle import (
 )
 from service.catalogue import list_models, open_bundle, with_default
 from service.errors import BundleError
-from service.models_folder import find_bundles, resolve_bundle, version_key
+from service.models_folder import FolderWatch, find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel
 from service.settings import Settings
 from tests.tiny_bundle import write_bundle
@@ -144,3 +144,12 @@ def test_all_bundles_are_listed_and_broken_ones_with_what_is_wrong(tmp_path: Pat
         found = with_default(list_models(settings), reference)
         assert [one.version for one in found if one.default] == marked
     assert broken["error"].startswith("CARD.md: expected SHA-256")
+
+
+def test_a_bundle_whose_permissions_are_put_right_is_another(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    watch = FolderWatch(tmp_path)
+    assert watch.look() == [path]
+    assert watch.look() == []
+    (path / "model.onnx").chmod(0o600)
+    assert watch.look() == [path]
