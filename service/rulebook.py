@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -164,7 +165,7 @@ class Rulebook:
                 taken.append(site)
         there = {file.stem for file in self._seen}
         gone = set(self._rules) - there
-        kept = gone if not self.folder.is_dir() else gone & self._needed
+        kept = gone & self._needed if _can_be_listed(self.folder) else gone
         for name in sorted(kept - self._missed):
             log.error("site file gone, and its rules stay in force", site=name)
         self._missed = kept
@@ -212,6 +213,14 @@ class Rulebook:
                 _mention_unfit(model, error)
         self._rules = self._rules | {file.stem: rules}  # another thread may be reading them
         self._metrics.site(file.stem)
+
+
+def _can_be_listed(folder: Path) -> bool:
+    try:
+        with os.scandir(folder):
+            return True
+    except OSError:
+        return False
 
 
 def _mention_unfit(model: Manifest, error: SiteUnfit) -> None:

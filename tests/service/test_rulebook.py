@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from errno import EACCES
 from pathlib import Path
@@ -37,6 +38,20 @@ def test_rules_stay_while_their_file_is_listed_and_cannot_be_reached(tmp_path: P
     found = book.find("tiny")
     assert found is not None
     assert found.site.version == "2"
+
+
+def test_rules_stay_while_their_folder_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(folder: Path) -> None:
+        raise PermissionError(EACCES, "Permission denied")
+
+    write_site(tmp_path)
+    book = opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refused)
+        book.look()
+    assert book.find("tiny") is not None
 
 
 def test_a_file_that_can_be_read_again_is_taken_over_though_it_has_not_changed(
