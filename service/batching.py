@@ -81,7 +81,7 @@ class Scheduler:
         self._stages = [self._infer]
         if decode_workers:
             try:
-                decode = Stage("decode", [self._decode_one] * decode_workers, self._choose_one)
+                decode = Stage("decode", [self._decode_one] * decode_workers, _choose_one)
             except RuntimeError:
                 self._infer.close()
                 raise
@@ -142,9 +142,6 @@ class Scheduler:
             photo.forget()
 
     # On the decoding threads.
-
-    def _choose_one(self, queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
-        return [queue.pop(time.monotonic())], 0.0
 
     def _decode_one(self, photos: list[Photo]) -> None:
         self._infer.put(self._prepared(photos))
@@ -260,6 +257,10 @@ class Scheduler:
                 photo.outcome.set_result(result)
             else:
                 photo.outcome.set_exception(result)
+
+
+def _choose_one(queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
+    return [queue.pop(time.monotonic())], 0.0
 
 
 def _failure(error: Exception) -> InferenceError:

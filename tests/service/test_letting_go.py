@@ -169,3 +169,23 @@ def test_nobody_waits_for_more_photos_until_it_is_too_late_for_one(others: int) 
         await engine.close()
 
     run(test)
+
+
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_a_model_that_is_left_is_let_go_of_without_the_collector(decode_workers: int) -> None:
+    """Which comes by the later the less garbage there is, while a model takes memory."""
+
+    async def test() -> None:
+        alone = Gate()
+        engine = scheduler(Gate(), alone=alone, decode_workers=decode_workers)
+        await ask(engine, 0)
+        held = [weakref.ref(engine), weakref.ref(alone)]
+        await engine.close()
+        del engine, alone
+        assert [one() for one in held] == [None, None]
+
+    gc.disable()
+    try:
+        run(test)
+    finally:
+        gc.enable()
