@@ -50,7 +50,8 @@ def list_models(
             )
             continue
         running = next((one for one in loaded if one.bundle.path == path), None)
-        found.append(_info(bundle, is_default, settings, running))
+        # What answers may be another than what has come into its folder since.
+        found.append(_info(running.bundle if running else bundle, is_default, settings, running))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.bundle import (
     write_manifest,
 )
 from service.catalogue import list_models, open_bundle, with_default
+from service.classifier import Classifier
 from service.errors import BundleError
 from service.models_folder import FolderWatch, find_bundles, resolve_bundle, version_key
 from service.schemas import BrokenModel
@@ -153,3 +155,13 @@ def test_a_bundle_whose_permissions_are_put_right_is_another(tmp_path: Path) -> 
     assert watch.look() == []
     (path / "model.onnx").chmod(0o600)
     assert watch.look() == [path]
+
+
+def test_of_a_version_that_was_replaced_what_answers_is_listed(tmp_path: Path) -> None:
+    path = write_bundle(tmp_path)
+    running = Classifier(read_bundle(path))
+    before = list_models(Settings(models_dir=tmp_path), loaded=[running])
+    shutil.rmtree(path)
+    write_bundle(tmp_path, seed=1, threshold=0.9)
+    assert list_models(Settings(models_dir=tmp_path), loaded=[running]) == before
+    assert list_models(Settings(models_dir=tmp_path)) != before
