@@ -69,7 +69,8 @@ class Registry:
         self._loading = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
         self._folder = FolderWatch(settings.models_dir)
-        self._opened: dict[Path, str] = {}  # SHA-256 of the manifests of what was opened to serve
+        # SHA-256 of the manifests of what was opened to serve, and of what was older then.
+        self._known: dict[Path, str] = {}
         self.models: list[ModelInfo | BrokenModel] = []
 
     @property
@@ -230,12 +231,12 @@ class Registry:
                 return
 
     def _was_left(self, path: Path) -> bool:
-        """Whether a bundle was to serve before as it is: somebody loaded another since.
+        """Whether a bundle, or a newer one, was to serve before: somebody loaded another since.
 
         Its files may have other times now, as where a folder is copied over itself.
         """
         with suppress(OSError):
-            return self._opened.get(path) == sha256_of(path / MANIFEST)
+            return self._known.get(path) == sha256_of(path / MANIFEST)
         return False
 
     async def close(self) -> None:
@@ -279,9 +280,19 @@ class Registry:
 
     async def _open(self, path: Path, *, by_default: bool) -> LoadedModel:
         vet = self._vet if by_default else None
+        older = await asyncio.to_thread(self._older, path)
         model = await open_model(path, self._settings, self._metrics, vet)
-        self._opened[path] = model.bundle.manifest_sha256
+        self._known |= older | {path: model.bundle.manifest_sha256}
         return model
+
+    def _older(self, path: Path) -> dict[Path, str]:
+        """SHA-256 of the manifests of a bundle's older versions."""
+        found = {}
+        for one in find_bundles(self._settings.models_dir):
+            if one.parent == path.parent and _version(one) < _version(path):
+                with suppress(OSError):
+                    found[one] = sha256_of(one / MANIFEST)
+        return found
 
     async def _list(self) -> None:
         loaded = [slot.model.sessions.first for slot in self._slots]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from tests.tiny_bundle import write_bundle
 
 
 async def started(folder: Path) -> Registry:
-    """With `tiny/1`."""
+    """With `tiny/1`, and what there is."""
     write_bundle(folder)
     settings = Settings(models_dir=folder, model="tiny", threads=1, watch_s=0.01)
     registry = Registry(settings, Metrics(), lambda _: None)
@@ -39,6 +40,19 @@ def once_open(monkeypatch: pytest.MonkeyPatch, then: Callable[[Path], object]) -
         return sessions
 
     monkeypatch.setattr(loaded, "open_sessions", opened)
+
+
+def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[list[Path]]:
+    """What is found at each look into the folder."""
+    looks: list[list[Path]] = []
+
+    def noted(watch: FolderWatch) -> list[Path]:
+        looks.append(look(watch))
+        return looks[-1]
+
+    look = FolderWatch.look
+    monkeypatch.setattr(FolderWatch, "look", noted)
+    return looks
 
 
 def test_a_version_that_is_removed_while_it_loads_serves_all_the_same(
@@ -83,15 +97,8 @@ def test_a_version_that_is_replaced_while_it_loads_comes_as_the_other_one_later(
 def test_a_look_into_the_folder_undoes_no_load_that_it_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[list[Path]] = []
+    looks = looks_of(monkeypatch)
     gate = threading.Event()
-
-    def noted(watch: FolderWatch) -> list[Path]:
-        looks.append(look(watch))
-        return looks[-1]
-
-    look = FolderWatch.look
-    monkeypatch.setattr(FolderWatch, "look", noted)
 
     async def test() -> None:
         registry = await started(tmp_path)
@@ -100,7 +107,7 @@ def test_a_look_into_the_folder_undoes_no_load_that_it_waited_for(
         loading = asyncio.create_task(registry.load("tiny", "3"))
         await asyncio.sleep(0)
         watching = asyncio.create_task(registry.watch())
-        await until(lambda: looks[-1] == found)
+        await until(lambda: found in looks)
         await asyncio.sleep(0.05)  # it waits for the load
         gate.set()
         await loading
@@ -123,6 +130,31 @@ def test_a_version_that_was_looked_at_first_is_served_when_the_folder_is(tmp_pat
         await until(lambda: registry.default.bundle.id == "tiny/2")
         watching.cancel()
         await shadow.retire()
+        await registry.close()
+
+    run(test)
+
+
+def test_what_is_older_than_what_was_left_does_not_come_where_its_files_are_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = looks_of(monkeypatch)
+
+    async def test() -> None:
+        found = [write_bundle(tmp_path, version=one, seed=int(one)) for one in ("2", "3")]
+        registry = await started(tmp_path)
+        assert registry.default.bundle.id == "tiny/3"
+        await registry.load("tiny", "1")
+        for path in found:
+            os.utime(path / MANIFEST)
+        watching = asyncio.create_task(registry.watch())
+        await until(lambda: found in looks)
+        await until(lambda: looks[-1] == [])
+        assert registry.default.bundle.id == "tiny/1"
+        shutil.rmtree(found[0])
+        write_bundle(tmp_path, version="2", seed=4)
+        await until(lambda: registry.default.bundle.id == "tiny/2")
+        watching.cancel()
         await registry.close()
 
     run(test)
