@@ -61,6 +61,7 @@ async function ask({ photo, card }) {
     body.replaceChildren(find("card").content.querySelector(".waiting").cloneNode(true));
     next();
   };
+  await introduced; // or it would be asked for no site, whichever was chosen in this tab
   const asked = key;
   try {
     const response = await post(photo);
@@ -132,15 +133,6 @@ function clear() {
   find("choose").focus();
 }
 
-for (const id of ["choose", "camera"]) {
-  const input = find(id);
-  const take = () => {
-    add(input.files);
-    input.value = ""; // so that the same photo can be chosen again
-  };
-  input.addEventListener("change", take);
-  take(); // what was chosen before this script was here
-}
 find("clear").addEventListener("click", clear);
 document.addEventListener("paste", (event) => add(event.clipboardData?.files ?? []));
 
@@ -213,4 +205,14 @@ function inLanguage(texts, languages) {
   const spoken = navigator.languages.map((one) => one.split("-")[0]);
   return texts[spoken.find((one) => languages.includes(one)) ?? languages[0]];
 }
-introduce();
+const introduced = introduce().catch(() => {});
+
+for (const id of ["choose", "camera"]) {
+  const input = find(id);
+  const take = () => {
+    add(input.files);
+    input.value = ""; // so that the same photo can be chosen again
+  };
+  input.addEventListener("change", take);
+  take(); // what was chosen before this script was here
+}

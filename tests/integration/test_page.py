@@ -126,6 +126,22 @@ def test_what_is_chosen_before_the_script_is_there_is_answered(page: Page) -> No
     expect(page.locator(".card .bin")).to_be_visible()
 
 
+def test_what_is_chosen_before_the_sites_are_there_is_asked_for_the_one_of_this_tab(
+    page: Page,
+) -> None:
+    page.get_by_label("Bins of").select_option("city-four-bins")
+    asked: list[str] = []
+    page.on("request", lambda r: asked.append(r.url) if "/v1/classify" in r.url else None)
+    held: list[Route] = []
+    page.route("**/v1/sites", lambda route: held.append(route))
+    page.goto("/")
+    choose(page, "glass.jpg")
+    until(lambda: held or page.evaluate("0"), "the sites to be asked for")
+    held[0].continue_()
+    expect(page.locator(".card .bin")).to_be_visible()
+    assert [url.partition("?")[2] for url in asked] == ["site=city-four-bins"]
+
+
 def test_a_site_that_is_chosen_gives_its_own_bins(page: Page) -> None:
     chooser = page.get_by_label("Bins of")
     expect(chooser).to_have_value("")
