@@ -55,6 +55,7 @@ class Place:
 
     backlog: Backlog
     client: str
+    timeout_s: float
     photos: int = 0
     nbytes: int = 0
     guessed: bool = False
@@ -142,10 +143,10 @@ class Admission:
         Raises:
             QueueFull, TooSlow, Stopping: where it should come back later.
         """
-        place = Place(backlog, client, guessed=photos is None)
+        place = Place(backlog, client, timeout_s, guessed=photos is None)
         expected = self._guess(nbytes) if photos is None else photos
         try:
-            self._check_wait(place, expected, timeout_s)
+            self._check_wait(place, expected)
             self._resize(place, expected, nbytes)
             yield place
         finally:
@@ -155,8 +156,10 @@ class Admission:
         """Hold what really came, and learn how large photos are.
 
         Raises:
-            QueueFull, Stopping: where more came than was guessed, and it does not fit.
+            QueueFull, TooSlow, Stopping: where more came than was guessed, and it does not fit.
         """
+        if photos > place.photos:
+            self._check_wait(place, photos)
         if place.guessed:
             mean = nbytes / max(photos, 1)
             known = self._mean_bytes
@@ -209,13 +212,13 @@ class Admission:
         if not mine.photos and not mine.nbytes:
             del self._clients[place.client]
 
-    def _check_wait(self, place: Place, photos: int, timeout_s: float) -> None:
+    def _check_wait(self, place: Place, photos: int) -> None:
         """See that those that go before leave the request its time.
 
         Raises:
             TooSlow: where they do not.
         """
-        backlog = place.backlog
+        backlog, timeout_s = place.backlog, place.timeout_s
         if not backlog.photos:
             return  # what came before may have taken longer; nobody is refused for ever for that
         wait_s = backlog.wait_s

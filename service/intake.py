@@ -49,7 +49,7 @@ class Admitted:
         """Say what really came.
 
         Raises:
-            QueueFull, Stopping: where it does not fit.
+            QueueFull, TooSlow, Stopping: where it does not fit.
         """
         self.noted["photos"] = photos
         self.held.quota.settle(self.client, self.booking, photos)

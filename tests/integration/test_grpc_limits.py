@@ -32,7 +32,7 @@ from tests.integration.server import Server, running, until
 def test_a_full_queue_refuses_before_the_message_and_places_come_back(models_dir: Path) -> None:
     leave = threading.Event()
     with (
-        running(models_dir, grpc_port=0, max_queue=2, max_photos=2) as server,
+        running(models_dir, grpc_port=0, max_queue=2, max_photos=2, client_share=1) as server,
         asked(server) as channel,
     ):
         streamed = channel.stream_unary(INFER, ModelInferRequest.SerializeToString)
@@ -161,11 +161,12 @@ def test_a_deadline_that_has_passed_once_the_message_is_there_is_told_so(models_
 
 
 def test_a_deadline_that_cannot_be_kept_is_told_at_once(models_dir: Path) -> None:
+    """That of bulk behind other bulk, which a single photo would not wait for."""
     with (
         running(models_dir, grpc_port=0, decode_workers=1) as server,
         asked(server) as channel,
     ):
-        request = slow(32)
+        request, behind = slow(32), slow(5)
         busy = [infer(channel).future(request, timeout=60)]
         told: list[dict[str, str]] = []
 
@@ -173,7 +174,7 @@ def test_a_deadline_that_cannot_be_kept_is_told_at_once(models_dir: Path) -> Non
             if busy[-1].done():
                 busy.append(infer(channel).future(request, timeout=60))
             with suppress(grpc.FutureTimeoutError):
-                error = infer(channel).future(ONE, timeout=0.3).exception(60)
+                error = infer(channel).future(behind, timeout=0.3).exception(60)
                 if error and error.code() is UNAVAILABLE:
                     told.append(dict(error.trailing_metadata()))
             return bool(told)

@@ -31,9 +31,9 @@ from tests.integration.inference import PHOTOS
 from tests.integration.server import running, until
 
 LIMITS = {"max_queue": 8, "max_photos": 8, "max_queue_bytes": 40_000_000}
-LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // 4}  # so many are received at a time
+LIMITS |= {"max_request_bytes": LIMITS["max_queue_bytes"] // 4}
 LIMITS |= {"header_timeout_s": 60, "timeout_s": 60}
-MOST = 4 + LIMITS["max_queue"] // 2
+MOST = 3 + LIMITS["max_queue"] // 2
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,8 @@ def test_an_interactive_request_waits_for_no_bulk() -> None:
         pass
     with pytest.raises(TooSlow, match=r"that go before take about 50\.0 s"):
         gate.admit(backlog, "bulk", 5, 10, 30.0).__enter__()
+    with gate.admit(backlog, "bulk", 1, 10, 3.0) as place, pytest.raises(TooSlow):
+        gate.settle(place, 5, 10)  # more than it said
     with gate.admit(backlog, "other", 5, 10, 6.0):  # which takes turns with the one that is there
         pass
     for _ in range(10):
