@@ -99,9 +99,14 @@ class _Lane(Generic[T]):
         return (photos[0] for photos in self._clients.values())
 
     def passed(self, client: str, photos: int) -> int:
-        turns = len(self._clients.get(client, ())) + photos
-        others = (len(own) for name, own in self._clients.items() if name != client)
-        return sum(max(0, waiting - turns) for waiting in others)
+        turns = len(self._clients.get(client, ())) + photos  # of the client, with its last new one
+        behind = 0
+        for name, own in self._clients.items():
+            if name == client:
+                turns -= 1  # those that come after it have had one less by then
+            else:
+                behind += max(0, len(own) - turns)
+        return behind
 
     def pop(self) -> T:
         if not self._clients:
