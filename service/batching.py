@@ -57,7 +57,8 @@ class Scheduler:
         doubts: Doubts = NONE,
         watch_appearance: bool = False,
     ) -> None:
-        self.backlog = Backlog(self._passed)
+        self._stages: list[Stage[Photo]] = []
+        self.backlog = Backlog(partial(_passed, self._stages))
         self._loop = asyncio.get_running_loop()
         self._metrics = metrics
         self._alone = alone
@@ -78,7 +79,7 @@ class Scheduler:
             self._turns.choose,
             begin=partial(take_slices, TURN_S) if self._decoding else None,
         )
-        self._stages = [self._infer]
+        self._stages.append(self._infer)
         if decode_workers:
             try:
                 decode = Stage("decode", [self._decode_one] * decode_workers, _choose_one)
@@ -128,9 +129,6 @@ class Scheduler:
         for stage in self._stages:
             await asyncio.to_thread(stage.close)
         await asyncio.sleep(0)  # for the answers that were handed over last
-
-    def _passed(self, client: str, bulk: bool, photos: int) -> int:
-        return sum(stage.passed(client, bulk, photos) for stage in self._stages)
 
     def _expire(self, photos: list[Photo], timeout_s: float) -> None:
         late = [photo for photo in photos if not photo.outcome.done()]
@@ -261,6 +259,10 @@ class Scheduler:
 
 def _choose_one(queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
     return [queue.pop(time.monotonic())], 0.0
+
+
+def _passed(stages: Sequence[Stage[Photo]], client: str, bulk: bool, photos: int) -> int:
+    return sum(stage.passed(client, bulk, photos) for stage in stages)
 
 
 def _failure(error: Exception) -> InferenceError:
