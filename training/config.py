@@ -104,6 +104,15 @@ class SclreConfig(_Record):
     )
 
 
+class CrossEntropyConfig(_Record):
+    """What is done to features while its classifier learns."""
+
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0, description="share of features left out")
+    mixup: float = Field(
+        default=0.0, ge=0.0, description="alpha of the Beta by which photos are mixed; 0: none"
+    )
+
+
 class ContrastiveConfig(_Record):
     """SupCon, SimCLR and MoCo v2; the last two keys are MoCo's."""
 
@@ -212,6 +221,7 @@ class Config(_Record):
     data: DataConfig = DataConfig()
     backbone: BackboneConfig = BackboneConfig()
     sclre: SclreConfig = SclreConfig()
+    cross_entropy: CrossEntropyConfig = CrossEntropyConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
     george: GeorgeConfig = GeorgeConfig()
     matching: MatchingConfig = MatchingConfig()

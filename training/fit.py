@@ -25,6 +25,7 @@ from training.bank import choose_bank, fill_chosen_bank
 from training.batchnorm import average_statistics
 from training.config import Config
 from training.data.photos import PhotoSet
+from training.data.sampling import MOMENTS
 from training.errors import RunError
 from training.figures import save_picture
 from training.geometry import geometry
@@ -40,7 +41,6 @@ from training.run import Run
 from training.serviceable import NEAR_CHANCE
 from training.words import guide_warning
 
-MOMENTS = 1 << 32  # keeps the streams of seed and step apart
 LOOK = 20  # steps of a GPU, which would have to wait at each of them
 
 
@@ -118,7 +118,9 @@ def read_figures(run: Run, parts: dict[str, Tensor]) -> dict[str, float]:
 
 def train_step(run: Run) -> dict[str, Tensor]:
     """One batch, drawn and learned from, as `learn` does."""
-    torch.manual_seed(run.config.seed * MOMENTS + run.progress.step)  # for stochastic depth
+    torch.manual_seed(
+        run.config.seed * MOMENTS + run.progress.step
+    )  # for stochastic depth and heads
     return learn(run, *draw_batch(run))
 
 

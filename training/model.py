@@ -150,7 +150,7 @@ def _build_head(config: Config, width: int, superclasses: int) -> nn.Module:
     smoothing = config.train.label_smoothing
     match config.method:
         case "cross_entropy":
-            return CrossEntropy(width, superclasses, smoothing)
+            return CrossEntropy(width, superclasses, smoothing, config.cross_entropy)
         case "supcon":
             return Contrastive(width, superclasses, config.contrastive, "superclass", smoothing)
         case "simclr":

@@ -23,7 +23,7 @@ from training.checkpoint import begin_model
 from training.config import Config
 from training.data.folds import UNSEEN, hold_out, read_folds, read_photos_as
 from training.data.photos import PhotoSet, label_indices
-from training.data.sampling import BalancedSampler
+from training.data.sampling import MOMENTS, BalancedSampler
 from training.data.store import open_store, sizes_digest
 from training.device import pick_device
 from training.errors import ConfigError, DataError
@@ -203,6 +203,7 @@ def train_head(
     steps = max(1, round(config.train.epochs * len(labels) / config.train.batch))
     model.train()
     for step in range(steps):
+        torch.manual_seed(seed * MOMENTS + step)  # for dropout and mixup
         rows = sampler.batch(step)
         for group in optimiser.param_groups:
             factor = learning_rate_factor(step, steps, config.train.warm_up)

@@ -40,10 +40,11 @@ from training.records import parse_config
 
 RESNET = {"name": "resnet18", "stem": "cifar", "pretrained": False}
 LITE = {"name": "efficientnet_lite0", "pretrained": True}
-SYNCED = "sclre-synced"
+SYNCED, MIXED = "sclre-synced", "cross_entropy-mixed"
 HEADS: dict[str, dict[str, Any]] = {
     "sclre": {},
     "cross_entropy": {},
+    MIXED: {"cross_entropy": {"dropout": 0.5, "mixup": 1.0}},
     "supcon": {},
     "moco": {"contrastive": {"hidden": 16, "width": 8, "queue": 30, "momentum": 0.5}},
     "george": {"george": {"most_clusters": 2, "step_size": 0.5}},

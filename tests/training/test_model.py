@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.backends import cudnn
 
-from training.config import Config, SclreConfig
+from training.config import Config, CrossEntropyConfig, SclreConfig
+from training.data.sampling import MOMENTS
 from training.errors import ConfigError
 from training.losses import contrastive_adjustment, target_adjustment
 from training.methods import Answer
@@ -166,6 +168,58 @@ def test_the_baseline_answers_the_same_in_every_context() -> None:
         assert answer.self_weight is None
     y = torch.tensor([0, 1, 2, 0])
     torch.testing.assert_close(head.losses(x, y)["loss"], F.cross_entropy(head.classifier(x), y))
+
+
+@torch.no_grad()
+def naive_mixed_loss(head: CrossEntropy, x: Tensor, y: Tensor, config: CrossEntropyConfig) -> float:
+    """Photo by photo and number by number, from the same draws."""
+    random = np.random.default_rng(torch.initial_seed())
+    n, d = x.shape
+    share, order = 1.0, list(range(n))
+    if config.mixup:
+        share = random.beta(config.mixup, config.mixup)
+        order = list(random.permutation(n))
+    kept = random.random((n, d)) >= config.dropout
+    total = 0.0
+    for i, j in enumerate(order):
+        mixed = [share * float(x[i, k]) + (1 - share) * float(x[j, k]) for k in range(d)]
+        left = torch.tensor([m * kept[i, k] / (1 - config.dropout) for k, m in enumerate(mixed)])
+        said = head.classifier(left.double()).log_softmax(dim=0)
+        for label, weight in ((y[i], share), (y[j], 1 - share)):
+            smooth = [0.1 / len(said) + 0.9 * (k == label) for k in range(len(said))]
+            total -= weight * sum(float(p) * float(s) for p, s in zip(smooth, said, strict=True))
+    return total / n
+
+
+@pytest.mark.parametrize(("dropout", "mixup"), [(0.0, 0.0), (0.5, 0.0), (0.0, 0.4), (0.3, 1.0)])
+@pytest.mark.parametrize("step", [0, 1])
+def test_dropout_and_mixup_of_features_are_a_naive_version(
+    dropout: float, mixup: float, step: int
+) -> None:
+    config = CrossEntropyConfig(dropout=dropout, mixup=mixup)
+    head, x = CrossEntropy(FEATURES, SUPERCLASSES, 0.1, config).double(), draw(7)
+    y = torch.arange(7) % SUPERCLASSES
+    before = x.clone()
+    torch.manual_seed(7 * MOMENTS + step)
+    got = head.losses(x, y)["loss"].item()
+    assert got == pytest.approx(naive_mixed_loss(head, x, y, config), rel=1e-6)
+    torch.testing.assert_close(x, before)
+    assert head.losses(x, y)["loss"].item() == got  # whatever else was drawn meanwhile
+    torch.manual_seed(7 * MOMENTS + step + 2)
+    assert (head.losses(x, y)["loss"].item() == got) == (dropout == mixup == 0.0)
+    torch.testing.assert_close(head.answer(x, "bank").logits, head.classifier(x))
+
+
+def test_each_step_leaves_others_out_and_keeps_the_mean() -> None:
+    head = CrossEntropy(2000, 2, config=CrossEntropyConfig(dropout=0.5))
+    seen: list[Tensor] = []
+    head.classifier.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for step in range(2):
+        torch.manual_seed(step)
+        head.losses(torch.ones(8, 2000), torch.zeros(8, dtype=torch.int64))
+    assert not torch.equal(seen[0], seen[1])
+    assert set(torch.cat(seen).unique().tolist()) == {0.0, 2.0}
+    assert float(torch.cat(seen).mean()) == pytest.approx(1.0, abs=0.03)
 
 
 def pixels_of(n: int, px: int = 32) -> Tensor:

@@ -25,7 +25,14 @@ from training.fit import Interrupted, fit
 @pytest.mark.parametrize(
     ("sections", "number"),
     [
-        ({"method": "cross_entropy", "train": {"optimiser": "sgd"}}, signal.SIGTERM),
+        (
+            {
+                "method": "cross_entropy",
+                "cross_entropy": {"dropout": 0.5, "mixup": 0.4},
+                "train": {"optimiser": "sgd"},
+            },
+            signal.SIGTERM,
+        ),
         (
             {
                 "backbone": {"drop_path": 0.2, "frozen_groups": 2},
@@ -34,7 +41,7 @@ from training.fit import Interrupted, fit
             signal.SIGINT,
         ),
     ],
-    ids=["cross-entropy-sgd", "sclre-average-bf16-stochastic-depth-sizes"],
+    ids=["cross-entropy-dropout-mixup-sgd", "sclre-average-bf16-stochastic-depth-sizes"],
 )
 @pytest.mark.parametrize("step", [2, 3, 6], ids=["mid-epoch", "at-an-epoch's-end", "at-the-end"])
 def test_a_run_that_was_stopped_and_resumed_ends_bit_for_bit_like_one_that_was_not(

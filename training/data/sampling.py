@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Indices = npt.NDArray[np.int64]
 
+MOMENTS = 1 << 32  # seed * MOMENTS + step: keeps the streams of seed and step apart
+
 
 class BalancedSampler:
     """Every batch holds the same number of photos of each superclass, within one.
