@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import subprocess
@@ -19,12 +20,20 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
+def busiest(shares: list[float]) -> float:
+    """Of several GPUs, that on which one process trains; nan where nobody told."""
+    return max(shares, default=math.nan)
+
+
 @contextmanager
-def busy() -> Iterator[list[float]]:
-    """Gets, at the end, the mean share of the time in which each GPU ran anything."""
+def busy(device: str = "cuda") -> Iterator[list[float]]:
+    """Gets, at the end, the mean share of the time in which each GPU ran anything.
+
+    Nothing where the device is no GPU, or there is no nvidia-smi.
+    """
     shares: list[float] = []
     command = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits"]
-    if shutil.which(command[0]) is None:
+    if not device.startswith("cuda") or shutil.which(command[0]) is None:
         yield shares
         return
     looking = subprocess.Popen(

@@ -3,7 +3,8 @@
 Photos are decoded anew, the network is trained as `superbin train` does it, and val is looked at
 after each epoch; at the first that reaches the aim the clock stops. Test is asked once, after that.
 The share of the peak is of what a large product of matrices reaches on the same device, just then;
-with `--peak` it is of a data sheet's figure, too.
+with `--peak` it is of a data sheet's figure, too. On a GPU it is said in what share of the steps'
+time it ran anything (nvidia-smi; of several GPUs the busiest).
 
     python -m tests.benchmarks.time_to_accuracy --data CIFAR --aim 84 --epochs 20
 """
@@ -11,7 +12,9 @@ with `--peak` it is of a data sheet's figure, too.
 from __future__ import annotations
 
 import argparse
+import math
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -21,7 +24,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.benchmarks.gpu import wait_for
+from tests.benchmarks.gpu import busiest, busy, wait_for
 from training import checkpoint
 from training.config import Config
 from training.data.folds import read_photos_as
@@ -60,13 +63,16 @@ def _train(
     print(f"{told}, {config.data.px} px, batch {config.train.batch}: {checkpoint.hardware(device)}")
     begun_s = since_start()
     steps_s, reached = 0.0, False
+    shares: list[float] = []
     while run.progress.step < run.steps and not reached:
-        started = time.perf_counter()
-        for _ in range(min(run.steps_an_epoch, run.steps - run.progress.step)):
-            parts = train_step(run)
-            run.progress.step += 1
-        figures = read_figures(run, parts)
-        steps_s += time.perf_counter() - started
+        with busy(device) as of_each:
+            started = time.perf_counter()
+            for _ in range(min(run.steps_an_epoch, run.steps - run.progress.step)):
+                parts = train_step(run)
+                run.progress.step += 1
+            figures = read_figures(run, parts)
+            steps_s += time.perf_counter() - started
+        shares.append(busiest(of_each))
         end_epoch(run, figures)
         best = max(line["val_accuracy"] for line in run.progress.history)
         reached = 100 * best >= options.aim
@@ -77,6 +83,8 @@ def _train(
         f"{took_s:.1f} s: start and decoding {begun_s:.1f}, {run.progress.step} steps of "
         f"{run.steps} {steps_s:.1f}, val {took_s - begun_s - steps_s:.1f}"
     )
+    if known := [share for share in shares if not math.isnan(share)]:
+        print(f"the GPU was busy in {statistics.mean(known):.1%} of the steps' time")
     _print_test(run)
     _print_use(run, run.progress.step * config.train.batch / steps_s, options.peak)
     return reached

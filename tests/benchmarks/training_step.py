@@ -3,12 +3,14 @@
 The same network and batch, in turns within one run. `repeated`: one batch again and again, forward,
 losses, backward, update. `fed`: the whole step of `superbin train`, with sampling, fetching and
 augmentation. `compiled`: cross-entropy's with `train.compile`, where that is asked for. The photos
-are noise.
+are noise. On a GPU it is said in what share of the time it runs anything (nvidia-smi; of several
+GPUs the busiest), over as many steps as fill some seconds.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
@@ -18,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.benchmarks.gpu import wait_for
+from tests.benchmarks.gpu import busiest, busy, wait_for
 from training.config import Config
 from training.data.photos import PhotoSet, read_photos
 from training.device import keep_freed_memory, pick_device
@@ -28,6 +30,7 @@ from training.run import Run
 
 METHODS = ("cross_entropy", "sclre", "supcon", "simclr", "moco")
 WARM_UP = 2
+BUSY_S = 5.0  # nvidia-smi looks a few times a second
 
 
 def main() -> None:
@@ -50,14 +53,16 @@ def main() -> None:
         for name in METHODS[:2]:
             ways[f"{name}, fed"] = lambda run=runs[name]: train_step(run)  # type: ignore[misc]
         times = _in_turns(ways, options.rounds, options.steps, device)
+        shares = {name: _share_busy(way, device) for name, way in ways.items()}
     base = f"{options.backbone} ({options.stem} stem), {options.px} px, batch {options.batch}"
     print(f"{base}, {device}: median of {options.rounds} rounds of {options.steps} steps, in turns")
     for name, values in times.items():
         to_plain = _ratio(values, times["cross_entropy, repeated"])
         own = times[f"{name.partition(',')[0]}, repeated"]
         fed = f", {_ratio(values, own):.3f} x repeated" if name.endswith("fed") else ""
+        used = "" if math.isnan(shares[name]) else f", GPU busy {shares[name]:.1%}"
         step_ms = 1000 * statistics.median(values)
-        print(f"{name:24} {step_ms:8.1f} ms a step, {to_plain:.3f} x cross-entropy{fed}")
+        print(f"{name:24} {step_ms:8.1f} ms a step, {to_plain:.3f} x cross-entropy{fed}{used}")
 
 
 def _ratio(values: list[float], base: list[float]) -> float:
@@ -82,6 +87,18 @@ def _in_turns(
             wait_for(device)
             times[name].append((time.perf_counter() - started) / steps)
     return times
+
+
+def _share_busy(way: Callable[[], object], device: str) -> float:
+    """Of the time of a way's steps, in which the GPU ran anything; nan on a CPU."""
+    if not device.startswith("cuda"):
+        return math.nan
+    with busy(device) as shares:
+        end = time.perf_counter() + BUSY_S
+        while time.perf_counter() < end:
+            way()
+        wait_for(device)
+    return busiest(shares)
 
 
 def _folder(parent: str, name: str) -> Path:
