@@ -16,6 +16,8 @@ from training import checkpoint
 from training.config import Config
 from training.data.photos import PhotoSet
 from training.fit import fit
+from training.reproduce import reproduce
+from training.tables import Budget
 
 ConfigMaker = Callable[..., Config]
 DatasetMaker = Callable[..., Path]
@@ -38,6 +40,28 @@ def run_of(out: Path) -> dict[str, Any]:
         "model": checkpoint.load(out / checkpoint.MODEL),
         "history": history,
     }
+
+
+SMALL = (
+    *("backbone.name=resnet18", "data.px=16", "data.cache_px=16", "train.batch=16"),
+    *("sclre.hidden=32", "sclre.width=16", "sclre.heads=4", "sclre.key_width=16", "bank.size=16"),
+)
+
+
+def fill_column(column: str, data: Path, out: Path) -> list[dict[str, Any]]:
+    """The lines of the table `datasets` for one data set, by a tiny network and one step."""
+    reproduce(
+        "datasets",
+        data,
+        out,
+        overrides=list(SMALL),
+        budget=Budget(share=1e-4, seeds=1, only=(column,)),
+        device="cpu",
+        command="a test",
+    )
+    found = json.loads((out / "datasets.json").read_text())["lines"]
+    assert all(line["accuracy (bank)"] is None for line in found if line["problem"] != column)
+    return [line for line in found if line["problem"] == column]
 
 
 def toml(record: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from service.preprocess import Preprocessing
 from tests.photo_factory import noise
+from tests.training_runs import fill_column
 from training.config import Config
 from training.data.adience import FACES, SPLIT_OF
 from training.data.photos import MAPS, PhotoSet, read_photos
@@ -129,3 +130,9 @@ def test_a_fold_file_of_another_form_is_refused(tmp_path: Path, text: str, told:
     (root / "fold_4_data.txt").write_bytes(text.encode("latin-1"))
     with pytest.raises(DataError, match=told):
         read_photos(root)
+
+
+def test_its_column_of_the_table_is_filled(root: Path, tmp_path: Path) -> None:
+    lines = fill_column("Adience", root, tmp_path / "results")
+    assert [line["method"] for line in lines] == ["cross-entropy", "SCLRE"]
+    assert all(line["accuracy (bank)"] is not None for line in lines)

@@ -10,6 +10,7 @@ import pytest
 
 from service.preprocess import Preprocessing
 from tests.photo_factory import noise
+from tests.training_runs import fill_column
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.data.store import open_store
 from training.data.superclass_map import read_map
@@ -130,3 +131,9 @@ def test_a_photo_whose_name_is_not_utf_8_is_left_out_and_told(tmp_path: Path) ->
         (zoo / f"zoo_0_0_rgb.{ending}").rename(zoo / f"z\udcfc_rgb.{ending}")
     data = read_photos(root, val_fraction=0.3)
     assert data.unusable() == {r"train/zoo/zoo_0/z\xfc_rgb.jpg": "its name is not in UTF-8"}
+
+
+def test_its_column_of_the_table_is_filled(root: Path, tmp_path: Path) -> None:
+    lines = fill_column("FMoW", root, tmp_path / "results")
+    assert [line["method"] for line in lines] == ["cross-entropy", "SCLRE"]
+    assert all(line["accuracy (bank)"] is not None for line in lines)

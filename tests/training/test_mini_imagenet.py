@@ -9,6 +9,7 @@ import pytest
 
 from service.preprocess import Preprocessing
 from tests.photo_factory import noise
+from tests.training_runs import fill_column
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.data.store import open_store
 from training.data.superclass_map import read_map
@@ -96,3 +97,9 @@ def test_a_table_of_another_form_is_refused(tmp_path: Path, table: str, told: st
     (root / "test.csv").write_bytes(table.encode("latin-1"))
     with pytest.raises(DataError, match=told):
         read_photos(root)
+
+
+def test_its_column_of_the_table_is_filled(root: Path, tmp_path: Path) -> None:
+    lines = fill_column("mini-ImageNet", root, tmp_path / "results")
+    assert [line["method"] for line in lines] == ["cross-entropy", "SCLRE"]
+    assert all(line["accuracy (bank)"] is not None for line in lines)

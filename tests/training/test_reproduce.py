@@ -119,6 +119,7 @@ def test_the_shipped_tables_ask_for_what_the_paper_names() -> None:
         *(
             "ablation",
             "bank-curve",
+            "datasets",
             "methods",
             "pretrained",
             "table-3",

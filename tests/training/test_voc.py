@@ -9,6 +9,7 @@ import pytest
 
 from service.preprocess import Preprocessing
 from tests.photo_factory import noise
+from tests.training_runs import fill_column
 from training.data.photos import MAPS, PhotoSet, read_photos
 from training.data.store import open_store
 from training.data.superclass_map import read_map
@@ -155,3 +156,9 @@ def test_an_annotation_or_a_list_that_is_absent_is_told(tmp_path: Path) -> None:
     (folder / "ImageSets" / "Main" / "train.txt").unlink()
     with pytest.raises(DataError, match=r"train\.txt: expected a text file"):
         read_photos(folder)
+
+
+def test_its_column_of_the_table_is_filled(root: Path, tmp_path: Path) -> None:
+    lines = fill_column("VOC 2012", root, tmp_path / "results")
+    assert [line["method"] for line in lines] == ["cross-entropy", "SCLRE"]
+    assert all(line["accuracy (bank)"] is not None for line in lines)
