@@ -82,7 +82,9 @@ def unseen(
 def reproduce(
     table: Annotated[
         str,
-        typer.Argument(help="table-3 to -6, ablation, methods, bank-curve, pretrained, or a file."),
+        typer.Argument(
+            help="table-3 to -6, ablation, methods, bank-curve, datasets, pretrained, or a file."
+        ),
     ],
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", help="Results; runs are shared between tables.")],

@@ -202,8 +202,9 @@ def _note(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
     return (
         f"In per cent, mean ± standard deviation over seeds. Record `{table.record}` with "
         f"{_share_of_epochs(budget)} epochs; {', '.join(sorted(networks))}; checkpoints chosen on "
-        f"val. Bank: as it is served. Batch protocol: the paper's, each photo in sight of 63 "
-        f"others of test, BatchNorm in evaluation mode. {len(done)} of {len(runs)} runs are done"
+        f"val. Bank: as it is served. Batch protocol: as in the paper each photo is in sight of 63 "
+        f"others of test; unlike in its code BatchNorm is in evaluation mode, and the epoch is not "
+        f"chosen on test. {len(done)} of {len(runs)} runs are done"
         + (f", on {', '.join(sorted(machines))}" if machines else "")
         + ". Empty cells have not been run, or have no photo of test."
     )
