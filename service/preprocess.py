@@ -13,10 +13,11 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.avif import AvifAnimated, AvifMalformed, coded_pixels
+from service.bands import TURNED_BY_90, reduced, upright_rgb, upright_size
 from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
 from service.structure import TooManyParts, check_structure
 
@@ -36,20 +37,10 @@ else:
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 AVIF_PICTURES = 2  # colour and transparency
+DECODED_IN_ONE_GO = frozenset({"WEBP", "AVIF"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
-BACKGROUND = (255, 255, 255)  # what shows through where a photo is transparent
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = 1
-TURNED_BY_90 = frozenset({5, 6, 7, 8})  # EXIF orientations that swap width and height
-UPRIGHT_BY = {  # what undoes each EXIF orientation
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Preprocessing(BaseModel):
@@ -191,9 +182,11 @@ def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:
     """Decode, turn upright, flatten to RGB and resize."""
     if image.format == "JPEG":
         _draft(image, spec)
-    rgb = _turned(image)
+    _load(image)
+    turned = _orientation(image)
+    box = _box(upright_size(image, turned), spec)
     resample = Image.Resampling[spec.resample.upper()]
-    resized = rgb.resize((spec.width, spec.height), resample, box=_box(rgb.size, spec))
+    resized = reduced(image, turned, (spec.width, spec.height), resample, box)
     # As `asarray` does it, which looks at more than it needs to.
     return np.frombuffer(resized.tobytes(), np.uint8).reshape(spec.height, spec.width, 3)
 
@@ -201,18 +194,38 @@ def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:
 def _shrunk(image: Image.Image, long_side_px: int) -> Image.Image:
     if image.format == "JPEG":
         image.draft(None, (long_side_px, long_side_px))
-    rgb = _turned(image)
-    scale = long_side_px / max(rgb.size)
+    _load(image)
+    turned = _orientation(image)
+    width, height = upright_size(image, turned)
+    scale = long_side_px / max(width, height)
     if scale >= 1:
-        return rgb
-    size = tuple(max(1, round(side * scale)) for side in rgb.size)
-    return rgb.resize(size, Image.Resampling.LANCZOS)  # type: ignore[arg-type]
+        return upright_rgb(image, turned)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    whole = (0.0, 0.0, float(width), float(height))
+    return reduced(image, turned, size, Image.Resampling.LANCZOS, whole)
 
 
-def _turned(image: Image.Image) -> Image.Image:
-    image.load()
-    turn = UPRIGHT_BY.get(_orientation(image))
-    return _rgb(image if turn is None else image.transpose(turn))
+def _load(image: Image.Image) -> None:
+    """Decode, and keep the pixels alone.
+
+    A WebP's decoder has three copies of them and an AVIF's two: they go as soon as there is one
+    that is ours, the decoder's before Pillow makes its own.
+    """
+    if not isinstance(image, ImageFile.ImageFile) or image.format not in DECODED_IN_ONE_GO:
+        image.load()
+        return
+    prepare = image.load_prepare
+
+    def let_go_and_prepare() -> None:
+        vars(image).pop("_decoder", None)
+        prepare()
+
+    vars(image)["load_prepare"] = let_go_and_prepare
+    try:
+        image.load()
+    finally:
+        del vars(image)["load_prepare"]  # which holds the image
+        image.fp = None
 
 
 def _draft(image: Image.Image, spec: Preprocessing) -> None:
@@ -235,21 +248,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # SyntaxError, struct.error, ...
         return UPRIGHT
     return found
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Any mode that a decoder gives, as RGB over a white background."""
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a channel, or more
-        grey = (np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    if image.has_transparency_data:
-        layered = image.convert("RGBA")
-        flat = Image.new("RGB", layered.size, BACKGROUND)
-        flat.paste(layered, mask=layered.getchannel("A"))
-        return flat
-    return image.convert("RGB")
 
 
 def _box(size: tuple[int, int], spec: Preprocessing) -> tuple[float, float, float, float]:
