@@ -20,6 +20,7 @@ import structlog
 from service.appearance import measure_appearance
 from service.classifier import Answers
 from service.cost import Backlog, CostModel
+from service.decoding import while_wanted
 from service.doubts import NONE, Doubts
 from service.errors import SuperbinError, forget_frames
 from service.fairness import FairQueue
@@ -173,7 +174,8 @@ class Scheduler:
             return None
         started = time.monotonic()
         try:
-            pixels = photo.load()
+            with while_wanted(lambda: not photo.unwanted):
+                pixels = photo.load()
         except SuperbinError as error:
             self._hand_over([(photo, error)])
             return None

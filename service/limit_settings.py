@@ -108,6 +108,13 @@ class LimitSettings(BaseModel):
         le=PILLOW_MAX_PIXELS,
         description="Pixels of one photo at most, read from its header before it is decoded.",
     )
+    max_decode_bytes: int = Field(
+        600_000_000,
+        ge=1,
+        description="Bytes that photos which are decoded at once may take together, in one "
+        "process; beyond it large ones take turns, and one that needs more by itself is decoded "
+        "alone.",
+    )
     max_request_bytes: int = Field(64_000_000, ge=1, description="Bytes of one request at most.")
     rate_photos_s: float = Field(
         0.0,

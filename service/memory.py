@@ -42,6 +42,12 @@ async def give_back_freed() -> None:
         wait_s = LOOK_S if gained else min(2 * wait_s, MOST_S)
 
 
+def give_back_now() -> None:
+    """Give back what is freed, after something large, where the C library can."""
+    if trim := _trimming():
+        trim(0)
+
+
 def resident_bytes() -> int:
     """Of this process, in memory."""
     return int(STATM.read_text().split()[1]) * mmap.PAGESIZE

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.avif import AvifAnimated, AvifMalformed, coded_pixels
 from service.bands import TURNED_BY_90, reduced, upright_rgb, upright_size
+from service.decoding import MEMORY, bytes_between_scans, bytes_to_decode
 from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
 from service.structure import TooManyParts, check_structure
 
@@ -41,6 +43,7 @@ DECODED_IN_ONE_GO = frozenset({"WEBP", "AVIF"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = 1
+LONGEST_SIDE = 500_000
 
 
 class Preprocessing(BaseModel):
@@ -60,12 +63,17 @@ class Preprocessing(BaseModel):
 
 
 class PhotoLimits(BaseModel):
-    """What one photo may cost before it is refused."""
+    """What one photo may cost before it is refused.
+
+    `max_decode_bytes` refuses none: it is what those that are decoded at once may take together,
+    in one process (`service.decoding`); None for no limit.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_bytes: int = Field(default=20_000_000, gt=0)
     max_pixels: int = Field(default=50_000_000, gt=0)
+    max_decode_bytes: int | None = Field(default=None, gt=0)
 
 
 def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) -> Pixels:
@@ -84,7 +92,9 @@ def decode(data: bytes, spec: Preprocessing, limits: PhotoLimits | None = None) 
         PhotoEmpty, PhotoTooLarge, PhotoUnsupported, PhotoBroken: with what was expected and
             what came.
     """
-    return _decoded(data, limits, lambda image: _pixels(image, spec))
+    return _decoded(
+        data, limits, lambda image: _draft(image, spec), lambda image: _pixels(image, spec)
+    )
 
 
 def upright(data: bytes, long_side_px: int, limits: PhotoLimits | None = None) -> Image.Image:
@@ -97,10 +107,21 @@ def upright(data: bytes, long_side_px: int, limits: PhotoLimits | None = None) -
     Raises:
         PhotoEmpty, PhotoTooLarge, PhotoUnsupported, PhotoBroken: as `decode`.
     """
-    return _decoded(data, limits, lambda image: _shrunk(image, long_side_px))
+    most = (long_side_px, long_side_px)
+    return _decoded(
+        data,
+        limits,
+        lambda image: image.draft(None, most),
+        lambda image: _shrunk(image, long_side_px),
+    )
 
 
-def _decoded(data: bytes, limits: PhotoLimits | None, use: Callable[[Image.Image], T]) -> T:
+def _decoded(
+    data: bytes,
+    limits: PhotoLimits | None,
+    draft: Callable[[Image.Image], object],
+    use: Callable[[Image.Image], T],
+) -> T:
     limits = limits or PhotoLimits()
     if not data:
         raise PhotoEmpty("expected an encoded photo, got 0 bytes")
@@ -109,16 +130,30 @@ def _decoded(data: bytes, limits: PhotoLimits | None, use: Callable[[Image.Image
             f"expected at most {limits.max_bytes:,} bytes a photo, got {len(data):,}"
         )
     image = _open(data, limits)
+    kept = bytes_between_scans(image, data)
+    about = f"expected a whole {image.format} photo, got {len(data):,} bytes"
+    with _sound(about):
+        if image.format == "JPEG":
+            draft(image)
+        needed = bytes_to_decode(image, data) + kept
+    with MEMORY.taken(needed, limits.max_decode_bytes), _sound(about):
+        found = use(image)
+        del image  # and its pixels, before another takes their place
+    return found
+
+
+@contextmanager
+def _sound(about: str) -> Iterator[None]:
+    """Tell in our words what decoders raise."""
     try:
-        return use(image)
+        yield
     except (PhotoTooLarge, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise PhotoTooLarge(str(error)) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
         raise PhotoBroken(
-            f"expected a whole {image.format} photo, got {len(data):,} bytes that do not "
-            f"decode ({type(error).__name__}: {error})"
+            f"{about} that do not decode ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -154,6 +189,10 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
             f"expected at most {limits.max_pixels:,} pixels a photo, got {image.width} x "
             f"{image.height} = {pixels:,}"
         )
+    if max(image.size) > LONGEST_SIDE:  # resizing it would need more than its pixels do
+        raise PhotoTooLarge(
+            f"expected at most {LONGEST_SIDE:,} pixels a side, got {image.width} x {image.height}"
+        )
     if image.format == "AVIF":
         _check_avif(data, limits)
     return image
@@ -180,8 +219,6 @@ def _check_avif(data: bytes, limits: PhotoLimits) -> None:
 
 def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:
     """Decode, turn upright, flatten to RGB and resize."""
-    if image.format == "JPEG":
-        _draft(image, spec)
     _load(image)
     turned = _orientation(image)
     box = _box(upright_size(image, turned), spec)
@@ -192,8 +229,6 @@ def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:
 
 
 def _shrunk(image: Image.Image, long_side_px: int) -> Image.Image:
-    if image.format == "JPEG":
-        image.draft(None, (long_side_px, long_side_px))
     _load(image)
     turned = _orientation(image)
     width, height = upright_size(image, turned)

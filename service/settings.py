@@ -206,7 +206,11 @@ class Settings(
     @cached_property
     def photo_limits(self) -> PhotoLimits:
         """What one photo may cost."""
-        return PhotoLimits(max_bytes=self.max_photo_bytes, max_pixels=self.max_photo_pixels)
+        return PhotoLimits(
+            max_bytes=self.max_photo_bytes,
+            max_pixels=self.max_photo_pixels,
+            max_decode_bytes=self.max_decode_bytes,
+        )
 
     @property
     def max_raw_bytes(self) -> int:

@@ -71,6 +71,22 @@ def _check_jpeg(data: bytes) -> None:
         raise TooManyParts(f"expected a JPEG of at most {SCANS} scans, got more")
 
 
+def first_scan_components(data: bytes) -> int:
+    """How many of a JPEG's components its first scan has; 0 where there is none."""
+    at = 2
+    while at >= 0 and at + 5 <= len(data):
+        if data[at] != 0xFF or data[at + 1] == 0x00:
+            at = data.find(b"\xff", at + 1)
+        elif data[at + 1] == 0xFF:
+            at += 1
+        elif data[at + 1] == START_OF_SCAN:
+            return data[at + 4]
+        else:
+            alone = data[at + 1] in ALONE
+            at += 2 if alone else 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0
+
+
 def _check_png(data: bytes) -> None:
     at, chunks = 8, 0
     while at + 8 <= len(data):
