@@ -12,6 +12,8 @@ from functools import partial
 import pytest
 
 from service.cost import CostModel
+from service.decoding import MEMORY, SMALL_BYTES
+from service.photos import DeadlineExceeded
 from service.preprocess import Pixels
 from tests.engine import (
     FOREVER_S,
@@ -68,6 +70,29 @@ def test_a_photo_that_nobody_waits_for_keeps_no_memory(decode_workers: int, leav
             await until(gone)
         gate.open()
         await first
+        await engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_a_photo_that_nobody_waits_for_leaves_its_thread_while_there_is_no_memory(
+    decode_workers: int,
+) -> None:
+    nbytes = SMALL_BYTES + 1
+
+    def large() -> Pixels:
+        with MEMORY.taken(nbytes, nbytes):
+            return load(1)
+
+    async def test() -> None:
+        engine = scheduler(Gate(), decode_workers=decode_workers)
+        with MEMORY.taken(nbytes, nbytes):
+            late = classify(engine, [large], client="a", timeout_s=0.01)
+            assert values(await late) == [DeadlineExceeded]
+            async with asyncio.timeout(5):
+                assert values(await ask(engine, 2)) == [2]
+        assert values(await classify(engine, [large], client="a", timeout_s=FOREVER_S)) == [1]
         await engine.close()
 
     run(test)
