@@ -53,9 +53,14 @@ ENCODINGS = {
 # Reads a photo from stdin; prints how it was refused, and megabytes that this took.
 COST_OF_A_BOMB = """
 import resource, sys
+from pathlib import Path
 from service.preprocess import Preprocessing, decode
 import PIL.AvifImagePlugin, PIL.WebPImagePlugin
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def peak():
+    if sys.platform == "linux":  # where getrusage begins with what the parent had
+        told = Path("/proc/self/status").read_text().split("VmHWM:")[1]
+        return int(told.split()[0]) // 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 data, before = sys.stdin.buffer.read(), peak()
 try:
     decode(data, Preprocessing(height=224, width=224))
