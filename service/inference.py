@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from service.bundle import Manifest
 from service.intake import Admitted, Futures
-from service.preprocess import PhotoLimits, Pixels, decode
+from service.photos import pixels_of
 from service.tensors import Inference
 from service.uploads import TooManyPhotos
 
@@ -31,11 +30,7 @@ def inferring(let_in: Admitted, asked: Inference, nbytes: int) -> Iterator[Futur
             f"expected at most {settings.max_photos} photos a request, got {len(photos)}"
         )
     let_in.settle(len(photos), nbytes)
-    manifest = let_in.model.manifest
-    loads = [partial(_load, photo, manifest, settings.photo_limits) for photo in photos]
-    with let_in.submitted(loads) as outcomes:
+    spec = let_in.model.manifest.preprocessing
+    loads = [partial(pixels_of, photo, spec, settings.photo_limits) for photo in photos]
+    with let_in.submitted(loads, photos) as outcomes:
         yield outcomes
-
-
-def _load(photo: Pixels | bytes, manifest: Manifest, limits: PhotoLimits) -> Pixels:
-    return decode(photo, manifest.preprocessing, limits) if isinstance(photo, bytes) else photo

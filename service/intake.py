@@ -55,22 +55,32 @@ class Admitted:
         self.held.quota.settle(self.client, self.booking, photos)
         self.held.admission.settle(self.place, photos, nbytes)
 
+    @contextmanager
     def submitted(
-        self, loads: Sequence[Callable[[], Pixels]], *, watched: bool = False
-    ) -> AbstractContextManager[Futures]:
-        """Hand photos to the scheduler; at the end what is not answered is dropped.
+        self,
+        loads: Sequence[Callable[[], Pixels]],
+        photos: Sequence[bytes | Pixels | None],
+        *,
+        watched: bool = False,
+    ) -> Iterator[Futures]:
+        """Hand photos to the scheduler, and to the shadow; what is not answered is dropped.
 
         Args:
+            photos: as they came, for the shadow; None for one that was too large to be kept.
             watched: whether drift is to see them, as far as it needs them.
         """
         drift = self.model.drift if watched else None
-        return self.model.scheduler.submitted(
+        with self.model.scheduler.submitted(
             loads,
             client=self.client,
             bulk=len(loads) > self.held.settings.interactive_photos,
             watched=partial(drift.watches, self.tags) if drift else None,
             timeout_s=self.announced.timeout_s,
-        )
+        ) as outcomes:
+            shadow = self.held.shadow
+            if shadow and shadow.wants(self.model):
+                shadow.follow(photos, outcomes)
+            yield outcomes
 
 
 @dataclass(frozen=True)
@@ -158,26 +168,19 @@ class Intake:
         """What answers."""
         return self.admitted.model
 
-    @contextmanager
-    def submitted(self, *, watched: bool = False) -> Iterator[Futures]:
-        """Hand them to the scheduler, and to the shadow; what is not answered is dropped.
-
-        Args:
-            watched: as `Admitted.submitted`.
-        """
+    def submitted(self, *, watched: bool = False) -> AbstractContextManager[Futures]:
+        """Hand them over, as `Admitted.submitted`."""
         limits = self.admitted.held.settings.photo_limits
         spec = self.model.manifest.preprocessing
 
         def load(upload: Upload) -> Pixels:
             return decode(upload.read(limits.max_bytes), spec, limits)
 
-        with self.admitted.submitted(
-            [partial(load, upload) for upload in self.uploads], watched=watched
-        ) as outcomes:
-            shadow = self.admitted.held.shadow
-            if shadow and shadow.wants(self.model):
-                shadow.follow([upload.data for upload in self.uploads], outcomes)
-            yield outcomes
+        return self.admitted.submitted(
+            [partial(load, upload) for upload in self.uploads],
+            [upload.data for upload in self.uploads],
+            watched=watched,
+        )
 
 
 async def take_in(let_in: AdmittedRequest) -> Intake:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from service.appearance import Appearance
 from service.classifier import Answers
 from service.errors import SuperbinError, forget_frames
-from service.preprocess import Pixels
+from service.preprocess import PhotoLimits, Pixels, Preprocessing, decode
 from service.schemas import Doubt
 
 
@@ -73,6 +73,15 @@ class Photo:
         """Hold nothing of it any more: no limit counts what nobody waits for."""
         self.load = _forgotten
         self.pixels = None
+
+
+def pixels_of(photo: bytes | Pixels, spec: Preprocessing, limits: PhotoLimits) -> Pixels:
+    """An encoded photo's, as a model sees it; pixels are that already.
+
+    Raises:
+        PhotoError: as `service.preprocess.decode`.
+    """
+    return decode(photo, spec, limits) if isinstance(photo, bytes) else photo
 
 
 def _forgotten() -> Pixels:

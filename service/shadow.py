@@ -12,8 +12,8 @@ import structlog
 
 from service.errors import SuperbinError
 from service.metrics import Metrics
-from service.photos import Outcome, results_of
-from service.preprocess import PhotoLimits, decode
+from service.photos import Outcome, pixels_of, results_of
+from service.preprocess import PhotoLimits, Pixels
 from service.registry import LoadedModel
 
 log = structlog.get_logger()
@@ -43,16 +43,17 @@ class Shadow:
         return alike and random.random() < self.share
 
     def follow(
-        self, data: Sequence[bytes | None], outcomes: Sequence[asyncio.Future[Outcome]]
+        self, came: Sequence[bytes | Pixels | None], outcomes: Sequence[asyncio.Future[Outcome]]
     ) -> None:
-        """Run encoded photos beside the model that answers; returns at once.
+        """Run photos beside the model that answers; returns at once.
 
         Args:
-            data: None for a photo that was too large to be kept.
+            came: encoded photos, or pixels, of which those of another size than the shadow's are
+                left out; None for a photo that was too large to be kept.
             outcomes: the answers that are given, to come.
         """
-        pairs = zip(data, outcomes, strict=True)
-        kept = [(photo, outcome) for photo, outcome in pairs if photo is not None]
+        pairs = zip(came, outcomes, strict=True)
+        kept = [(photo, outcome) for photo, outcome in pairs if self._can_see(photo)]
         if not kept:
             return
         photos, answered = zip(*kept, strict=True)
@@ -63,6 +64,12 @@ class Shadow:
         self.working.add(task)
         task.add_done_callback(self.working.discard)
 
+    def _can_see(self, photo: bytes | Pixels | None) -> bool:
+        if photo is None or isinstance(photo, bytes):
+            return photo is not None
+        spec = self.model.manifest.preprocessing
+        return photo.shape[:2] == (spec.height, spec.width)
+
     async def close(self) -> None:
         """Let go of the model."""
         for task in self.working:
@@ -71,10 +78,10 @@ class Shadow:
         await self.model.retire()
 
     async def _compare(
-        self, photos: Sequence[bytes], answered: Sequence[asyncio.Future[Outcome]]
+        self, photos: Sequence[bytes | Pixels], answered: Sequence[asyncio.Future[Outcome]]
     ) -> None:
-        manifest = self.model.manifest
-        loads = [partial(decode, data, manifest.preprocessing, self.limits) for data in photos]
+        spec = self.model.manifest.preprocessing
+        loads = [partial(pixels_of, photo, spec, self.limits) for photo in photos]
         with (
             self.model.lease(),
             self.model.scheduler.submitted(

@@ -46,11 +46,12 @@ def write_bundle(
     fit: str = "squash",
     drift: bool = False,
     superclasses: tuple[str, ...] = SUPERCLASSES,
+    size: int = SIZE,
 ) -> Path:
     """Write `models_dir/name/version` and return it; `drift`: with a reference."""
     path = models_dir / name / version
     path.mkdir(parents=True)
-    (path / contract.MODEL).write_bytes(_graph(seed).SerializeToString())
+    (path / contract.MODEL).write_bytes(_graph(seed, size).SerializeToString())
     (path / "CARD.md").write_text("# A tiny model for tests\n", encoding="utf-8")
     names = [contract.MODEL, "CARD.md"]
     if drift:
@@ -63,7 +64,7 @@ def write_bundle(
             name=name,
             version=version,
             superclasses=superclasses,
-            preprocessing=Preprocessing.model_validate({"height": SIZE, "width": SIZE, "fit": fit}),
+            preprocessing=Preprocessing.model_validate({"height": size, "width": size, "fit": fit}),
             calibration=Calibration(
                 temperature=1.0,
                 confidence_threshold=threshold,
@@ -217,14 +218,14 @@ def _items(superclasses: tuple[str, ...]) -> list[BankItem]:
     ]
 
 
-def _graph(seed: int) -> onnx.ModelProto:
+def _graph(seed: int, size: int = SIZE) -> onnx.ModelProto:
     random = np.random.default_rng(seed)
 
     def weights(*shape: int, scale: float = 1.0) -> npt.NDArray[np.float32]:
         return random.normal(0.0, scale, shape).astype(np.float32)
 
     bank_keys, bank_values = weights(ITEMS, WIDTH), weights(ITEMS, WIDTH)
-    first, constants = grid(weights(CELLS, WIDTH, scale=0.5))
+    first, constants = grid(weights(CELLS, WIDTH, scale=0.5), size)
     constants |= {
         contract.INPUT_BANK_KEYS: bank_keys,
         contract.INPUT_BANK_VALUES: bank_values,
@@ -263,4 +264,6 @@ def _graph(seed: int) -> onnx.ModelProto:
         helper.make_node("TopK", ["to_bank", "top"], ["reference_weights", "references"], axis=1),
     ]
     superclasses = len(SUPERCLASSES)
-    return model_of("tiny", nodes, constants, superclasses=superclasses, width=WIDTH, values=WIDTH)
+    return model_of(
+        "tiny", nodes, constants, superclasses=superclasses, width=WIDTH, values=WIDTH, size=size
+    )

@@ -19,7 +19,9 @@ CELLS = 48  # mean colours of the grid
 REFERENCES = 5
 
 
-def grid(projection: npt.NDArray[np.float32]) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
+def grid(
+    projection: npt.NDArray[np.float32], size: int = SIZE
+) -> tuple[list[onnx.NodeProto], dict[str, Any]]:
     """From `images` to `projected`: the grid's mean colours by a matrix [CELLS, E].
 
     Returns:
@@ -34,8 +36,8 @@ def grid(projection: npt.NDArray[np.float32]) -> tuple[list[onnx.NodeProto], dic
             "AveragePool",
             ["planes"],
             ["grid"],
-            kernel_shape=[SIZE // 4] * 2,
-            strides=[SIZE // 4] * 2,
+            kernel_shape=[size // 4] * 2,
+            strides=[size // 4] * 2,
         ),
         helper.make_node("Reshape", ["grid", "flat"], ["cells"]),
         helper.make_node("MatMul", ["cells", "projection"], ["projected"]),
@@ -57,6 +59,7 @@ def model_of(
     superclasses: int,
     width: int,
     values: int,
+    size: int = SIZE,
 ) -> onnx.ModelProto:
     """A checked model with a bundle's inputs and outputs.
 
@@ -66,7 +69,7 @@ def model_of(
     """
     floats, integers = TensorProto.FLOAT, TensorProto.INT64
     inputs = [
-        helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIZE, SIZE, 3]),
+        helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", size, size, 3]),
         helper.make_tensor_value_info(contract.INPUT_BANK_KEYS, floats, ["M", width]),
         helper.make_tensor_value_info(contract.INPUT_BANK_VALUES, floats, ["M", values]),
     ]
