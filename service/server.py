@@ -38,7 +38,10 @@ class ServeError(SuperbinError):
 
 
 class Server(uvicorn.Server):
-    """On SIGTERM readiness fails first, the port closes later, and the exit status is 0."""
+    """On SIGTERM readiness fails first, the port closes later, and the exit status is 0.
+
+    Ctrl-C comes of a person, and not of what asks a load balancer to look: the port closes at once.
+    """
 
     def __init__(
         self,
@@ -94,8 +97,9 @@ class Server(uvicorn.Server):
             # What is cut off then would be told as an error, with a traceback.
             logging.getLogger("uvicorn.error").disabled = self.force_exit
             return
-        self._close_at = time.monotonic() + self._settings.drain_delay_s
-        self._last_resort.within(self._settings.drain_delay_s + last_s)
+        delay_s = drain_delay_s(self._settings, sig)
+        self._close_at = time.monotonic() + delay_s
+        self._last_resort.within(delay_s + last_s)
 
     def _has_let_go(self) -> bool:
         serving = getattr(self._state, "serving", None)
@@ -109,6 +113,11 @@ class Server(uvicorn.Server):
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def drain_delay_s(settings: Settings, sig: int) -> float:
+    """How long the port stays open after the first signal to stop."""
+    return 0.0 if sig == signal.SIGINT else settings.drain_delay_s
 
 
 def url_of(listener: socket.socket) -> str:

@@ -147,10 +147,11 @@ class Settings(
         description="Where traces go by OTLP over HTTP, such as http://host:4318; off without.",
     )
     drain_delay_s: float = Field(
-        0.0,
+        1.0,
         ge=0.0,
         le=3600.0,
-        description="Seconds between SIGTERM, when readiness fails, and closing the port.",
+        description="Seconds between SIGTERM, when readiness fails, and closing the port; Ctrl-C "
+        "closes it at once.",
     )
     grace_period_s: int = Field(
         8,

@@ -33,7 +33,16 @@ from service import logs
 from service.drift_reports import forget_report
 from service.errors import SuperbinError
 from service.last_resort import CUT_SHORT
-from service.server import LAST_S, SOON_S, ServeError, hold_port, run, take_port, url_of
+from service.server import (
+    LAST_S,
+    SOON_S,
+    ServeError,
+    drain_delay_s,
+    hold_port,
+    run,
+    take_port,
+    url_of,
+)
 from service.settings import Settings
 from service.worker_metrics import FOLDER, forget_worker
 
@@ -156,13 +165,14 @@ class Workers:
     def _pass_on(self) -> None:
         """Signals go to the workers from here, and from nowhere else."""
         while self._signals:
-            last_s = self._settings.drain_delay_s + self._settings.grace_period_s + LAST_S
-            if self._stopping and self._signals[0] == signal.SIGINT:
+            sig = self._signals.pop(0)
+            delay_s = drain_delay_s(self._settings, sig)
+            last_s = delay_s + self._settings.grace_period_s + LAST_S
+            if self._stopping and sig == signal.SIGINT:
                 last_s = SOON_S
             self._kill_at = min(self._kill_at, time.monotonic() + last_s + LATER_S)
             self._stopping = True
             self._listener.close()  # or the kernel would go on to accept what nobody answers
-            sig = self._signals.pop(0)
             for worker in self._workers:
                 if worker.process.is_alive() and worker.process.pid:
                     os.kill(worker.process.pid, sig)

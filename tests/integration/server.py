@@ -63,7 +63,7 @@ class Server:
 def environment(models_dir: Path, **settings: object) -> dict[str, str]:
     """The variables of a server over `models_dir`; `max_batch=4` is SUPERBIN_MAX_BATCH."""
     clean = {k: v for k, v in os.environ.items() if not k.upper().startswith("SUPERBIN_")}
-    own = {"models_dir": models_dir, "model": "tiny", "port": 0} | settings
+    own = {"models_dir": models_dir, "model": "tiny", "port": 0, "drain_delay_s": 0} | settings
     return clean | {f"SUPERBIN_{name.upper()}": str(value) for name, value in own.items()}
 
 

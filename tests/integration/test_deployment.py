@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.server import LAST_S
 from service.settings import Settings
+from service.workers import LATER_S
 from tests.integration.server import ROOT, Server
 
 DOCKER = ROOT / "docker"
@@ -98,6 +100,13 @@ def probe_of_the_image() -> list[str]:
     check = dict(instructions(DOCKER / "service.Dockerfile"))["HEALTHCHECK"]
     command: list[str] = json.loads(check.split("CMD", 1)[1])
     return command
+
+
+def test_compose_waits_until_the_service_has_ended() -> None:
+    service = COMPOSE["services"]["service"]
+    fields = Settings.model_fields
+    takes_s = fields["drain_delay_s"].default + fields["grace_period_s"].default + LAST_S + LATER_S
+    assert takes_s < int(service["stop_grace_period"].removesuffix("s"))
 
 
 def test_the_scrape_goes_to_the_service_of_compose() -> None:

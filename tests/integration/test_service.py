@@ -16,7 +16,8 @@ import onnxruntime as ort
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.integration.server import environment, running, spawn, until
+from tests.integration.asking import connect
+from tests.integration.server import Server, environment, running, spawn, until
 from tests.photo_factory import encode, quarters
 from tests.tiny_bundle import SUPERCLASSES, write_bundle
 
@@ -177,10 +178,26 @@ def test_a_signal_ends_it_with_status_0(models_dir: Path, sig: signal.Signals) -
         assert not any("Traceback" in line for line in server.stderr + server.stdout)
 
 
+def is_closed(server: Server) -> bool:
+    try:
+        httpx.get(f"{server.url}/livez")
+    except httpx.TransportError:
+        return True
+    return False
+
+
 def test_ctrl_c_twice_ends_it_at_once_and_without_a_traceback(models_dir: Path) -> None:
-    with running(models_dir, drain_delay_s=60) as server:
+    with (
+        running(models_dir, grace_period_s=600, body_timeout_s=600) as server,
+        httpx.Client(base_url=server.url) as client,
+        connect(client) as connection,
+    ):
+        opening = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
+        connection.sendall(opening + b"Content-Length: 1000\r\n\r\nx")
+        until(lambda: "superbin_queue_photos 1.0" in client.get("/metrics").text, "admission")
+        client.close()
         server.process.send_signal(signal.SIGINT)
-        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
+        until(lambda: is_closed(server), "the port to close")
         assert server.stop(signal.SIGINT) == 0
         assert not any("Traceback" in line for line in server.stderr + server.stdout)
 

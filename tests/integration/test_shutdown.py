@@ -57,6 +57,26 @@ def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers:
     assert set(found) == {"200"}, found
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_by_default_a_load_balancer_sees_readiness_fail_before_it_is_refused(
+    models_dir: Path, workers: int
+) -> None:
+    with running(models_dir, workers=workers, drain_delay_s="") as server:
+        server.process.send_signal(signal.SIGTERM)
+        codes = []
+        with suppress(httpx.TransportError):
+            while True:
+                codes.append(httpx.get(f"{server.url}/readyz").status_code)
+        assert codes[-1] == 503
+        assert server.ended() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_does_not_wait_for_load_balancers(models_dir: Path, workers: int) -> None:
+    with running(models_dir, workers=workers, drain_delay_s=3600) as server:
+        assert server.stop(signal.SIGINT) == 0
+
+
 @pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/tiny/infer"])
 def test_what_the_grace_period_cuts_off_is_told_so(models_dir: Path, path: str) -> None:
     """Half of a body is here, and the rest never comes."""
@@ -121,7 +141,7 @@ def test_a_server_that_was_killed_starts_again_as_if_nothing_had_been(models_dir
 def test_a_signal_touches_nothing_that_a_request_may_be_in_the_middle_of(models_dir: Path) -> None:
     """It comes between any two steps, while a metric's lock is held for example."""
     told: list[bool] = []
-    settings = Settings(models_dir=models_dir)
+    settings = Settings(models_dir=models_dir, drain_delay_s=0)
     state = SimpleNamespace(serving=SimpleNamespace(set_ready=told.append))
     config = uvicorn.Config("none:app", log_config=None)
     server = Server(config, settings, state, lambda: None)
