@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 import os
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access_settings import AccessSettings
 from service.bundle import FP32, Bundle
+from service.cores import available_cores
 from service.devices import CPU, DEVICES, EXPECTED, on_gpu, session_devices
 from service.doubt_settings import read_doubts
 from service.errors import SuperbinError
@@ -27,21 +27,10 @@ from service.sites import SHIPPED as SHIPPED_SITES
 
 PREFIX = "SUPERBIN_"
 FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its own
-CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 class SettingsError(SuperbinError):
     """A variable is misspelt or its value cannot be used."""
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and a container's CPU quota if less."""
-    cores = len(os.sched_getaffinity(0))
-    try:
-        quota, period = CGROUP_CPU_MAX.read_text().split()
-        return max(1, min(cores, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2 here, or the quota is "max"
-        return cores
 
 
 def default_models_dir() -> Path:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import pytest
 
-from service import settings as module
-from service.settings import PREFIX, Settings, SettingsError, available_cores, load_settings
+from service.settings import PREFIX, Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -128,18 +126,6 @@ def test_kubernetes_service_links_are_recognised(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SUPERBIN_SERVICE_HOST", "10.0.0.1")
     with pytest.raises(SettingsError, match="enableServiceLinks: false"):
         load_settings()
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("max 1", 8)]
-)
-def test_cores_follow_a_containers_quota(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, cores: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(text)
-    monkeypatch.setattr(module, "CGROUP_CPU_MAX", tmp_path / "cpu.max")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert available_cores() == cores
 
 
 def test_more_sessions_on_the_cpu_than_threads_are_refused() -> None:
