@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from service.errors import SuperbinError
 from service.intake import AdmittedRequest, Intake, admitted, results_unless_gone, take_in
 from service.languages import pick_language
-from service.photos import Outcome, result_of
+from service.photos import DeadlineExceeded, Outcome, result_of
 from service.problems import problem_of
 from service.results import InferenceError, Sorted, classification, embedding
 from service.reviewing import keep_for_review
@@ -167,7 +167,15 @@ async def _lines(
 def _results(
     photos: Intake, found: list[Outcome | SuperbinError], tell: Tell[Answer]
 ) -> list[Answer | Refusal]:
-    """Answers and refusals in order; where a lone photo was refused, that is the answer."""
+    """Answers and refusals in order.
+
+    Raises:
+        SuperbinError: of a lone photo that was refused.
+        DeadlineExceeded: where every photo was too late.
+    """
+    late = [one for one in found if isinstance(one, DeadlineExceeded)]
+    if len(late) == len(found):
+        raise late[0]
     results: list[Answer | Refusal] = []
     for upload, one in zip(photos.uploads, found, strict=True):
         result = _result(photos, upload, one, tell)

@@ -43,7 +43,8 @@ _BODY = (
     "gets an `error` of its own and the others their answers; where the only photo is bad, that "
     "error is the answer. With `Accept: application/x-ndjson` there is a line of JSON for each "
     "photo as soon as it is answered, with its `index` in the request. `X-Request-Timeout` says "
-    "within how many seconds the answer is wanted."
+    "within how many seconds the answer is wanted: a photo that is late gets an `error`, too, and "
+    "where all of them are late there is a 504 in place of results, but not of lines."
 )
 CLASSIFY_DESCRIPTION = f"The superclass of each photo. {_BODY}"
 EMBED_DESCRIPTION = f"The embedding of each photo, of unit length. {_BODY}"

@@ -154,10 +154,32 @@ def test_a_photo_that_is_not_answered_in_its_time_gets_a_504(client: httpx.Clien
     hurry = {"x-request-timeout": "0.02"}
     late = client.post("/v1/classify", files=files(slow), headers=hurry)
     assert "within 0.02 s" in problem(late, 504, "deadline")["detail"]
-    several = client.post("/v1/classify", files=files(slow, slow), headers=hurry).json()["results"]
-    assert [one["error"]["status"] for one in several] == [504, 504]
+    for route in ("/v1/classify", "/v1/embed"):
+        several = client.post(route, files=files(slow, slow), headers=hurry)
+        assert "within 0.02 s" in problem(several, 504, "deadline")["detail"]
+    lines = client.post(
+        "/v1/classify", files=files(slow, slow), headers=hurry | {"accept": "application/x-ndjson"}
+    )
+    assert lines.status_code == 200
+    told = [json.loads(line)["result"]["error"]["status"] for line in lines.text.splitlines()]
+    assert told == [504, 504]
     longer = client.post("/v1/classify", files=files(PHOTO), headers={"x-request-timeout": "9.5"})
     assert longer.status_code == 200
+
+
+def test_photos_that_were_in_time_are_answered_though_others_were_not(models_dir: Path) -> None:
+    slow = encode(quarters(4000, 3000), "PNG")
+    with running(models_dir, threads=1, decode_workers=1) as server:
+        answer = httpx.post(
+            f"{server.url}/v1/classify",
+            files=files(PHOTO, *[slow] * 31),
+            headers={"x-request-timeout": "1"},
+            timeout=30,
+        )
+    assert answer.status_code == 200
+    first, *_, last = answer.json()["results"]
+    assert first["superclass"]
+    assert last["error"]["reason"] == "deadline"
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "0", "0.0", "0.0009", "inf", "nan", ""])
