@@ -1,17 +1,20 @@
-"""A folder in which one process at a time is at work."""
+"""Folders in which one process at a time is at work, or several are until the last has ended."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from service.errors import FolderBusy
 
 LOCK = "lock"
+FOLDER_ITSELF = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
@@ -53,3 +56,37 @@ def _is_there(file: IO[str], folder: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), (folder / LOCK).stat())
     except FileNotFoundError:
         return False
+
+
+@contextmanager
+def used(folder: Path) -> Iterator[None]:
+    """Keep others from removing a folder; the system lets go where a process is killed.
+
+    Raises:
+        FileNotFoundError: where it is gone, or goes meanwhile.
+    """
+    held = os.open(folder, FOLDER_ITSELF)
+    try:
+        with suppress(OSError):  # where folders cannot be locked none is removed either
+            fcntl.flock(held, fcntl.LOCK_SH)
+        if not os.path.samestat(os.fstat(held), folder.lstat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        yield
+    finally:
+        os.close(held)
+
+
+def remove_unused(folder: Path) -> None:
+    """Remove a folder of this user's that no process has `used`; anything else stays."""
+    try:
+        held = os.open(folder, FOLDER_ITSELF)
+    except OSError:  # gone, no folder, a link, or another user's
+        return
+    try:
+        if os.fstat(held).st_uid == os.geteuid():
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError:
+        return  # it is used, or cannot be locked
+    finally:
+        os.close(held)

@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from prometheus_client import Metric, ProcessCollector
 from prometheus_client.multiprocess import mark_process_dead
 
+from service.locks import remove_unused, used
+
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # by which prometheus-client knows that there are workers
+
+PREFIX = "superbin-metrics-"
+
+
+@contextmanager
+def metrics_folder() -> Iterator[Path]:
+    """An empty folder for the metrics' files, which workers find by the environment.
+
+    What parents have left that were killed, and whose workers have ended, is removed.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        remove_unused(left)
+    with ExitStack() as held:
+        folder = _new(held)
+        os.environ[FOLDER] = str(folder)
+        try:
+            yield folder
+        finally:
+            del os.environ[FOLDER]
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new(held: ExitStack) -> Path:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with suppress(FileNotFoundError):  # another start took it for one that was left
+            held.enter_context(used(folder))
+            return folder
 
 
 class Processes:

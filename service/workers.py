@@ -11,11 +11,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +31,7 @@ from service import logs
 from service.drift_reports import forget_report
 from service.errors import SuperbinError
 from service.last_resort import CUT_SHORT
+from service.locks import used
 from service.server import (
     LAST_S,
     SOON_S,
@@ -44,7 +43,7 @@ from service.server import (
     url_of,
 )
 from service.settings import Settings
-from service.worker_metrics import FOLDER, forget_worker
+from service.worker_metrics import FOLDER, forget_worker, metrics_folder
 
 log = structlog.get_logger()
 
@@ -75,7 +74,7 @@ def serve(settings: Settings) -> None:
         if settings.workers == 1 and FOLDER not in os.environ:  # it may hold files of others
             run(settings, listener, lambda: _announce(listener, settings))
             return
-        Workers(settings, listener, held.enter_context(_metrics_folder())).run()
+        Workers(settings, listener, held.enter_context(metrics_folder())).run()
 
 
 def _allow_files(wanted: int) -> None:
@@ -92,18 +91,6 @@ def _allow_files(wanted: int) -> None:
 def _announce(listener: socket.socket, settings: Settings) -> None:
     also = "" if settings.grpc_port is None else f" and for gRPC at port {settings.grpc_port}"
     print(f"Superbin is ready at {url_of(listener)}{also}", file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _metrics_folder() -> Iterator[Path]:
-    """An empty folder for the metrics' files, which workers find by the environment."""
-    folder = Path(tempfile.mkdtemp(prefix="superbin-metrics-"))
-    os.environ[FOLDER] = str(folder)
-    try:
-        yield folder
-    finally:
-        del os.environ[FOLDER]
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
@@ -264,7 +251,8 @@ def _work(settings: Settings, listener: socket.socket, tell: Connection) -> None
     threading.Thread(target=_follow_parent, daemon=True).start()
     logs.configure(settings.log_level, pid=os.getpid())
     try:
-        run(settings, listener, lambda: tell.send(None))
+        with used(Path(os.environ[FOLDER])):  # for as long as this process, if the parent is killed
+            run(settings, listener, lambda: tell.send(None))
     except SuperbinError as error:
         tell.send(str(error))
         sys.exit(START_FAILED)

@@ -158,6 +158,29 @@ def test_workers_do_not_outlive_their_parent(models_dir: Path) -> None:
         assert len(stopped) == WORKERS
 
 
+def test_what_a_killed_parent_left_is_removed_by_the_next_start_once_its_workers_have_ended(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def start_another() -> list[Path]:
+        """One that fails, so that it leaves nothing itself."""
+        assert spawn(environment(models_dir, workers=WORKERS, model="missing")).ended() == 1
+        return list(tmp_path.iterdir())
+
+    with running(models_dir, workers=WORKERS, drain_delay_s=3600) as server:
+        (left,) = tmp_path.iterdir()
+        assert start_another() == [left]
+        server.process.kill()
+        server.process.wait()
+        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "the workers to know")
+        assert start_another() == [left]
+        for pid in pids(server):
+            os.kill(pid, signal.SIGKILL)
+        server.ended()
+        assert start_another() == []
+
+
 def test_a_start_that_fails_is_told_once(models_dir: Path) -> None:
     server = spawn(environment(models_dir, workers=WORKERS, model="missing"))
     assert server.ended() == 1
