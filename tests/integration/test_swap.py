@@ -83,7 +83,7 @@ def test_models_answer_beside_each_other(folder: Path) -> None:
         assert info.count("superbin_model_info{") == 3
 
 
-def test_a_model_is_swapped_and_rolled_back_under_load_without_one_failure(folder: Path) -> None:
+def test_a_model_is_swapped_refused_and_rolled_back_under_load_without_one_failure(folder: Path) -> None:
     with served(folder) as (server, client):
         found: Counter[str] = Counter()
         stop = threading.Event()
@@ -114,6 +114,11 @@ def test_a_model_is_swapped_and_rolled_back_under_load_without_one_failure(folde
                 before = found[str(number)]
                 until(lambda n=number, b=before: found[str(n)] > b, "the new version to answer")
             (write_bundle(folder, version="8") / "model.onnx").write_bytes(b"altered")
+            refused = load(client, "tiny", "8")
+            assert refused.status_code == 409
+            assert "model.onnx" in refused.json()["detail"]
+            before = found["7"]
+            until(lambda: found["7"] > before, "the version of before to answer on")
             rolled = client.post("/v1/models/tiny/roll-back", headers=ADMIN)
             assert rolled.json() == answers("6", "tiny/7")  # the newest sound one
             assert version(client) == "tiny/6"
