@@ -83,7 +83,9 @@ def test_models_answer_beside_each_other(folder: Path) -> None:
         assert info.count("superbin_model_info{") == 3
 
 
-def test_a_model_is_swapped_refused_and_rolled_back_under_load_without_one_failure(folder: Path) -> None:
+def test_a_model_is_swapped_refused_and_rolled_back_under_load_without_one_failure(
+    folder: Path,
+) -> None:
     with served(folder) as (server, client):
         found: Counter[str] = Counter()
         stop = threading.Event()
