@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import REQUEST_ID, Access
+from service.announced import TIMEOUT
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.parameters import refuse_unknown
 from service.routes.inference_protocol import HEADER_LENGTH
-from service.uploads import TIMEOUT
 
 KEYS = ("Authorization", "X-API-Key", "X-Reviewer")
 ASKED_WITH = ("Content-Type", *KEYS, "traceparent", "tracestate")

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from service.admission import Place
+from service.announced import Announced
 from service.connection import on_leaving
 from service.errors import SuperbinError
 from service.photos import Outcome, result_of
@@ -23,7 +24,7 @@ from service.serving import Serving, serving
 from service.settings import Settings
 from service.site_rules import Rules
 from service.tags import UNTOLD, Tags, read_tags
-from service.uploads import Announced, Upload, receive
+from service.uploads import Upload, receive
 
 Futures = list[asyncio.Future[Outcome]]
 

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.responses import Response
 
 from service.admission import QueueFull, Stopping, TooSlow
+from service.announced import RequestTooLarge, RequestUnsupported, TimeoutMalformed
 from service.composition.answer import (
     CompositionUnavailable,
     ReportMalformed,
@@ -44,14 +45,7 @@ from service.schemas import Problem, ProtocolProblem
 from service.site_rules import SiteUnfit
 from service.tags import TagMalformed
 from service.tensors import TensorMalformed
-from service.uploads import (
-    RequestMalformed,
-    RequestSlow,
-    RequestTooLarge,
-    RequestUnsupported,
-    TimeoutMalformed,
-    TooManyPhotos,
-)
+from service.uploads import RequestMalformed, RequestSlow, TooManyPhotos
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:superbin:problem:"

@@ -13,21 +13,21 @@ from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
+from service.announced import (
+    EXPECTED,
+    FIELD,
+    JSON,
+    Announced,
+    RequestTooLarge,
+    RequestUnsupported,
+    announced_bytes,
+    as_photo,
+    check_coding,
+)
 from service.errors import PhotoTooLarge, SuperbinError
 from service.multipart import MultipartBroken, Part, Parts, TooManyParts
 from service.settings import Settings
-from service.validation import read_size
 
-FIELD = "file"
-MULTIPART = "multipart/form-data"
-JSON = "application/json"
-TIMEOUT = "X-Request-Timeout"
-SHORTEST_TIMEOUT_S = 0.001
-EXPECTED = (
-    f"expected photos as {MULTIPART} in the field {FIELD!r}, repeated for several, "
-    "or one photo as a raw body of type image/*"
-)
-FIRST_BYTES = 1_000_000  # that a body of unknown length gets places for; twice what came after that
 MAX_TEXT_FIELDS = 8  # none is wanted; a few are parsed to name them in the refusal
 MAX_FILENAME = 128
 Grow = Callable[[int], None]
@@ -40,12 +40,6 @@ class RequestMalformed(SuperbinError):
     reason = "malformed_request"
 
 
-class RequestTooLarge(SuperbinError):
-    """The whole body is over its limit."""
-
-    reason = "request_too_large"
-
-
 class TooManyPhotos(SuperbinError):
     """More photos than one request may bring."""
 
@@ -56,34 +50,6 @@ class RequestSlow(SuperbinError):
     """The body comes too slowly: a bad line, or somebody who wants to keep places taken."""
 
     reason = "slow_request"
-
-
-class TimeoutMalformed(SuperbinError):
-    """The header that says how long a client waits holds no such time."""
-
-    reason = "malformed_timeout"
-
-
-class RequestUnsupported(SuperbinError):
-    """The body's type or coding is none that is accepted."""
-
-    reason = "unsupported_media_type"
-
-
-@dataclass(frozen=True)
-class Announced:
-    """What the headers tell of a body.
-
-    Attributes:
-        photos: 1 for a raw body, or where more is known once it is read; None for a form, of which
-            the number is guessed from its bytes.
-        nbytes: of the body, at most; where they tell no length what it gets places for at first.
-        timeout_s: from the end of the body to the answer.
-    """
-
-    photos: int | None
-    nbytes: int
-    timeout_s: float
 
 
 @dataclass(frozen=True)
@@ -105,39 +71,6 @@ class Upload:
         return self.data
 
 
-def announce(request: Request, settings: Settings) -> Announced:
-    """Read the headers alone.
-
-    Raises:
-        RequestTooLarge, RequestUnsupported, PhotoTooLarge, TimeoutMalformed: with what was expected
-            and what came.
-    """
-    _check_coding(request)
-    timeout_s = _timeout(request, settings)
-    content_type = request.headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == MULTIPART:
-        return Announced(None, _announced_bytes(request, settings.max_request_bytes), timeout_s)
-    if media_type.startswith("image/"):
-        try:
-            return Announced(1, _announced_bytes(request, settings.max_raw_bytes), timeout_s)
-        except RequestTooLarge as error:
-            raise _as_photo(error) from error
-    came = f"the type {content_type[:80]!r}" if content_type else "no Content-Type"
-    raise RequestUnsupported(f"{EXPECTED}, got {came}")
-
-
-def announce_body(request: Request, settings: Settings) -> Announced:
-    """Read the headers of a body that is neither a form nor a photo.
-
-    Raises:
-        RequestTooLarge, RequestUnsupported, TimeoutMalformed: with what was expected and what came.
-    """
-    _check_coding(request)
-    nbytes = _announced_bytes(request, settings.max_request_bytes)
-    return Announced(1, nbytes, _timeout(request, settings))
-
-
 async def read_body(request: Request, settings: Settings, grow: Grow) -> bytes:
     """All of a body that `announce_body` announced.
 
@@ -153,43 +86,12 @@ async def read_json(request: Request, max_bytes: int, settings: Settings) -> byt
     Raises:
         RequestTooLarge, RequestSlow, RequestUnsupported: with what was expected and what came.
     """
-    _check_coding(request)
+    check_coding(request)
     content_type = request.headers.get("content-type", "")
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise RequestUnsupported(f"expected a body of type {JSON}, got {content_type[:80]!r}")
-    _announced_bytes(request, max_bytes)
+    announced_bytes(request, max_bytes)
     return await _body(request, max_bytes, settings, lambda nbytes: None)
-
-
-def _check_coding(request: Request) -> None:
-    # Several lines are one list (RFC 9110, section 5.3).
-    coding = ", ".join(request.headers.getlist("content-encoding")).strip()
-    if any(one.strip().lower() not in ("", "identity") for one in coding.split(",")):
-        raise RequestUnsupported(f"expected a body without Content-Encoding, got {coding[:40]!r}")
-
-
-def _announced_bytes(request: Request, max_bytes: int) -> int:
-    declared = read_size(request.headers.get("content-length", ""))
-    if declared is None:  # it comes in chunks, which are counted
-        return min(FIRST_BYTES, max_bytes)
-    if declared > max_bytes:
-        raise RequestTooLarge(f"expected at most {max_bytes:,} bytes a request, got {declared:,}")
-    return declared
-
-
-def _timeout(request: Request, settings: Settings) -> float:
-    given = request.headers.get(TIMEOUT)
-    if given is None:
-        return settings.timeout_s
-    try:
-        timeout_s = float(given)
-    except ValueError:
-        timeout_s = 0.0
-    if not SHORTEST_TIMEOUT_S <= timeout_s < math.inf:
-        raise TimeoutMalformed(
-            f"expected {TIMEOUT} in seconds, at least {SHORTEST_TIMEOUT_S}, got {given[:40]!r}"
-        )
-    return min(timeout_s, settings.timeout_s)
 
 
 async def receive(
@@ -209,7 +111,7 @@ async def receive(
     try:
         data = await _body(request, settings.max_raw_bytes, settings, grow)
     except RequestTooLarge as error:
-        raise _as_photo(error) from error
+        raise as_photo(error) from error
     return [Upload(None, len(data), data)]
 
 
@@ -252,11 +154,6 @@ async def _body(request: Request, max_bytes: int, settings: Settings, grow: Grow
     return b"".join(chunks)
 
 
-def _as_photo(error: RequestTooLarge) -> PhotoTooLarge:
-    """Where the body is the photo."""
-    return PhotoTooLarge(str(error).replace("a request", "a photo"))
-
-
 async def _feed(
     request: Request,
     take: Callable[[bytes], None],
@@ -271,7 +168,7 @@ async def _feed(
     """
     loop = asyncio.get_running_loop()
     started = loop.time()
-    received, held = 0, _announced_bytes(request, max_bytes)
+    received, held = 0, announced_bytes(request, max_bytes)
     try:
         async with asyncio.timeout(settings.body_timeout_s) as limit:
             more = True

@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from service.announced import announce
 from service.errors import SuperbinError
 from service.intake import AdmittedRequest, Intake, admitted, results_unless_gone, take_in
 from service.languages import pick_language
@@ -41,7 +42,7 @@ from service.schemas import (
     Refusal,
 )
 from service.site_rules import SiteUnfit
-from service.uploads import Upload, announce
+from service.uploads import Upload
 
 NOT_STORED = {"Cache-Control": "no-store"}
 

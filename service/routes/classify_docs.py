@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from service.admission import QueueFull, Stopping, TooSlow
+from service.announced import (
+    FIELD,
+    MULTIPART,
+    SHORTEST_TIMEOUT_S,
+    TIMEOUT,
+    RequestTooLarge,
+    RequestUnsupported,
+    TimeoutMalformed,
+)
 from service.errors import (
     PhotoBroken,
     PhotoEmpty,
@@ -22,18 +31,7 @@ from service.rulebook import SiteUnknown
 from service.schemas import Line
 from service.site_rules import SiteUnfit
 from service.tags import TAG, TagMalformed
-from service.uploads import (
-    FIELD,
-    MULTIPART,
-    SHORTEST_TIMEOUT_S,
-    TIMEOUT,
-    RequestMalformed,
-    RequestSlow,
-    RequestTooLarge,
-    RequestUnsupported,
-    TimeoutMalformed,
-    TooManyPhotos,
-)
+from service.uploads import RequestMalformed, RequestSlow, TooManyPhotos
 
 NDJSON = "application/x-ndjson"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from service.announced import RequestTooLarge, RequestUnsupported
 from service.capture import Capture
 from service.intake import identify, key_of
 from service.openapi import KEY_REFUSALS, KEYED, json_body, refusals
@@ -30,7 +31,7 @@ from service.reviewing import (
 )
 from service.serving import serving
 from service.store_threads import on_store
-from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported, read_json
+from service.uploads import RequestSlow, read_json
 
 REFUSALS = refusals(
     *KEY_REFUSALS,

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import __version__
 from service.admission import QueueFull, Stopping, TooSlow
+from service.announced import RequestTooLarge, RequestUnsupported, TimeoutMalformed, announce_body
 from service.bundle import Manifest
 from service.errors import (
     PhotoBroken,
@@ -28,15 +29,7 @@ from service.results import InferenceError
 from service.serving import Serving, serving
 from service.tensor_json import InferRequest, json_length, read_inference, write_answer
 from service.tensors import EXTENSIONS, Inference, TensorMalformed, answers_of, metadata
-from service.uploads import (
-    RequestSlow,
-    RequestTooLarge,
-    RequestUnsupported,
-    TimeoutMalformed,
-    TooManyPhotos,
-    announce_body,
-    read_body,
-)
+from service.uploads import RequestSlow, TooManyPhotos, read_body
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MODEL = "/v2/models/{name}"

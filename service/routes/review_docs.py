@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.announced import RequestTooLarge, RequestUnsupported
 from service.errors import SuperbinError
 from service.keys import KeyRefused, ReviewerNameless, ReviewerOff, ReviewerOnly, ReviewerUnlisted
 from service.openapi import ADMIN, json_body, refusals
@@ -16,7 +17,7 @@ from service.review_words import (
     TakeBody,
     VerdictBody,
 )
-from service.uploads import RequestSlow, RequestTooLarge, RequestUnsupported
+from service.uploads import RequestSlow
 
 _ALWAYS = (KeyRefused, ReviewerOff, ReviewerOnly, ReviewOff, StoreUnavailable)
 _BODY = (ReviewMalformed, RequestTooLarge, RequestUnsupported, RequestSlow)

@@ -15,6 +15,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from service.access import REQUEST_ID, request_id_of
+from service.announced import RequestTooLarge
 from service.errors import ComeBackLater, SuperbinError, forget_frames
 from service.inference import INLINE_BYTES
 from service.metrics import Metrics
@@ -25,7 +26,6 @@ from service.rpc.weight import weigh
 from service.settings import Settings
 from service.tensors import TensorMalformed
 from service.tracing import current_trace, end_call
-from service.uploads import RequestTooLarge
 
 log = structlog.get_logger()
 

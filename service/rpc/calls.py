@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from service import __version__
+from service.announced import Announced
 from service.inference import INLINE_BYTES, inferring
 from service.intake import Admitted, key_of
 from service.photos import DeadlineExceeded, results_of
@@ -33,7 +34,7 @@ from service.serving import Serving
 from service.tags import UNTOLD
 from service.tensors import EXTENSIONS, metadata
 from service.tracing import call_span
-from service.uploads import Announced, RequestSlow
+from service.uploads import RequestSlow
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

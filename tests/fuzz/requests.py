@@ -23,6 +23,7 @@ with atheris.instrument_imports(
         "service.multipart",
         "service.tags",
         "service.tensors",
+        "service.announced",
         "service.uploads",
         "service.validation",
     ]
