@@ -5,17 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 from training.figures import save_picture
+from training.richness import draw_richness
 from training.side_by_side import Panel, draw_side_by_side, read_panel
-from training.table_report import RUNS, is_done, picture_names, report_of
+from training.table_report import (
+    RUNS,
+    SUPERCLASSES,
+    is_done,
+    lines_of,
+    picture_names,
+    report_of,
+    richness_name,
+)
 from training.tables import Run, Table
 
 
 def draw_pictures(table: Table, runs: list[Run], out: Path) -> None:
-    """Write what can be drawn: where two cells or more are done."""
+    """Write what can be drawn: where two cells or more are done, and of superclasses any."""
     for name, mine in picture_names(table, runs).items():
         panels = panels_of(table, mine, out)
         if len(panels) > 1:
             save_picture(draw_side_by_side(panels), out / name)
+    if table.figure == SUPERCLASSES:
+        figure = draw_richness(lines_of(table, runs, out))
+        if figure is not None:
+            save_picture(figure, out / richness_name(table))
 
 
 def panels_of(table: Table, runs: list[Run], out: Path) -> list[Panel]:

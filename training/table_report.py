@@ -17,6 +17,7 @@ from training.tables import Budget, Run, Table
 RUNS = "runs"
 SPLIT = "test"
 BANK_CURVE = "bank-curve.json"
+SUPERCLASSES = "superclasses"  # the figure of a table
 
 Line = dict[str, Any]
 Reports = list[dict[str, Any]]
@@ -40,8 +41,13 @@ def picture_names(table: Table, runs: list[Run]) -> dict[str, list[Run]]:
     return names
 
 
-def write_table(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
-    """Write `<table>.md` and `<table>.json` to `out`; returns the Markdown.
+def richness_name(table: Table) -> str:
+    """The file of a picture of superclasses, accuracy against how rich they are."""
+    return f"{table.name}-richness.png"
+
+
+def lines_of(table: Table, runs: list[Run], out: Path) -> list[Line]:
+    """The table's lines, as they are now.
 
     Args:
         runs: all of the table, done or not.
@@ -56,9 +62,21 @@ def write_table(table: Table, runs: list[Run], out: Path, budget: Budget) -> str
         for line in LINES[table.figure](table, mine[0], done, out):
             how = {"seeds": len(done), "epochs": mine[0].config.train.epochs}
             lines.append({**common, **line, **how, "runs": [run.folder for run in done]})
+    return lines
+
+
+def write_table(table: Table, runs: list[Run], out: Path, budget: Budget) -> str:
+    """Write `<table>.md` and `<table>.json` to `out`; returns the Markdown.
+
+    Args:
+        runs: all of the table, done or not.
+    """
+    lines = lines_of(table, runs, out)
     note = _note(table, runs, out, budget)
-    pictures = [name for name in picture_names(table, runs) if (out / name).is_file()]
-    shown = "".join(f"\n![the test photos of one superclass]({name})\n" for name in pictures)
+    pictures = dict.fromkeys(picture_names(table, runs), "the test photos of one superclass")
+    pictures[richness_name(table)] = "accuracy of superclasses against how rich they are"
+    there = {name: told for name, told in pictures.items() if (out / name).is_file()}
+    shown = "".join(f"\n![{told}]({name})\n" for name, told in there.items())
     text = f"# {table.title}\n\n{_markdown(lines)}\n\n{note}\n{shown}"
     (out / f"{table.name}.md").write_text(text, encoding="utf-8")
     record = {"title": table.title, "note": note, "budget": budget.share, "lines": lines}
@@ -139,7 +157,7 @@ def _bank_curve(table: Table, cell: Run, done: list[Run], out: Path) -> list[Lin
 
 LINES: dict[str, Callable[[Table, Run, list[Run], Path], list[Line]]] = {
     "accuracy": _accuracy,
-    "superclasses": _superclasses,
+    SUPERCLASSES: _superclasses,
     "answers": _answers,
     "bank-curve": _bank_curve,
 }

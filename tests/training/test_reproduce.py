@@ -254,6 +254,9 @@ def test_answers_and_superclasses_are_figures_too(table: Path, data: Path, tmp_p
     flowers = [line for line in lines(out) if line.get("superclass") == "flowers"]
     shares = [line["share"]["mean"] for line in flowers]
     assert shares == [0.75, 0.5]  # three and two of four subclasses
+    assert (out / "tiny-table-richness.png").stat().st_size > 10_000
+    told = "![accuracy of superclasses against how rich they are](tiny-table-richness.png)"
+    assert told in (out / "tiny-table.md").read_text()
 
 
 def test_a_superclass_that_has_no_photo_of_test_has_empty_cells(
@@ -292,6 +295,7 @@ def test_what_was_not_run_has_a_line_with_empty_cells(
     text = fill(table, data, tmp_path / "results", dry=True)
     assert "| method | problem | seeds | epochs |\n|---|---|---|---|\n" in text
     assert "| SCLRE | Real | 0 | 1 |" in text
+    assert not [*(tmp_path / "results").glob("*.png")]
 
 
 @pytest.mark.parametrize(
