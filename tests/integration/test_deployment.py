@@ -166,4 +166,5 @@ def test_the_example_names_every_variable_with_its_default() -> None:
             assert value == defaults[name], name
         elif value:
             field = Settings.model_fields[name.removeprefix("SUPERBIN_").lower()]
-            assert float(value) == field.default if value.isdigit() else value == field.default
+            number = re.fullmatch(r"[\d.]+", value)
+            assert (float(value) if number else value) == field.default
