@@ -1,8 +1,11 @@
-"""How large the pictures in an AVIF file really are, read without decoding them.
+"""How large the pictures in an AVIF file really are, and of how many parts, without decoding them.
 
 The size in the file's boxes is the one to show. The AV1 pictures inside may be of any other, and
 are decoded whole before they are scaled to it: two kilobytes that say 64 x 64 can hold a picture of
 16,384 x 16,384. What bounds a picture is in its sequence header (AV1 specification, 5.5.1).
+
+An item may also say that it lies in 65,535 places without a byte for any of them, and a decoder
+makes room for each as it opens the file: eight kilobytes of such items are a gigabyte.
 """
 
 from __future__ import annotations
@@ -11,7 +14,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from service.structure import TooManyParts
+
 SEQUENCE_HEADER = 1
+PARTS = 10_000  # of each kind: boxes in a box, places of items, units of pictures
+TABLE_BYTES = 64_000  # of all that says which items there are; a picture of 100 tiles needs 5,000
+NO_TABLES = frozenset({b"idat", b"ipco"})  # but items' own bytes, and properties such as profiles
+BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 
 
 class AvifMalformed(ValueError):
@@ -22,10 +31,42 @@ class AvifAnimated(ValueError):
     """The file has tracks, of which nothing here says how large they are."""
 
 
+def check_boxes(data: bytes) -> None:
+    """Count what a file is made of, if it is one that an AVIF decoder would look into.
+
+    Raises:
+        TooManyParts: for more than any camera makes.
+        AvifMalformed, AvifAnimated: where that cannot be told.
+    """
+    if data[4:8] != b"ftyp" or data[8:12] not in BRANDS:
+        return
+    try:
+        tables = 0
+        for kind, start, end in _inner(data):
+            for inner, first, last in _boxes(data, start, end) if kind == b"iprp" else ():
+                tables += last - first if inner not in NO_TABLES else 0
+                if inner == b"ipco":
+                    for _ in _boxes(data, first, last):
+                        pass
+            if kind == b"iloc":
+                _locations(_Fields(data, start, end))
+            tables += end - start if kind not in (*NO_TABLES, b"iprp") else 0
+    except (struct.error, IndexError) as error:
+        raise AvifMalformed("the file ends within its headers") from error
+    if tables > TABLE_BYTES:
+        raise TooManyParts(
+            f"expected an AVIF of at most {TABLE_BYTES:,} bytes that say what it has"
+        )
+
+
 def coded_pixels(data: bytes) -> list[int]:
     """Pixels of each AV1 picture of a still AVIF: colour, transparency, tiles, thumbnails.
 
+    Args:
+        data: for which `check_boxes` was asked.
+
     Raises:
+        TooManyParts: for more than any camera makes.
         AvifMalformed, AvifAnimated: where that cannot be told.
     """
     try:
@@ -36,7 +77,11 @@ def coded_pixels(data: bytes) -> list[int]:
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, and first and last place of the content, of each box (ISO/IEC 14496-12, 4.2)."""
+    boxes = 0
     while start < end:
+        boxes += 1
+        if boxes > PARTS:
+            raise TooManyParts(f"expected an AVIF of at most {PARTS:,} boxes in another")
         size, kind = struct.unpack_from(">I4s", data, start)
         content = start + 8
         if size == 1:
@@ -50,29 +95,40 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
         start += size
 
 
+def _inner(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """The boxes of those that describe the file's items."""
+    for kind, start, end in _boxes(data, 0, len(data)):
+        if kind == b"moov":
+            raise AvifAnimated("it is an animation")
+        if kind == b"meta":
+            yield from _boxes(data, start + 4, end)
+
+
 def _pictures(data: bytes) -> Iterator[bytes]:
     """The bytes of each AV1 item."""
-    top = list(_boxes(data, 0, len(data)))
-    if any(kind == b"moov" for kind, _, _ in top):
-        raise AvifAnimated("it is an animation")
     pictures: set[int] = set()
     places: dict[int, list[tuple[int, int, int]]] = {}
     idat = (0, 0)
-    for _, start, end in (box for box in top if box[0] == b"meta"):
-        for kind, first, last in _boxes(data, start + 4, end):
-            if kind == b"iinf":
-                pictures |= _av1_items(data, first, last)
-            elif kind == b"iloc":
-                places |= _locations(_Fields(data, first, last))
-            elif kind == b"idat":
-                idat = (first, last)
+    for kind, first, last in _inner(data):
+        if kind == b"iinf":
+            pictures |= _av1_items(data, first, last)
+        elif kind == b"iloc":
+            places |= _locations(_Fields(data, first, last))
+        elif kind == b"idat":
+            idat = (first, last)
     if not pictures:
         raise AvifMalformed("it has no AV1 picture")
+    left = len(data)
     for item in pictures:
-        yield b"".join(
-            _part(data, idat if method else (0, len(data)), offset, length)
-            for method, offset, length in places.get(item, [])
-        )
+        parts = []
+        for method, offset, length in places.get(item, []):
+            if method > 1:
+                raise AvifMalformed("a picture is made of other items' bytes")
+            parts.append(_part(data, idat if method else (0, len(data)), offset, length))
+            left -= len(parts[-1])
+            if left < 0:
+                raise AvifMalformed("its pictures have the same bytes")
+        yield b"".join(parts)
 
 
 def _part(data: bytes, within: tuple[int, int], offset: int, length: int) -> bytes:
@@ -121,16 +177,19 @@ def _locations(fields: _Fields) -> dict[int, list[tuple[int, int, int]]]:
     offset_size, length_size = sizes >> 12, sizes >> 8 & 15
     base_size, index_size = sizes >> 4 & 15, sizes & 15 if version else 0
     wide = 4 if version == 2 else 2
+    left = PARTS
     found: dict[int, list[tuple[int, int, int]]] = {}
     for _ in range(fields.take(wide)):
         item = fields.take(wide)
         method = fields.take(2) & 15 if version else 0
-        if method > 1:
-            raise AvifMalformed("a picture is made of other items' bytes")
         fields.take(2)  # where the data are, if not in this file
         base = fields.take(base_size)
         extents = []
-        for _ in range(fields.take(2)):
+        number = fields.take(2)
+        left -= 1 + number
+        if left < 0:
+            raise TooManyParts(f"expected an AVIF of at most {PARTS:,} places of items")
+        for _ in range(number):
             fields.take(index_size)
             offset, length = fields.take(offset_size), fields.take(length_size)
             extents.append((method, base + offset, length))
@@ -152,8 +211,11 @@ def _pixels_of(picture: bytes) -> int:
 
 def _units(picture: bytes) -> Iterator[tuple[int, bytes]]:
     """Kind and payload of each open bitstream unit (AV1, 5.3)."""
-    place = 0
+    place = units = 0
     while place < len(picture):
+        units += 1
+        if units > PARTS:
+            raise TooManyParts(f"expected an AVIF of at most {PARTS:,} units in a picture")
         header = picture[place]
         place += 2 if header & 4 else 1
         size = len(picture) - place

@@ -17,10 +17,10 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.avif import AvifAnimated, AvifMalformed, coded_pixels
+from service.avif_photo import check_avif_boxes, check_avif_pixels
 from service.bands import TURNED_BY_90, reduced, upright_rgb, upright_size
 from service.decoding import MEMORY, bytes_between_scans, bytes_to_decode
-from service.errors import PhotoBroken, PhotoEmpty, PhotoTooLarge, PhotoUnsupported
+from service.errors import PhotoBroken, PhotoEmpty, PhotoError, PhotoTooLarge, PhotoUnsupported
 from service.structure import TooManyParts, check_structure
 
 Pixels = npt.NDArray[np.uint8]
@@ -38,7 +38,6 @@ else:
 # Pillow warns of what the limits refuse anyway, and of stray metadata, which is harmless.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-AVIF_PICTURES = 2  # colour and transparency
 DECODED_IN_ONE_GO = frozenset({"WEBP", "AVIF"})
 HEIC_BRANDS = frozenset({b"heic", b"heix", b"hevc", b"mif1", b"msf1"})
 EXIF_ORIENTATION = 0x0112
@@ -161,6 +160,7 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
     """Read the header alone and check it."""
     try:
         check_structure(data)
+        check_avif_boxes(data)
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise PhotoTooLarge(
@@ -168,6 +168,8 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
         ) from error
     except TooManyParts as error:
         raise PhotoTooLarge(f"{error}, in {len(data):,} bytes") from error
+    except PhotoError:
+        raise
     except UnidentifiedImageError as error:
         if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS and "HEIF" not in FORMATS:
             raise PhotoUnsupported(
@@ -194,27 +196,8 @@ def _open(data: bytes, limits: PhotoLimits) -> Image.Image:
             f"expected at most {LONGEST_SIDE:,} pixels a side, got {image.width} x {image.height}"
         )
     if image.format == "AVIF":
-        _check_avif(data, limits)
+        check_avif_pixels(data, limits.max_pixels)
     return image
-
-
-def _check_avif(data: bytes, limits: PhotoLimits) -> None:
-    """The size in its header is not what is decoded."""
-    try:
-        pixels = coded_pixels(data)
-    except AvifAnimated as error:
-        raise PhotoUnsupported(
-            f"expected an AVIF still, got an animation of {len(data):,} bytes"
-        ) from error
-    except AvifMalformed as error:
-        raise PhotoBroken(
-            f"expected a whole AVIF photo, got {len(data):,} bytes: {error}"
-        ) from error
-    if max(pixels) > limits.max_pixels or sum(pixels) > AVIF_PICTURES * limits.max_pixels:
-        raise PhotoTooLarge(
-            f"expected at most {limits.max_pixels:,} pixels a photo, and as many for its "
-            f"transparency, got an AVIF that holds {sum(pixels):,}"
-        )
 
 
 def _pixels(image: Image.Image, spec: Preprocessing) -> Pixels:

@@ -79,6 +79,24 @@ def avif_that_says(size: tuple[int, int], *, holding: tuple[int, int]) -> bytes:
     return patched(data, b"ispe", 8, struct.pack(">II", *size))
 
 
+def avif_with_box(name: bytes, content: bytes) -> bytes:
+    """An AVIF with another box of a name in its `meta`, in place of the first such, or behind."""
+    data = encode(Image.new("RGB", (64, 64), RED), "AVIF", speed=10)
+    meta = data.index(b"meta") - 4
+    size = int.from_bytes(data[meta : meta + 4])
+    place = data.find(name) - 4 if name in data else meta + size
+    old = int.from_bytes(data[place : place + 4]) if name in data else 0
+    box = struct.pack(">I4s", 8 + len(content), name) + content
+    whole = struct.pack(">I", size + len(box) - old)
+    return data[:meta] + whole + data[meta + 4 : place] + box + data[place + old :]
+
+
+def avif_of_places(items: int, each: int = 65_535) -> bytes:
+    """An AVIF whose items say that they lie in so many places, without a byte for any."""
+    places = b"".join(struct.pack(">HHHH", 1 + item, 0, 0, each) for item in range(items))
+    return avif_with_box(b"iloc", b"\1\0\0\0\0\0" + struct.pack(">H", items) + places)
+
+
 def _gif(screen: int, frame: int) -> bytes:
     return (
         b"GIF89a"
@@ -120,6 +138,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "webp small canvas": lambda: _webp(10, 16_383),
     "avif boxes": lambda: avif_that_says((20_000, 20_000), holding=(64, 64)),
     "avif picture": lambda: avif_that_says((64, 64), holding=(8000, 7000)),
+    "avif places": lambda: avif_of_places(1000),
     "bmp": lambda: _claiming("BMP", b"BM", 18, struct.pack("<ii", 60_000, 60_000)),
     "jpeg": lambda: _claiming("JPEG", b"\xff\xc0", 5, struct.pack(">HH", 65_000, 65_000)),
 }

@@ -16,6 +16,7 @@ import atheris
 with atheris.instrument_imports(
     include=[
         "service.avif",
+        "service.avif_photo",
         "service.bands",
         "service.decoding",
         "service.preprocess",

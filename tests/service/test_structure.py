@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from service.avif import PARTS, TABLE_BYTES
 from service.errors import PhotoTooLarge
 from service.preprocess import Preprocessing, decode
 from service.structure import BLOCKS, CHUNKS, MARKERS, SCANS
+from tests.photo_factory import avif_of_places, avif_with_box
 
 SPEC = Preprocessing(height=32, width=32)
 PHOTO = (Path(__file__).parents[1] / "photos" / "metal.jpg").read_bytes()
@@ -51,6 +53,23 @@ def gif_of(count: int) -> bytes:
     return data[:picture] + b"!\xfe" + b"\1 " * count + b"\0" + data[picture:]
 
 
+def avif_of_units(count: int) -> bytes:
+    """With so many empty units of padding behind its only picture, which its place counts in."""
+    data = saved("AVIF")
+    units = b"\x7a\0" * count
+    place = data.index(b"mdat") - 4
+    size = int.from_bytes(data[place : place + 4]) - 8
+    length = data.index(struct.pack(">I", size), data.index(b"iloc"))
+    return (
+        data[:length]
+        + struct.pack(">I", size + len(units))
+        + data[length + 4 : place]
+        + struct.pack(">I", size + len(units) + 8)
+        + data[place + 4 :]
+        + units
+    )
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -62,8 +81,18 @@ def gif_of(count: int) -> bytes:
         after_start(TOO_MANY, b"\xff\1"),
         png_of(TOO_MANY),
         gif_of(TOO_MANY),
+        avif_of_places(1),
+        avif_of_places(PARTS, 1),
+        avif_of_places(PARTS // 2, 2),
+        avif_with_box(b"free", b"\0" * (TABLE_BYTES + 1)),
+        avif_with_box(b"iref", b"\0\0\0\0" + b"\0\0\0\x08skip" * (PARTS + 1)),
+        avif_of_units(TOO_MANY),
+        avif_with_box(b"free", b"") + b"\0\0\0\x08free" * TOO_MANY,
     ],
-    ids=["scans", "APP1", "comments", "padding", "junk", "TEM", "PNG", "GIF"],
+    ids=[
+        *("scans", "APP1", "comments", "padding", "junk", "TEM", "PNG", "GIF"),
+        *("places", "items", "items of two", "tables", "references", "units", "boxes"),
+    ],
 )
 def test_a_photo_of_too_many_parts_is_refused(data: bytes) -> None:
     with pytest.raises(PhotoTooLarge, match="at most"):
@@ -79,8 +108,10 @@ def test_a_photo_of_too_many_parts_is_refused(data: bytes) -> None:
         png_of(CHUNKS // 2),
         gif_of(BLOCKS // 2),
         saved("JPEG", quality=30),
+        avif_of_units(PARTS // 2),
+        saved("AVIF", icc_profile=b"\0" * 1_000_000),
     ],
-    ids=["scans", "padding", "APP1", "PNG", "GIF", "plain"],
+    ids=["scans", "padding", "APP1", "PNG", "GIF", "plain", "AVIF", "AVIF, large profile"],
 )
 def test_what_cameras_make_is_read(data: bytes) -> None:
     assert decode(data, SPEC).shape == (32, 32, 3)
