@@ -35,7 +35,8 @@ def draw_richness(lines: Sequence[Line]) -> Any | None:
     for line in known:
         if line["method"] == known[0]["method"]:
             at = (line["subclasses"], _mean(line, ACCURACY))
-            panels[0].annotate(line["superclass"], at, fontsize=6, alpha=0.7)
+            beside: dict[str, Any] = {"xytext": (4, 2), "textcoords": "offset points"}
+            panels[0].annotate(line["superclass"], at, **beside, fontsize=6, alpha=0.7)
     panels[0].set(ylabel=ACCURACY)
     figure.suptitle("Accuracy of superclasses against how rich they are", fontsize=10)
     return figure
@@ -49,7 +50,9 @@ def _draw(axes: Any, lines: Sequence[Line], label: str, of: Callable[[Line], flo
         richness, accuracies = [of(line) for line in mine], [_mean(line, ACCURACY) for line in mine]
         for line, x, y in zip(mine, richness, accuracies, strict=True):
             axes.plot(x, y, MARKERS[problems.index(line["problem"])], color=f"C{colour}")
-        axes.plot([], [], "_", color=f"C{colour}", label=_named(method, richness, accuracies))
+        axes.plot(
+            [], [], color=f"C{colour}", linewidth=4, label=_named(method, richness, accuracies)
+        )
     for problem, marker in zip(problems, MARKERS, strict=False):
         axes.plot([], [], marker, color="grey", label=problem)
     axes.set(xlabel=label, ylim=(0, 1))
