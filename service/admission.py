@@ -58,7 +58,7 @@ class Place:
     timeout_s: float
     photos: int = 0
     nbytes: int = 0
-    guessed: bool = False
+    is_form: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class Admission:
         *,
         max_photos: int,
         max_bytes: int,
-        max_request_photos: int,
         interactive_photos: int,
         client_share: float,
         metrics: Metrics,
@@ -112,14 +111,12 @@ class Admission:
 
         Args:
             max_photos, max_bytes: that it holds at most.
-            max_request_photos: of one request.
             interactive_photos: of a request that is not bulk, at most.
             client_share: of the queue, that one client holds at most where no other is in it.
         """
         per_client = client_share / (1.0 - client_share) if client_share < 1.0 else None
         self._photos = _Limit("photos", max_photos, per_client)
         self._bytes = _Limit("bytes", max_bytes, per_client)
-        self._max_request_photos = max_request_photos
         self._interactive_photos = interactive_photos
         self._held = _Held()
         self._clients: dict[str, _Held] = {}
@@ -136,18 +133,17 @@ class Admission:
         Args:
             backlog: of the model that is to answer.
             client: who sends it.
-            photos: how many; None where the headers do not tell, then guessed from the bytes.
+            photos: how many; None where the headers do not tell, and it holds places as they come.
             nbytes: of the body, at most.
             timeout_s: within which the request wants its answer.
 
         Raises:
             QueueFull, TooSlow, Stopping: where it should come back later.
         """
-        place = Place(backlog, client, timeout_s, guessed=photos is None)
-        expected = self._guess(nbytes) if photos is None else photos
+        place = Place(backlog, client, timeout_s, is_form=photos is None)
         try:
-            self._check_wait(place, expected)
-            self._resize(place, expected, nbytes)
+            self._check_wait(place, photos or 1)
+            self._resize(place, 1 if photos is None else photos, nbytes)
             yield place
         finally:
             self._hold(place, 0, 0)
@@ -156,11 +152,11 @@ class Admission:
         """Hold what really came, and learn how large photos are.
 
         Raises:
-            QueueFull, TooSlow, Stopping: where more came than was guessed, and it does not fit.
+            QueueFull, TooSlow, Stopping: where more came than was known, and does not fit.
         """
-        if photos > place.photos:
+        if photos > self._interactive_photos and (place.is_form or photos > place.photos):
             self._check_wait(place, photos)
-        if place.guessed:
+        if place.is_form:
             mean = nbytes / max(photos, 1)
             known = self._mean_bytes
             self._mean_bytes = mean if known is None else 0.9 * known + 0.1 * mean
@@ -194,14 +190,14 @@ class Admission:
         """Take nothing new."""
         self._closing = True
 
-    def grow(self, place: Place, nbytes: int) -> None:
-        """Hold more bytes, where a body of unknown length turns out to have more.
+    def grow(self, place: Place, photos: int, nbytes: int) -> None:
+        """Hold more, where a body turns out to have more.
 
         Raises:
-            QueueFull, Stopping: where they do not fit.
+            QueueFull, Stopping: where it does not fit.
         """
-        if nbytes > place.nbytes:
-            self._resize(place, place.photos, nbytes)
+        if photos > place.photos or nbytes > place.nbytes:
+            self._resize(place, max(photos, place.photos), max(nbytes, place.nbytes))
 
     def _hold(self, place: Place, photos: int, nbytes: int) -> None:
         mine = self._clients.setdefault(place.client, _Held())
@@ -233,11 +229,6 @@ class Admission:
                 f"about {about} s",
                 _whole_seconds(DOUBT * wait_s - timeout_s),
             )
-
-    def _guess(self, nbytes: int) -> int:
-        """Photos in a body of so many bytes."""
-        guess = round(nbytes / self._mean_bytes) if self._mean_bytes else 1
-        return min(max(guess, 1), self._max_request_photos)
 
 
 def _retry_after(backlog: Backlog, photos: float) -> int:

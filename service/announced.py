@@ -47,7 +47,7 @@ class Announced:
 
     Attributes:
         photos: 1 for a raw body, or where more is known once it is read; None for a form, of which
-            the number is guessed from its bytes.
+            the number shows as it comes.
         nbytes: of the body, at most; where they tell no length what it gets places for at first.
         timeout_s: from the end of the body to the answer.
     """

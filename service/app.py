@@ -128,7 +128,6 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     admission = Admission(
         max_photos=settings.max_queue,
         max_bytes=settings.max_queue_bytes,
-        max_request_photos=settings.max_photos,
         interactive_photos=settings.interactive_photos,
         client_share=settings.client_share,
         metrics=measures,

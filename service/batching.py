@@ -9,6 +9,7 @@ checked, then run: each kind of work leaves little of another's in a processor's
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -145,11 +146,19 @@ class Scheduler:
     def _decode_one(self, photos: list[Photo]) -> None:
         self._infer.put(self._prepared(photos))
 
-    def _prepared(self, photos: list[Photo]) -> list[Photo]:
-        """Those that have their pixels now, and all that pixels alone say."""
+    def _prepared(self, photos: list[Photo], until: float = math.inf) -> list[Photo]:
+        """Those that have their pixels now, and all that pixels alone say.
+
+        Args:
+            until: then (`time.monotonic`) those that were not begun go back, so that a few that are
+                slow to decode do not keep others waiting.
+        """
         decoded: list[Photo] = []
         pixels: list[Pixels] = []
-        for photo in photos:
+        for place, photo in enumerate(photos):
+            if place and time.monotonic() > until:
+                self._infer.put_back(photos[place:])
+                break
             found_pixels = self._decoded(photo)
             if found_pixels is not None:
                 decoded.append(photo)
@@ -196,7 +205,7 @@ class Scheduler:
     def _answer(self, run: Run, photos: list[Photo]) -> None:
         """A turn: decode where nobody else does, then run in batches that are worth it."""
         started = time.monotonic()
-        ready = self._prepared(photos) if self._decoding else photos
+        ready = self._prepared(photos, started + TURN_S) if self._decoding else photos
         size = self._turns.batch
         results: list[Result] = []
         for first in range(0, len(ready), size):

@@ -37,6 +37,10 @@ class FairQueue(Generic[T]):
         """Put a photo behind its client's others."""
         (self._bulk if photo.bulk else self._interactive).push(photo)
 
+    def put_back(self, photo: T) -> None:
+        """Let a photo that was taken be the next again."""
+        (self._bulk if photo.bulk else self._interactive).put_back(photo)
+
     def peek(self, now: float) -> T:
         """The photo that `pop` would take.
 
@@ -88,6 +92,11 @@ class _Lane(Generic[T]):
 
     def push(self, photo: T) -> None:
         self._clients.setdefault(photo.client, deque()).append(photo)
+        self._photos += 1
+
+    def put_back(self, photo: T) -> None:
+        self._clients.setdefault(photo.client, deque()).appendleft(photo)
+        self._clients.move_to_end(photo.client, last=False)
         self._photos += 1
 
     def first(self) -> T:

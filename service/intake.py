@@ -90,13 +90,13 @@ class AdmittedRequest(Admitted):
 
     request: Request
 
-    def grow(self, nbytes: int) -> None:
-        """More came of a body of unknown length than it has places for.
+    def grow(self, photos: int, nbytes: int) -> None:
+        """So much came of a body of which the headers did not tell how much it has.
 
         Raises:
             QueueFull, Stopping: where it does not fit.
         """
-        self.held.admission.grow(self.place, nbytes)
+        self.held.admission.grow(self.place, photos, nbytes)
 
     @property
     def rules(self) -> Rules | None:
@@ -136,7 +136,7 @@ def admitted(
             announced.nbytes,
             announced.timeout_s,
         ) as place,
-        held.quota.booked(client, place.photos) as booking,
+        held.quota.booked(client, announced.photos or 1) as booking,
     ):
         noted = request.scope["state"]
         yield AdmittedRequest(held, noted, client, chosen, place, booking, announced, tags, request)

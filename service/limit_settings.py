@@ -16,7 +16,7 @@ class LimitSettings(BaseModel):
         16, ge=1, le=4096, description="Photos run together at most; fewer where more gain nothing."
     )
     max_queue: int = Field(
-        128,
+        256,
         ge=1,
         description="Photos admitted and not yet answered; a request beyond that gets 503.",
     )
@@ -83,8 +83,8 @@ class LimitSettings(BaseModel):
         600.0,
         gt=0.0,
         le=86_400.0,
-        description="Seconds that a body may take at most: a large one has to flow faster than "
-        "SUPERBIN_BODY_MIN_RATE.",
+        description="Seconds that a body may take at its rate, beyond SUPERBIN_BODY_TIMEOUT_S: a "
+        "large one has to flow faster than SUPERBIN_BODY_MIN_RATE.",
     )
     write_timeout_s: float = Field(
         30.0,

@@ -78,6 +78,11 @@ class Parts:
         except FormParserError as error:
             raise MultipartBroken(str(error)) from error
 
+    @property
+    def files(self) -> int:
+        """Parts with a filename that have begun."""
+        return self._found.files
+
     def finish(self) -> list[Part]:
         """All parts, in order.
 
@@ -95,6 +100,7 @@ class _Found:
     def __init__(self, max_files: int, max_fields: int, max_size: int) -> None:
         self.parts: list[Part] = []
         self.ended = False
+        self.files = 0
         self._left = {True: max_files, False: max_fields}  # by whether the part is a file
         self._max_size = max_size
         self._header = self._value = b""
@@ -141,6 +147,7 @@ class _Found:
         self._filename = _extended(self._disposition) if filename is None else _text(filename)
         self._is_file = self._filename is not None
         self._left[self._is_file] -= 1
+        self.files += self._is_file
         if self._left[self._is_file] < 0:
             raise TooManyParts if self._is_file else MultipartBroken("too many fields")
 

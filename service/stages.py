@@ -63,6 +63,13 @@ class Stage(Generic[T]):
                 self._queue.push(one)
             self._wake(len(waiting))
 
+    def put_back(self, taken: Sequence[T]) -> None:
+        """Let these, which a thread took and did not get to, be the next again."""
+        with self._lock:
+            for one in reversed(taken):
+                self._queue.put_back(one)
+            self._wake(len(taken))
+
     def passed(self, client: str, bulk: bool, photos: int) -> int:
         """As `FairQueue.passed`."""
         with self._lock:

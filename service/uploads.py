@@ -30,7 +30,7 @@ from service.settings import Settings
 
 MAX_TEXT_FIELDS = 8  # none is wanted; a few are parsed to name them in the refusal
 MAX_FILENAME = 128
-Grow = Callable[[int], None]
+Grow = Callable[[int, int], None]
 UNPRINTABLE = re.compile(r"[^\w .,()+@#&=~'!-]")
 
 
@@ -91,7 +91,7 @@ async def read_json(request: Request, max_bytes: int, settings: Settings) -> byt
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise RequestUnsupported(f"expected a body of type {JSON}, got {content_type[:80]!r}")
     announced_bytes(request, max_bytes)
-    return await _body(request, max_bytes, settings, lambda nbytes: None)
+    return await _body(request, max_bytes, settings, lambda photos, nbytes: None)
 
 
 async def receive(
@@ -100,7 +100,7 @@ async def receive(
     """The photos of a request, in order.
 
     Args:
-        grow: finds places for so many bytes in all, before they come; it may raise.
+        grow: finds places for so many photos and bytes in all, before they come; it may raise.
 
     Raises:
         RequestMalformed, RequestTooLarge, RequestSlow, TooManyPhotos, PhotoTooLarge: with what was
@@ -123,7 +123,16 @@ async def _form(request: Request, settings: Settings, grow: Grow) -> list[Part]:
             max_fields=MAX_TEXT_FIELDS,
             max_size=settings.max_photo_bytes,
         )
-        await _feed(request, parts.write, settings.max_request_bytes, settings, grow)
+        photos = 1
+
+        def take(chunk: bytes) -> None:
+            nonlocal photos
+            parts.write(chunk)
+            if parts.files > photos:
+                photos = parts.files
+                grow(photos, 0)
+
+        await _feed(request, take, settings.max_request_bytes, settings, grow)
         return parts.finish()
     except TooManyParts as error:
         raise TooManyPhotos(
@@ -184,7 +193,7 @@ async def _feed(
                     )
                 if received > held:
                     held = min(2 * received, max_bytes)
-                    grow(held)
+                    grow(0, held)
                 take(chunk)
                 if more:
                     allowed_s = settings.body_timeout_s + received / _rate(held, settings)

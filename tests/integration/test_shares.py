@@ -96,6 +96,32 @@ def test_bodies_that_trickle_hold_only_one_clients_share_and_not_for_long(models
         until(cut_off, "one to be cut off, which by 4096 bytes a second alone it never would be")
 
 
+def test_forms_of_one_large_photo_are_not_refused_for_being_as_long_as_many_small_ones(
+    models_dir: Path,
+) -> None:
+    with (
+        running(models_dir, max_queue=40, timeout_s=60) as server,
+        httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client,
+        ExitStack() as held,
+    ):
+        small = encode(quarters(64, 48), "JPEG")
+        for _ in range(5):
+            assert client.post("/v1/classify", files=files(small)).status_code == 200
+        senders = [held.enter_context(connect(client)) for _ in range(12)]
+        body = BEGUN + PHOTO + b"\r\n--x--\r\n"
+        for sender in senders:
+            sender.sendall(head(f"Content-Length: {len(body)}") + body[:-1])
+
+        def held_places() -> float:
+            found = client.get("/metrics").text.split("\nsuperbin_queue_bytes ")[1].split()[0]
+            return float(found) / len(body)
+
+        until(lambda: held_places() == len(senders), "all to be let in")
+        for sender in senders:
+            sender.sendall(body[-1:])
+            assert b" 200 " in sender.recv(4096)
+
+
 def test_bodies_without_a_length_hold_no_more_than_came(models_dir: Path) -> None:
     """As many proxies send them on."""
     with running(models_dir, timeout_s=60) as server, ThreadPoolExecutor(30) as pool:

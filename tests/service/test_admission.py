@@ -27,7 +27,6 @@ def admission(photos: int = 10, nbytes: int = 1000, share: float = 1.0) -> Admis
     return Admission(
         max_photos=photos,
         max_bytes=nbytes,
-        max_request_photos=9,
         interactive_photos=4,
         client_share=share,
         metrics=Metrics(),
@@ -66,23 +65,20 @@ def test_places_are_given_whole_or_not_at_all_and_given_back() -> None:
         pass
 
 
-def test_what_really_came_takes_the_place_of_the_guess() -> None:
+def test_a_form_holds_places_for_what_came() -> None:
     gate = admission()
     with gate.admit(IDLE, "a", None, 900, 30.0) as place:
-        assert place.photos == 1  # nothing is known yet
-        gate.settle(place, 9, 450)
+        assert place.photos == 1
+        gate.grow(place, 9, 0)
+        assert place.photos == 9
+        with (
+            pytest.raises(QueueFull, match=r"holds 9 \(9 of this client\), and 3 came"),
+            gate.admit(IDLE, "a", None, 1, 30.0) as other,
+        ):
+            gate.grow(other, 3, 0)
+        gate.settle(place, 8, 450)
         with gate.admit(IDLE, "a", 1, 550, 30.0):
             pass
-    with gate.admit(IDLE, "a", None, 400, 30.0) as place:
-        assert place.photos == 8  # of 50 bytes each
-        with (
-            pytest.raises(QueueFull, match=r"holds 8 \(8 of this client\), and 3 came"),
-            gate.admit(IDLE, "a", 1, 1, 30.0) as other,
-        ):
-            gate.settle(other, 3, 1)
-        gate.settle(place, 8, 400)
-    with gate.admit(IDLE, "a", None, 900, 30.0) as place:
-        assert place.photos == 9  # no more than a request may bring
 
 
 def test_when_to_come_back_follows_from_the_rate_of_draining() -> None:
@@ -139,11 +135,11 @@ def test_one_client_leaves_room_for_others(unit: str) -> None:
 def test_a_body_of_unknown_length_holds_what_came_of_it() -> None:
     gate = admission(share=0.8)
     with gate.admit(IDLE, "a", 1, 100, 30.0) as place:
-        gate.grow(place, 50)
+        gate.grow(place, 0, 50)
         assert place.nbytes == 100
-        gate.grow(place, 700)
+        gate.grow(place, 0, 700)
         with gate.admit(IDLE, "b", 1, 100, 30.0), pytest.raises(QueueFull, match="1,000 bytes"):
-            gate.grow(place, 1000)
+            gate.grow(place, 0, 1000)
         assert place.nbytes == 700
 
 

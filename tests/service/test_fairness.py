@@ -115,3 +115,22 @@ def test_nothing_is_promised_to_go_before_bulk_that_has_waited_for_long() -> Non
     queue = filled(*(Photo("a", bulk=True) for _ in range(9)), Photo("b"), Photo("b"))
     assert queue.passed("c", False, 1, 0.0) == 9 + 1
     assert queue.passed("c", False, 1, 50.0) == 1
+
+
+@given(PHOTOS, st.integers(1, 5))
+def test_what_was_put_back_comes_next_and_in_its_order(photos: list[Photo], number: int) -> None:
+    queue = filled(*photos)
+    taken = [queue.pop(0.0) for _ in range(min(number, len(photos)))]
+    for photo in reversed(taken[1:]):
+        queue.put_back(photo)
+    again = [queue.pop(0.0) for _ in taken[1:]]
+    clients = [photo.client for photo in taken[1:]]
+    if len({*clients}) == len(clients) and len({photo.bulk for photo in taken}) == 1:
+        assert [id(photo) for photo in again] == [id(photo) for photo in taken[1:]]
+    assert len(queue) == len(photos) - len(taken)
+    rest = [id(photo) for photo in taken[:1] + again + drain(queue)]
+    assert sorted(rest) == sorted(id(photo) for photo in photos)
+    for client in "abcd":
+        for bulk in (False, True):
+            lane = [id(p) for p in photos if (p.client, p.bulk) == (client, bulk)]
+            assert [one for one in rest if one in lane] == lane

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from service.cost import CostModel
-from service.photos import DeadlineExceeded
+from service.photos import DeadlineExceeded, results_of
+from service.preprocess import Pixels
+from service.turns import TURN_S
 from tests.engine import (
     FOREVER_S,
     Gate,
     ask,
     entered,
+    load,
     run,
     scheduler,
     values,
@@ -86,6 +92,40 @@ def test_a_photo_that_is_late_is_told_so_and_is_not_run() -> None:
         assert values(await first) + values(await patient) == [0, 2]
         assert gate.batches == [[0], [2]]
         assert engine.backlog.photos == 0
+        await engine.close()
+
+    run(test)
+
+
+def test_photos_that_are_slow_to_decode_do_not_keep_a_whole_turn_waiting() -> None:
+    """What a thread has taken and has no time for goes back, and is the next."""
+
+    async def test() -> None:
+        gate = Gate(open=False)
+        engine = scheduler(gate, max_batch=8, decode_workers=0)
+        first = ask(engine, 0, client="first")
+        await entered(gate)
+        begun: list[int] = []
+
+        def loads(*values: int, seconds: float = 0.0) -> list[Callable[[], Pixels]]:
+            def begin(value: int) -> Pixels:
+                begun.append(value)
+                time.sleep(seconds)
+                return load(value)
+
+            return [partial(begin, value) for value in values]
+
+        with (
+            engine.submitted(
+                loads(1, 2, 3, seconds=2 * TURN_S), client="slow", timeout_s=FOREVER_S
+            ) as slow,
+            engine.submitted(loads(4), client="quick", timeout_s=FOREVER_S) as quick,
+        ):
+            gate.open()
+            assert values(await results_of([*slow, *quick])) == [1, 2, 3, 4]
+        await first
+        assert begun == [1, 4, 2, 3]
+        assert gate.batches == [[0], [1], [4, 2], [3]]
         await engine.close()
 
     run(test)
