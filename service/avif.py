@@ -18,8 +18,9 @@ from service.structure import TooManyParts
 
 SEQUENCE_HEADER = 1
 PARTS = 10_000  # of each kind: boxes in a box, places of items, units of pictures
-TABLE_BYTES = 64_000  # of all that says which items there are; a picture of 100 tiles needs 5,000
-NO_TABLES = frozenset({b"idat", b"ipco"})  # but items' own bytes, and properties such as profiles
+# Of all that says which items there are, without their own bytes (`idat`) and properties such as
+# profiles (`ipco`). A picture of 100 tiles needs 5,000.
+TABLE_BYTES = 64_000
 BRANDS = frozenset({b"avif", b"avis", b"mif1", b"msf1"})
 
 
@@ -43,14 +44,12 @@ def check_boxes(data: bytes) -> None:
     try:
         tables = 0
         for kind, start, end in _inner(data):
-            for inner, first, last in _boxes(data, start, end) if kind == b"iprp" else ():
-                tables += last - first if inner not in NO_TABLES else 0
-                if inner == b"ipco":
-                    for _ in _boxes(data, first, last):
-                        pass
+            if kind == b"ipco":
+                list(_boxes(data, start, end))  # which counts them
+            elif kind != b"idat":
+                tables += end - start
             if kind == b"iloc":
                 _locations(_Fields(data, start, end))
-            tables += end - start if kind not in (*NO_TABLES, b"iprp") else 0
     except (struct.error, IndexError) as error:
         raise AvifMalformed("the file ends within its headers") from error
     if tables > TABLE_BYTES:
@@ -96,12 +95,15 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]
 
 
 def _inner(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """The boxes of those that describe the file's items."""
+    """The boxes of those that describe the file's items and their properties."""
     for kind, start, end in _boxes(data, 0, len(data)):
         if kind == b"moov":
             raise AvifAnimated("it is an animation")
-        if kind == b"meta":
-            yield from _boxes(data, start + 4, end)
+        for inner in _boxes(data, start + 4, end) if kind == b"meta" else ():
+            if inner[0] == b"iprp":
+                yield from _boxes(data, *inner[1:])
+            else:
+                yield inner
 
 
 def _pictures(data: bytes) -> Iterator[bytes]:
