@@ -1,13 +1,15 @@
 """What uvicorn and the routes need of a connection, beyond ASGI: less work for each answer.
 
 A write wakes the client, and where cores are busy the client then takes the event loop's core.
-So an answer's headers wait for its body. And a route is called where its client leaves, rather than
-waiting for that.
+So an answer's headers wait for its body, and it is written without Python's lock: uvloop's own
+write keeps it, and with it the threads that decode and run, until the client has had its turn. And
+a route is called where its client leaves, rather than waiting for that.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +52,7 @@ class Joining(asyncio.Transport):
         super().__init__()
         self._at_close = at_close
         self._transport = transport
+        self._fd: int = transport.get_extra_info("socket").fileno()
         self._loop = loop
         self._held: list[bytes] = []
         self._nbytes = 0
@@ -88,8 +91,20 @@ class Joining(asyncio.Transport):
     def flush(self) -> None:
         """Send what is held."""
         held, self._held, self._nbytes = self._held, [], 0
-        if held and not self._transport.is_closing():
-            self._transport.write(b"".join(held))
+        if not held or self._transport.is_closing():
+            return
+        data = b"".join(held)
+        if not self._transport.get_write_buffer_size():
+            data = self._send(data)
+        if data:
+            self._transport.write(data)
+
+    def _send(self, data: bytes) -> bytes:
+        """Write what there is room for; the rest is for the transport, which also meets errors."""
+        try:
+            return data[os.write(self._fd, data) :]
+        except OSError:
+            return data
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -111,6 +112,51 @@ def test_an_answer_without_end_waits_for_its_client(connected: Callable[[Act], b
         ours.abort()
 
     assert len(connected(act)) < 5_000_000
+
+
+def test_other_threads_work_while_an_answer_is_written() -> None:
+    ours, theirs = socket.socketpair()  # both wait until there is room
+    got: list[bytes] = []
+
+    class Waiting(asyncio.Transport):
+        def is_closing(self) -> bool:
+            return False
+
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    def read() -> None:
+        while some := theirs.recv(10_000):
+            got.append(some)
+
+    with asyncio.Runner() as runner, ours, theirs:
+        joining = Joining(Waiting({"socket": ours}), runner.get_loop())
+        reader = threading.Thread(target=read)
+        reader.start()
+        joining.write(bytes(3_000_000))  # far more than there is room for
+        ours.shutdown(socket.SHUT_WR)
+        reader.join()
+    assert len(b"".join(got)) == 3_000_000
+
+
+def test_a_client_that_is_gone_when_its_answer_comes_is_noticed(
+    connected: Callable[[Act], bytes],
+) -> None:
+    lost = asyncio.Event()
+
+    class Told(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set()
+
+    async def act(ours: Joining, theirs: socket.socket) -> None:
+        ours.set_protocol(Told())
+        theirs.shutdown(socket.SHUT_RD)  # it takes nothing any more
+        ours.write(b"nobody reads it")
+        ours.flush()
+        await asyncio.wait_for(lost.wait(), 10)
+        assert ours.is_closing()
+
+    assert connected(act) == b""
 
 
 def test_whoever_listens_for_leaving_does_so_for_as_long_as_it_likes() -> None:
