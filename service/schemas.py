@@ -206,6 +206,9 @@ class ModelInfo(Part):
     bank_items: int
     guide_things: int = Field(description="That its sorting guide names; 0 without one.")
     provider: str | None = Field(description="ONNX Runtime's execution provider, where loaded.")
+    shadow: float | None = Field(
+        default=None, description="As the shadow: the share of its model's requests that it sees."
+    )
 
 
 class BrokenModel(Part):

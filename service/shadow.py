@@ -36,11 +36,12 @@ class Shadow:
     def wants(self, answering: LoadedModel) -> bool:
         """Whether the shadow sees the next request to that model.
 
-        Never where the two cannot be compared, as after a swap to one with other superclasses.
+        Never where there is nothing to compare, as after a swap to one with other superclasses, or
+        to the shadow's own version.
         """
         mine, its = self.model.manifest, answering.manifest
         alike = mine.name == its.name and mine.superclasses == its.superclasses
-        return alike and random.random() < self.share
+        return alike and mine.version != its.version and random.random() < self.share
 
     def follow(
         self, came: Sequence[bytes | Pixels | None], outcomes: Sequence[asyncio.Future[Outcome]]

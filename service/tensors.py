@@ -207,12 +207,15 @@ def answers_of(
     """Each output over all photos.
 
     Raises:
-        SuperbinError: the first photo's that has one: the protocol has none for one of several.
+        SuperbinError: the first photo's that has one, with its place where there are several: the
+            protocol has none for one of them.
     """
     rows, doubts = [], []
-    for one in found:
+    for place, one in enumerate(found):
         if isinstance(one, SuperbinError):
-            raise one
+            if len(found) == 1:
+                raise one
+            raise type(one)(f"{INPUT}[{place}]: {one}") from one
         rows.append(one.answers)
         doubts.append(",".join(doubt.reason for doubt in one.doubts).encode())
     answers = {

@@ -29,7 +29,16 @@ router = APIRouter(tags=["models"])
 async def models(request: Request) -> ModelsAnswer:
     """Every bundle of the folder, verified when it came, and which ones answer."""
     identify(request)
-    return ModelsAnswer(models=serving(request).registry.models)
+    held = serving(request)
+    found = held.registry.models
+    if shadow := held.shadow:
+        found = [
+            one.model_copy(update={"shadow": shadow.share})
+            if f"{one.name}/{one.version}" == shadow.model.bundle.id
+            else one
+            for one in found
+        ]
+    return ModelsAnswer(models=found)
 
 
 @router.post("/v1/models/{name}/load", responses=REFUSALS, openapi_extra=ADMIN)
@@ -55,6 +64,9 @@ async def shadow(
     log.info("shadow asked for", model=name, version=version, share=share, admin=admin)
     answering = held.registry.find(name).manifest
     model = await held.registry.open(name, version)
+    if model.manifest.version == answering.version:
+        await model.retire()
+        raise ModelRefused(f"expected a version beside {model.bundle.id}, which answers")
     if model.manifest.superclasses != answering.superclasses:
         await model.retire()
         raise ModelRefused(

@@ -216,6 +216,15 @@ def test_a_binary_tensor_that_ends_early_is_told_so(client: httpx.Client, blob: 
     assert "behind its length (4 bytes), got less" in response.json()["error"]
 
 
+def test_of_several_photos_the_one_that_is_bad_is_named(
+    speaker: triton.InferenceServerClient,
+) -> None:
+    photos = encoded((len(PHOTOS),))
+    photos[1] = b"junk"
+    with pytest.raises(InferenceServerException, match=r"images\[1\]: expected one of JPEG"):
+        speaker.infer("tiny", [as_input(photos, binary=True)])
+
+
 def test_the_limits_hold_here_too(client: httpx.Client) -> None:
     long = client.post(INFER, content=b" " * 64_000_001)
     assert long.status_code == 413

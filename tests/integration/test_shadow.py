@@ -73,3 +73,22 @@ def test_pixels_of_another_size_are_not_for_a_shadow(folder: Path) -> None:
         assert ask(client).status_code == 200
         until(partial(has_seen, client, len(PHOTOS) + 1), "the shadow to have seen the others")
         assert "failed" not in shadow_counts(client, "tiny/2")
+
+
+def test_a_version_is_listed_as_the_shadow_and_is_none_of_itself(folder: Path) -> None:
+    write_bundle(folder, version="2", seed=1)
+    with served(folder, model="tiny/1") as (_, client):
+        itself = client.post("/v1/models/tiny/shadow", params={"version": "1"}, headers=ADMIN)
+        assert itself.status_code == 409
+        assert "expected a version beside tiny/1, which answers" in itself.json()["detail"]
+        look_on(client, "2")
+        listed = client.get("/v1/models").json()["models"]
+        assert {one["version"]: one["shadow"] for one in listed} == {"1": None, "2": 1.0}
+        ask(client).raise_for_status()
+        until(partial(has_seen, client, 1), "the shadow to have seen it")
+        client.post("/v1/models/tiny/load", params={"version": "2"}, headers=ADMIN)
+        for _ in range(3):
+            assert ask(client).json()["model"]["version"] == "2"
+        client.post("/v1/models/tiny/load", params={"version": "1"}, headers=ADMIN)
+        ask(client).raise_for_status()
+        until(partial(has_seen, client, 2), "the shadow to have seen what it could be compared on")
