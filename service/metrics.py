@@ -81,7 +81,7 @@ class Metrics:
         self._predictions = Counter(
             "superbin_predictions_total",
             "Photos classified.",
-            ("superclass", "decision"),
+            ("model", "superclass", "decision"),
             registry=registry,
         )
         self._doubts = Counter(
@@ -95,7 +95,7 @@ class Metrics:
         self._confidence = Histogram(
             "superbin_confidence",
             "Calibrated confidence of the predicted superclass.",
-            ("superclass",),
+            ("model", "superclass"),
             buckets=CONFIDENCE,
             registry=registry,
         )
@@ -200,10 +200,10 @@ class Metrics:
         self._session_seconds.inc(seconds)
         self.stage("infer", seconds)
 
-    def prediction(self, result: Classification) -> None:
-        """Count an answer."""
-        self._predicted(result.superclass, result.decision).inc()
-        self._confident(result.superclass).observe(result.confidence)
+    def prediction(self, model: str, result: Classification) -> None:
+        """Count an answer of a model (`name/version`)."""
+        self._predicted(model, result.superclass, result.decision).inc()
+        self._confident(model, result.superclass).observe(result.confidence)
         for doubt in result.doubts:
             self._doubts.labels(doubt.reason).inc()
         if (sorting := result.sorting) is not None:
@@ -295,8 +295,8 @@ class Metrics:
 
     def model(self, sessions: Sessions) -> None:
         """Publish a model that answers, and where it runs."""
-        manifest = sessions.first.bundle.manifest
+        bundle = sessions.first.bundle
         self._models.publish(sessions)
-        for superclass in manifest.superclasses:
+        for superclass in bundle.manifest.superclasses:
             for decision in ("sort", "manual"):
-                self._predictions.labels(superclass, decision)
+                self._predictions.labels(bundle.id, superclass, decision)

@@ -85,7 +85,7 @@ def _classification(photos: Intake, upload: Upload, outcome: Outcome) -> Classif
         outcome.doubts,
     )
     held = photos.admitted.held
-    held.metrics.prediction(answer)
+    held.metrics.prediction(photos.model.bundle.id, answer)
     if held.recorder:
         held.recorder.count(answer, photos.admitted.tags, photos.model.bundle.id)
     if outcome.watched and photos.model.drift:

@@ -102,7 +102,7 @@ def test_metrics_count_what_happened(models_dir: Path) -> None:
         for stage in ("decode", "queue", "infer"):
             assert value("superbin_stage_duration_seconds_count", stage=stage) == 2
         assert value("superbin_batch_photos_sum") == 2
-        answer = {"superclass": result["superclass"]}
+        answer = {"model": "tiny/1", "superclass": result["superclass"]}
         assert value("superbin_predictions_total", **answer, decision=result["decision"]) == 2
         assert value("superbin_confidence_count", **answer) == 2
         assert value("superbin_rejections_total", reason="unsupported_format") == 1
