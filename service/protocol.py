@@ -21,6 +21,7 @@ from service.unread import Unread
 
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
+LAST_S = 1.0  # for a request by a client that could not be told that there should be none
 OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -34,6 +35,7 @@ class Guard:
     write_timeout_s: float
     refused: Callable[[str], None]  # is told the reason
     idle: dict[Protocol, None] = field(default_factory=dict)
+    stopping: bool = False  # answers say that their connection is over
 
     def protocol(self, **given: Any) -> Protocol:
         """A connection's, as uvicorn asks for it."""
@@ -57,6 +59,7 @@ class Protocol(HttpToolsProtocol):
         self._overhead = 0  # bytes since there was a body, or an end of headers
         self._linger_bytes: int | None = None  # left to a body that nobody reads
         self._leaving = Leaving()
+        self._last = False  # what runs is not the last request, but the next one is
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let it in; where there are too many, in the place of the one that idles longest."""
@@ -155,6 +158,8 @@ class Protocol(HttpToolsProtocol):
         self._expect_no_more()
         self.scope["extensions"] = {LEAVING: self._leaving}  # type: ignore[dict-item]
         super().on_headers_complete()
+        if self._guard.stopping:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Keep it, or count it where it was refused."""
@@ -190,9 +195,20 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing() or self.pipeline or not self.cycle.response_complete:
             return
         self._guard.idle[self] = None
-        if unread:
+        if self._last:
+            self._timer = self.loop.call_later(LAST_S, self.transport.close)
+        elif unread:
             self._linger_bytes = LINGER_BYTES
             self._timer = self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def shutdown(self) -> None:
+        """End after the answer; one that has begun did not say so, and another request may come."""
+        self._guard.stopping = True
+        cycle = self.cycle
+        if cycle and cycle.response_started and not cycle.response_complete and cycle.keep_alive:
+            self._last = True
+        else:
+            super().shutdown()
 
     def evict(self) -> None:
         """Close it, since it idles and another needs the place."""

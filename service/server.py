@@ -47,10 +47,12 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         settings: Settings,
+        guard: Guard,
         state: object,
         announce: Callable[[], None],
     ) -> None:
         super().__init__(config)
+        self._guard = guard
         self._settings = settings
         self._state = state
         self._announce = announce
@@ -110,6 +112,7 @@ class Server(uvicorn.Server):
         serving = getattr(self._state, "serving", None)
         if serving and self._close_at < float("inf"):
             serving.set_ready(False)
+            self._guard.stopping = True
         if time.monotonic() >= self._close_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -216,7 +219,7 @@ def run(settings: Settings, listener: socket.socket, announce: Callable[[], None
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.grace_period_s,
     )
-    server = Server(config, settings, app.state, announce)
+    server = Server(config, settings, guard, app.state, announce)
     # What was made so far lives as long as the process: the collector need not go through it.
     gc.collect()
     gc.freeze()

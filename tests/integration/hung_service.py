@@ -1,7 +1,7 @@
 """The service, but no session returns while a file is there, as where a GPU is stuck."""
 
 import os
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ real = Classifier.run
 
 
 def run(self: Classifier, *args: Any, **more: Any) -> Any:
-    if HOLD.exists():
-        threading.Event().wait()
+    while HOLD.exists():
+        time.sleep(0.01)
     return real(self, *args, **more)
 
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import sys
 import threading
 from collections import Counter
 from contextlib import suppress
@@ -18,10 +19,11 @@ import pytest
 import uvicorn
 
 from service.bundle import MANIFEST
+from service.protocol import Guard
 from service.server import Server
 from service.settings import Settings
-from tests.integration.asking import connect
-from tests.integration.server import environment, running, spawn, until
+from tests.integration.asking import JPEG, connect
+from tests.integration.server import ROOT, environment, running, spawn, until
 from tests.tiny_bundle import write_bundle
 
 PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
@@ -75,6 +77,66 @@ def test_by_default_a_load_balancer_sees_readiness_fail_before_it_is_refused(
 def test_ctrl_c_does_not_wait_for_load_balancers(models_dir: Path, workers: int) -> None:
     with running(models_dir, workers=workers, drain_delay_s=3600) as server:
         assert server.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_answers_tell_that_their_connection_ends_before_the_port_closes(
+    models_dir: Path, workers: int
+) -> None:
+    """Or what a client sends over it would be lost, where the end and it pass each other."""
+    with (
+        running(models_dir, workers=workers, drain_delay_s=3600) as server,
+        httpx.Client(base_url=server.url) as client,
+    ):
+        answer = client.post("/v1/classify", content=PHOTO, headers=JPEG)
+        assert "connection" not in answer.headers
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: client.get("/readyz").headers.get("connection") == "close", "the end")
+        answer = client.post("/v1/classify", content=PHOTO, headers=JPEG)
+        assert answer.status_code == 200
+        server.process.send_signal(signal.SIGTERM)  # which does not wait for the delay
+        assert server.ended() == 0
+
+
+def test_a_client_whose_answer_had_begun_may_ask_once_more(
+    models_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines that go on while the port closes began before anybody could say that they are last."""
+    hold = tmp_path / "hold"
+    monkeypatch.setenv("HOLD", str(hold))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = (sys.executable, str(Path(__file__).parent / "hung_service.py"))
+    opening = f"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: {len(PHOTO)}\r\n"
+    photo = f"{opening}Content-Type: image/jpeg\r\nAccept: application/x-ndjson\r\n\r\n"
+    with (
+        running(models_dir, command=command, grace_period_s=30) as server,
+        httpx.Client(base_url=server.url) as client,
+        connect(client) as connection,
+    ):
+        hold.touch()
+        connection.sendall(photo.encode() + PHOTO)
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            client.close()
+            server.process.send_signal(signal.SIGTERM)
+            until(lambda: _is_refused(server.url), "the port to close")
+            hold.unlink()
+            assert json.loads(answer.read())["index"] == 0
+            assert answer.headers["connection"] is None
+        connection.sendall(photo.encode() + PHOTO)
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            assert json.loads(answer.read())["index"] == 0
+            assert answer.headers["connection"] == "close"
+        assert server.ended() == 0
+
+
+def _is_refused(url: str) -> bool:
+    try:
+        httpx.get(f"{url}/livez")
+    except httpx.ConnectError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/tiny/infer"])
@@ -144,10 +206,12 @@ def test_a_signal_touches_nothing_that_a_request_may_be_in_the_middle_of(models_
     settings = Settings(models_dir=models_dir, drain_delay_s=0)
     state = SimpleNamespace(serving=SimpleNamespace(set_ready=told.append))
     config = uvicorn.Config("none:app", log_config=None)
-    server = Server(config, settings, state, lambda: None)
+    guard = Guard(60.0, 65_536, 10, 60.0, lambda reason: None)
+    server = Server(config, settings, guard, state, lambda: None)
     server.handle_exit(signal.SIGTERM, None)
     assert told == []
     config.encoded_headers = []
     asyncio.run(server.on_tick(1))
     assert told == [False]
+    assert guard.stopping
     assert server.should_exit
