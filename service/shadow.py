@@ -18,7 +18,8 @@ from service.registry import LoadedModel
 
 log = structlog.get_logger()
 
-MOST_WAITING = 64  # photos; what comes on top is skipped and counted
+MOST_PHOTOS = 64  # that wait, and are not compared yet; what comes on top is skipped and counted
+MOST_BYTES = 32_000_000  # of them, which no queue counts once their request is answered
 CLIENT = "shadow"
 
 
@@ -32,6 +33,8 @@ class Shadow:
     timeout_s: float
     metrics: Metrics
     working: set[asyncio.Task[None]] = field(default_factory=set)
+    photos: int = 0
+    nbytes: int = 0
 
     def wants(self, answering: LoadedModel) -> bool:
         """Whether the shadow sees the next request to that model.
@@ -58,12 +61,19 @@ class Shadow:
         if not kept:
             return
         photos, answered = zip(*kept, strict=True)
-        if self.model.scheduler.backlog.photos + len(photos) > MOST_WAITING:
+        nbytes = sum(len(one) if isinstance(one, bytes) else one.nbytes for one in photos)
+        if self.photos + len(photos) > MOST_PHOTOS or self.nbytes + nbytes > MOST_BYTES:
             self._count("skipped", len(photos))
             return
+        self._hold(len(photos), nbytes)
         task = asyncio.create_task(self._compare(photos, answered), name="shadow")
         self.working.add(task)
         task.add_done_callback(self.working.discard)
+        task.add_done_callback(lambda _: self._hold(-len(photos), -nbytes))
+
+    def _hold(self, photos: int, nbytes: int) -> None:
+        self.photos += photos
+        self.nbytes += nbytes
 
     def _can_see(self, photo: bytes | Pixels | None) -> bool:
         if photo is None or isinstance(photo, bytes):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 import tritonclient.http as triton
 
+from tests.integration.asking import files
 from tests.integration.grpc_asking import asked, infer, typed
 from tests.integration.inference import PHOTOS, encoded, pixels
 from tests.integration.server import Server, until
@@ -92,3 +93,19 @@ def test_a_version_is_listed_as_the_shadow_and_is_none_of_itself(folder: Path) -
         client.post("/v1/models/tiny/load", params={"version": "1"}, headers=ADMIN)
         ask(client).raise_for_status()
         until(partial(has_seen, client, 2), "the shadow to have seen what it could be compared on")
+
+
+def test_a_shadow_keeps_no_more_bytes_than_it_may(folder: Path) -> None:
+    """They are on top of those that the queue counts, for as long as the shadow takes."""
+    photo = PHOTOS[0]
+    large = photo + bytes(17_000_000)  # what follows a photo's end is no part of it
+    write_bundle(folder, version="2")
+    with served(folder, model="tiny/1") as (_, client):
+        look_on(client, "2")
+        client.post("/v1/classify", files=files(large, large)).raise_for_status()
+        until(lambda: shadow_counts(client, "tiny/2") == {"skipped": 2}, "too many to be skipped")
+        client.post("/v1/classify", files=files(large, photo)).raise_for_status()
+        until(
+            lambda: shadow_counts(client, "tiny/2") == {"skipped": 2, "agreed": 2},
+            "the others to be seen",
+        )
