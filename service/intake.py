@@ -50,7 +50,7 @@ class Admitted:
         """Say what really came.
 
         Raises:
-            QueueFull, TooSlow, Stopping: where it does not fit.
+            RateLimited, QueueFull, TooSlow, Stopping: where it does not fit.
         """
         self.noted["photos"] = photos
         self.held.quota.settle(self.client, self.booking, photos)
@@ -94,8 +94,9 @@ class AdmittedRequest(Admitted):
         """So much came of a body of which the headers did not tell how much it has.
 
         Raises:
-            QueueFull, Stopping: where it does not fit.
+            RateLimited, QueueFull, Stopping: where it does not fit.
         """
+        self.held.quota.grow(self.client, self.booking, photos)
         self.held.admission.grow(self.place, photos, nbytes)
 
     @property

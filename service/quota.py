@@ -29,7 +29,10 @@ class Booking:
 
 
 class Quota:
-    """Refuses by the headers whoever is in debt; what else a request brings is charged after."""
+    """Refuses by the headers whoever is in debt; what else a request brings is charged as it shows.
+
+    Where others of its client have left nothing by then, it is refused in the middle.
+    """
 
     def __init__(self, photos_per_second: float, burst: int, what: str = "photos") -> None:
         """A rate of 0 limits nobody; `what` is counted where it is not photos."""
@@ -44,14 +47,19 @@ class Quota:
         Raises:
             RateLimited: where the client's last ones have not been paid for yet.
         """
+        self._check(client, beside=0)
+
+    def _check(self, client: str, beside: int) -> None:
+        """As `check`, by what the client would have without so many photos of one request."""
         if not self._rate:
             return
-        tokens = self._tokens(client)
+        tokens = self._tokens(client) + beside
         if tokens < 1.0:
+            missing = 1.0 - tokens + (1 if beside else 0)  # what the request costs, though refused
             raise RateLimited(
                 f"expected at most {self._rate:g} {self._what} a second and {self._burst:g} at "
                 "once",
-                max(1, math.ceil((1.0 - tokens) / self._rate)),
+                max(1, math.ceil(missing / self._rate)),
             )
 
     @contextmanager
@@ -66,10 +74,26 @@ class Quota:
             yield booking
         finally:
             if not booking.settled:
-                self.charge(client, 1 - photos)
+                self.charge(client, 1 - booking.photos)
+
+    def grow(self, client: str, booking: Booking, photos: int) -> None:
+        """Charge what a request turns out to bring, where that is more.
+
+        Raises:
+            RateLimited: where the client's others at the same time have left nothing.
+        """
+        if photos > booking.photos:
+            self._check(client, beside=booking.photos)
+            self.charge(client, photos - booking.photos)
+            booking.photos = photos
 
     def settle(self, client: str, booking: Booking, photos: int) -> None:
-        """Charge what really came, once."""
+        """Charge what really came, once.
+
+        Raises:
+            RateLimited: as `grow`.
+        """
+        self.grow(client, booking, photos)
         self.charge(client, photos - booking.photos)
         booking.photos, booking.settled = photos, True
 

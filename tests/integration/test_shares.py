@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -180,6 +181,57 @@ def test_requests_at_the_same_time_count_on_the_same_tokens(models_dir: Path) ->
         until(lambda: refused() >= 8, "those in debt to be refused")
         begun.set()
         assert Counter(one.result() for one in sent) == {200: 4, 429: 8}
+
+
+TOLD = ("content-type", "inference-header-content-length")
+
+
+def form(photos: int) -> httpx.Request:
+    return httpx.Request("POST", "http://x/v1/classify", files=files(*[PHOTO] * photos))
+
+
+def tensor(photos: int) -> httpx.Request:
+    blob = (len(PHOTO).to_bytes(4, "little") + PHOTO) * photos
+    told = {"name": "images", "shape": [photos], "datatype": "BYTES"}
+    parameters = {"binary_data_size": len(blob)}
+    head = json.dumps({"inputs": [told | {"parameters": parameters}]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    url = "http://x/v2/models/tiny/infer"
+    return httpx.Request("POST", url, headers=headers, content=head + blob)
+
+
+@pytest.mark.parametrize("made", [form, tensor])
+def test_many_photos_of_requests_at_the_same_time_count_on_the_same_tokens(
+    models_dir: Path, made: Callable[[int], httpx.Request]
+) -> None:
+    """Four photos may come at once; how many there are, the headers do not tell."""
+    request = made(3)
+    request.read()
+    with (
+        running(models_dir, rate_photos_s=0.001, max_photos=4) as server,
+        ThreadPoolExecutor(6) as pool,
+    ):
+        begun = threading.Event()
+
+        def send(number: int) -> int:
+            def chunks() -> Iterator[bytes]:
+                yield request.content[:1000]
+                begun.wait(DEADLINE_S)
+                yield request.content[1000:]
+
+            headers = {name: value for name, value in request.headers.items() if name in TOLD}
+            with httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client:
+                path = request.url.path
+                return client.post(path, content=chunks(), headers=headers).status_code
+
+        sent = [pool.submit(send, number) for number in range(6)]
+
+        def refused() -> int:
+            return sum(line.get("code") == 429 for line in server.log_lines())
+
+        until(lambda: refused() == 2, "those in debt to be refused")
+        begun.set()
+        assert Counter(one.result() for one in sent) == {200: 1, 429: 5}
 
 
 def test_what_breaks_off_costs_one_photo_however_many_it_announced(models_dir: Path) -> None:
