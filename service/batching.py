@@ -269,7 +269,12 @@ class Scheduler:
 
 
 def _choose_one(queue: FairQueue[Photo], idle: int) -> tuple[list[Photo], float]:
-    return [queue.pop(time.monotonic())], 0.0
+    now = time.monotonic()
+    while len(queue):
+        if not queue.peek(now).unwanted:
+            return [queue.pop(now)], 0.0
+        queue.drop(now)
+    return [], 0.0
 
 
 def _passed(stages: Sequence[Stage[Photo]], client: str, bulk: bool, photos: int) -> int:

@@ -62,6 +62,14 @@ class FairQueue(Generic[T]):
         """
         return self._lane(now).pop()
 
+    def drop(self, now: float) -> None:
+        """Take the next photo where nobody wants it; its client has not had a turn by that.
+
+        Raises:
+            IndexError: where none waits.
+        """
+        self._lane(now).pop(turn=False)
+
     def passed(self, client: str, bulk: bool, photos: int, now: float) -> int:
         """How many of those that wait would still be behind a client's new photos, the last too."""
         if bulk:
@@ -117,14 +125,14 @@ class _Lane(Generic[T]):
                 behind += max(0, len(own) - turns)
         return behind
 
-    def pop(self) -> T:
+    def pop(self, *, turn: bool = True) -> T:
         if not self._clients:
             raise IndexError("nobody waits")
         client, photos = next(iter(self._clients.items()))
         photo = photos.popleft()
         self._photos -= 1
-        if photos:
-            self._clients.move_to_end(client)
-        else:
+        if not photos:
             del self._clients[client]
+        elif turn:
+            self._clients.move_to_end(client)
         return photo

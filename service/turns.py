@@ -77,7 +77,7 @@ class Turns:
         while len(queue) and len(chosen) < most:
             photo = queue.peek(now)
             if photo.unwanted:
-                queue.pop(now)
+                queue.drop(now)
                 continue
             earliest = min(earliest, photo.deadline)
             if chosen:

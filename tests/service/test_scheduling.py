@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,17 +11,20 @@ from functools import partial
 import pytest
 
 from service.cost import CostModel
-from service.photos import DeadlineExceeded, results_of
+from service.errors import SuperbinError
+from service.photos import DeadlineExceeded, Outcome, results_of
 from service.preprocess import Pixels
 from service.turns import TURN_S
 from tests.engine import (
     FOREVER_S,
     Gate,
     ask,
+    classify,
     entered,
     load,
     run,
     scheduler,
+    until,
     values,
     waiting,
 )
@@ -179,6 +183,41 @@ def test_one_photo_does_not_wait_for_all_of_anothers(bulk: bool) -> None:
         gate.open()
         await asyncio.gather(first, many, one)
         assert 99 in gate.batches[1]
+        await engine.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("decode_workers", [0, 1])
+def test_what_a_client_no_longer_waits_for_costs_it_no_turn(decode_workers: int) -> None:
+    begun: list[int] = []
+    held, go_on = 0, threading.Event()
+
+    def recorded(value: int) -> Pixels:
+        begun.append(value)
+        assert value != held or go_on.wait(10)
+        return load(value)
+
+    async def test() -> None:
+        engine = scheduler(Gate(), decode_workers=decode_workers)
+
+        def asked(*photos: int, client: str) -> asyncio.Task[list[Outcome | SuperbinError]]:
+            loads = [partial(recorded, photo) for photo in photos]
+            return asyncio.create_task(classify(engine, loads, client=client, timeout_s=FOREVER_S))
+
+        first = asked(held, client="c")
+        await until(lambda: begun == [held])
+        gone, stays, other = (
+            asked(1, 2, 3, client="a"),
+            asked(4, client="a"),
+            asked(*range(10, 16), client="b"),
+        )
+        await until(lambda: engine.backlog.photos == 11)
+        gone.cancel()
+        await asyncio.wait([gone])
+        go_on.set()
+        await asyncio.gather(first, stays, other)
+        assert begun == [held, 4, *range(10, 16)]
         await engine.close()
 
     run(test)
