@@ -1,7 +1,7 @@
 """The order in which photos are taken: interactive before bulk, and clients in turn.
 
 One sender of a thousand photos costs a sender of one no more than the turn that runs just then.
-Bulk is never starved: what has waited half of its time goes first.
+Neither is starved: bulk that has waited half of its time and interactive photos take turns.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self._interactive: _Lane[T] = _Lane()
         self._bulk: _Lane[T] = _Lane()
+        self._bulk_was_last = False  # of those that were taken
 
     def __len__(self) -> int:
         return len(self._interactive) + len(self._bulk)
@@ -60,7 +61,9 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: where none waits.
         """
-        return self._lane(now).pop()
+        lane = self._lane(now)
+        self._bulk_was_last = lane is self._bulk
+        return lane.pop()
 
     def drop(self, now: float) -> None:
         """Take the next photo where nobody wants it; its client has not had a turn by that.
@@ -74,11 +77,17 @@ class FairQueue(Generic[T]):
         """How many of those that wait would still be behind a client's new photos, the last too."""
         if bulk:
             return self._bulk.passed(client, photos)
-        before_bulk = len(self._bulk) if not self._overdue(now) else 0
-        return self._interactive.passed(client, photos) + before_bulk
+        passed = self._interactive.passed(client, photos)
+        if not self._overdue(now):
+            return passed + len(self._bulk)
+        turns = len(self._interactive) + photos - passed  # and as many of bulk
+        return passed + max(0, len(self._bulk) - turns + self._bulk_was_last)
 
     def _lane(self, now: float) -> _Lane[T]:
-        return self._bulk if not len(self._interactive) or self._overdue(now) else self._interactive
+        if not len(self._interactive):
+            return self._bulk
+        bulk = self._overdue(now) and not self._bulk_was_last
+        return self._bulk if bulk else self._interactive
 
     def _overdue(self, now: float) -> bool:
         """Whether bulk has waited for half of its time."""

@@ -111,10 +111,26 @@ def test_it_is_known_beforehand_how_many_new_photos_go_before(
     assert passed == len(order) - 1 - last
 
 
-def test_nothing_is_promised_to_go_before_bulk_that_has_waited_for_long() -> None:
-    queue = filled(*(Photo("a", bulk=True) for _ in range(9)), Photo("b"), Photo("b"))
-    assert queue.passed("c", False, 1, 0.0) == 9 + 1
-    assert queue.passed("c", False, 1, 50.0) == 1
+def test_bulk_that_has_waited_for_long_and_interactive_photos_take_turns() -> None:
+    bulk = [Photo("a", n, bulk=True) for n in range(4)]
+    order = drain(filled(*bulk, Photo("b"), Photo("b"), Photo("c")), 50.0)
+    assert [photo.client for photo in order] == ["a", "b", "a", "c", "a", "b", "a"]
+
+
+@given(st.integers(0, 9), st.integers(0, 4), st.booleans(), st.integers(1, 4))
+def test_what_goes_before_bulk_that_has_waited_for_long_is_known_too(
+    bulk: int, others: int, began: bool, number: int
+) -> None:
+    queue = filled(*(Photo("a", bulk=True) for _ in range(bulk + began)))
+    if began:
+        queue.pop(50.0)
+    for _ in range(others):
+        queue.push(Photo("b"))
+    passed = queue.passed("c", False, number, 50.0)
+    for _ in range(number):
+        queue.push(Photo("c"))
+    order = drain(queue, 50.0)
+    assert passed == [photo.client for photo in reversed(order)].index("c")
 
 
 @given(PHOTOS, st.integers(1, 5))
