@@ -112,7 +112,7 @@ class Scheduler:
         photos = [Photo(load, client, bulk, watched, deadline, new()) for load in loads]
         timer = self._loop.call_later(timeout_s, self._expire, photos, timeout_s)
         try:
-            self.backlog.enter(len(photos))
+            self.backlog.enter(len(photos), time.monotonic())
             self._stages[0].put(photos)
             yield [photo.outcome for photo in photos]
         finally:

@@ -80,6 +80,7 @@ class Backlog:
         self.photos = 0
         self.passed = passed
         self._turn_s = 0.0
+        self._lone = False  # nothing has come beside the photo that is in it
         self._left = self._seconds = 0.0  # both fade with a half-life
         self._last: float | None = None
 
@@ -100,8 +101,15 @@ class Backlog:
         """
         return photos / self.rate + self._turn_s if self.rate else 0.0
 
-    def enter(self, photos: int) -> None:
-        """Photos were handed in."""
+    def enter(self, photos: int, now: float) -> None:
+        """Photos were handed in at `now` (seconds).
+
+        Time counts from the first of them, and not from its answer: those of several threads come
+        together, and nothing is as fast as from one to the next of them.
+        """
+        self._lone = photos == 1 and not self.photos
+        if not self.photos:
+            self._last = now
         self.photos += photos
 
     def gone(self, photos: int) -> None:
@@ -114,7 +122,7 @@ class Backlog:
         """Photos were answered at `now` (seconds), after a thread's turn that took so long."""
         self.photos -= photos
         self._turn_s = FORGET * self._turn_s + (1.0 - FORGET) * turn_s
-        if self._last is not None:
+        if self._last is not None and not self._lone:
             elapsed = now - self._last
             fade = 0.5 ** (elapsed / HALF_LIFE_S)
             self._left = fade * self._left + photos

@@ -36,7 +36,7 @@ def admission(photos: int = 10, nbytes: int = 1000, share: float = 1.0) -> Admis
 def drained(rate: float, photos: int) -> Backlog:
     """A backlog of so many photos that was seen to drain at so many a second."""
     backlog = Backlog()
-    backlog.enter(photos + 21)
+    backlog.enter(photos + 21, -1.0 / rate)
     for step in range(21):
         backlog.answered(1, step / rate)
     return backlog
@@ -159,7 +159,7 @@ def test_an_interactive_request_waits_for_no_bulk() -> None:
         pass
     for _ in range(10):
         queue.push(Waiting("busy", False, since=0.0, deadline=60.0))
-        backlog.enter(1)
+        backlog.enter(1, 0.0)
     with gate.admit(backlog, "single", 1, 10, 3.0):
         pass
     with pytest.raises(TooSlow, match=r"that go before take about 5\.0 s"):
@@ -179,7 +179,7 @@ def test_an_idle_service_refuses_nobody_for_a_slow_past() -> None:
     backlog = drained(rate=0.1, photos=0)
     with admission().admit(backlog, "a", 1, 10, 0.001):
         pass
-    backlog.enter(1)
+    backlog.enter(1, 0.0)
     backlog.answered(1, now=100.0, turn_s=20.0)
     with admission().admit(backlog, "a", 1, 10, 0.5):
         pass

@@ -76,7 +76,7 @@ def test_the_rate_is_that_of_the_times_when_photos_waited() -> None:
     backlog = Backlog()
     assert backlog.rate is None
     assert backlog.wait_s == 0.0
-    backlog.enter(10)
+    backlog.enter(10, 0.0)
     for second in range(1, 6):
         backlog.answered(1, float(second))
     assert backlog.rate == pytest.approx(1.0)
@@ -84,14 +84,24 @@ def test_the_rate_is_that_of_the_times_when_photos_waited() -> None:
     backlog.gone(4)
     backlog.answered(1, 6.0)
     assert backlog.photos == 0
-    backlog.enter(1)
-    backlog.answered(1, 1000.0)  # idle in between, which says nothing
+    backlog.enter(1, 999.9)
+    backlog.answered(1, 1000.0)  # idle in between, which says nothing, nor does one that is alone
     assert backlog.rate == pytest.approx(1.0)
+
+
+def test_photos_that_are_answered_together_took_as_long_as_the_first() -> None:
+    """Two at a time, by two threads, from time to time."""
+    backlog = Backlog()
+    for second in range(100):
+        backlog.enter(2, float(second))
+        backlog.answered(1, second + 0.1)
+        backlog.answered(1, second + 0.1001)
+    assert backlog.rate == pytest.approx(20.0, rel=0.01)
 
 
 def test_a_photo_that_comes_now_also_waits_for_the_rest_of_its_turn() -> None:
     backlog = Backlog()
-    backlog.enter(1000)
+    backlog.enter(1000, -1.0)
     for second in range(500):
         backlog.answered(1, float(second), turn_s=4.0)
     assert backlog.wait_s == pytest.approx(500.0 + 4.0, rel=1e-3)
@@ -99,11 +109,11 @@ def test_a_photo_that_comes_now_also_waits_for_the_rest_of_its_turn() -> None:
 
 def test_a_client_that_leaves_an_empty_backlog_makes_it_no_slower() -> None:
     backlog = Backlog()
-    backlog.enter(3)
+    backlog.enter(3, -1.0)
     for second in range(2):
         backlog.answered(1, float(second))
     backlog.gone(1)
-    backlog.enter(2)
+    backlog.enter(2, 999.0)
     for second in range(1000, 1002):  # idle in between
         backlog.answered(1, float(second))
     assert backlog.rate == pytest.approx(1.0)
@@ -111,7 +121,7 @@ def test_a_client_that_leaves_an_empty_backlog_makes_it_no_slower() -> None:
 
 def test_the_rate_follows_a_change_within_seconds() -> None:
     backlog = Backlog()
-    backlog.enter(10_000)
+    backlog.enter(10_000, -1.0)
     for step in range(100):
         backlog.answered(1, float(step))
     for step in range(300):
