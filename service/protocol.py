@@ -22,6 +22,7 @@ from service.unread import Unread
 LINGER_S = 2.0  # for a client that still sends what was refused, so that it can read why
 LINGER_BYTES = 16_000_000
 LAST_S = 1.0  # for a request by a client that could not be told that there should be none
+TAKEN_LATER = frozenset({HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.REQUEST_TIMEOUT})
 OF_UPGRADES = frozenset({b"upgrade", b"http2-settings"})
 
 
@@ -253,8 +254,9 @@ class Protocol(HttpToolsProtocol):
             f"HTTP/1.1 {status.value} {status.phrase}",
             "content-type: text/plain; charset=utf-8",
             f"content-length: {len(body)}",
-            "retry-after: 1",
             "connection: close",
         ]
+        if status in TAKEN_LATER:
+            lines.append("retry-after: 1")
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self.transport.close()
