@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -13,7 +16,8 @@ from training.data.photos import Photo, PhotoSet
 from training.errors import ConfigError, DataError
 from training.metrics import balanced_accuracy, confidences
 from training.outcome import Array, measure_bundle
-from training.paired import Paired, pair
+from training.paired import LEAST, Paired, pair
+from training.served_bank import in_bank
 
 TEST, HELD_OUT = "test", "reviewed, held out"
 
@@ -34,6 +38,7 @@ class Compared:
     Attributes:
         superclasses: those that have photos in the set.
         overall: of all photos, so its recall is accuracy.
+        left_out: photos that were not counted, since a bank has them.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Compared:
     overall: Paired
     old: Deciding
     new: Deciding
+    left_out: int = 0
 
     def losses(self, margin: float) -> list[str]:
         """The superclasses on which the new model is worse by more than the margin, in words."""
@@ -73,44 +79,56 @@ def check_alike(old: Bundle, new: Bundle) -> None:
 
 
 def compare_on_test(old: Bundle, new: Bundle, data: PhotoSet) -> Compared:
-    """On the test split, through each bundle's default variant.
+    """On the test split, through each bundle's default variant, less the photos that a bank has.
 
     Raises:
-        ConfigError: where a photo of it is in a bank.
-        DataError: where there is none.
+        ConfigError: where a photo of it is in a bank by its name, so that the model learned it.
+        DataError: where there is none, or too few that neither bank has.
     """
     _check_unknown(old, new, {photo.path for photo in data.split(TEST)})
     outcomes = [measure_bundle(bundle.path, data, TEST) for bundle in (old, new)]
     if outcomes[0].photos != outcomes[1].photos:
         raise DataError("expected both models to be able to read the same photos")
     answers = [
-        (one.probabilities(), bundle) for one, bundle in zip(outcomes, (old, new), strict=True)
+        Answered(bundle, one.probabilities(), one.embedding)
+        for one, bundle in zip(outcomes, (old, new), strict=True)
     ]
-    return _compared(TEST, [photo.superclass for photo in outcomes[0].photos], answers)
+    return _compared(TEST, outcomes[0].photos, answers)
 
 
 def compare_on_held_out(old: Bundle, new: Bundle, held_out: tuple[Photo, ...]) -> Compared | None:
-    """On held-out reviewed photos; None where no photo of them decodes.
+    """On held-out reviewed photos, less those that a bank has; None where no photo decodes.
 
     Raises:
-        ConfigError: where one of them is in a bank.
+        ConfigError: where one of them is in a bank by its name.
+        DataError: where there are too few that neither bank has.
     """
     _check_unknown(old, new, {photo.path for photo in held_out})
-    answers: list[tuple[Array, Bundle]] = []
-    names: list[str] = []
+    answers: list[Answered] = []
+    photos: tuple[Photo, ...] = ()
     for bundle in (old, new):
         seen, _ = see(held_out, bundle.manifest)
         if not seen.photos:
             return None
-        names = [photo.superclass for photo in seen.photos]
-        answers.append((_answered(bundle, seen), bundle))
-    return _compared(HELD_OUT, names, answers)
+        photos = seen.photos
+        answers.append(_answered(bundle, seen))
+    return _compared(HELD_OUT, photos, answers)
 
 
-def _answered(bundle: Bundle, seen: Seen) -> Array:
+@dataclass(frozen=True)
+class Answered:
+    """A bundle's answers to n photos: probabilities float64 [n, K], embedding float32 [n, E]."""
+
+    bundle: Bundle
+    probabilities: Array
+    embedding: Array
+
+
+def _answered(bundle: Bundle, seen: Seen) -> Answered:
     classifier = Classifier(bundle)
-    rows = [classifier.run(seen.pixels[i : i + 1]).probabilities for i in range(len(seen.photos))]
-    return np.concatenate(rows).astype(np.float64)
+    answers = [classifier.run(seen.pixels[i : i + 1]) for i in range(len(seen.photos))]
+    probabilities = np.concatenate([one.probabilities for one in answers]).astype(np.float64)
+    return Answered(bundle, probabilities, np.concatenate([one.embedding for one in answers]))
 
 
 def _check_unknown(old: Bundle, new: Bundle, paths: set[str]) -> None:
@@ -122,20 +140,51 @@ def _check_unknown(old: Bundle, new: Bundle, paths: set[str]) -> None:
             )
 
 
-def _compared(name: str, superclasses: list[str], answers: list[tuple[Array, Bundle]]) -> Compared:
+def _compared(name: str, photos: Sequence[Photo], answers: list[Answered]) -> Compared:
+    """Both models' answers to the photos that neither bank has."""
+    known = np.any([in_bank(one.bundle, photos, one.embedding) for one in answers], axis=0)
+    left = tuple(compress(photos, ~known))
+    _check_enough(name, photos, left, answers)
     right, deciding = [], []
-    for probabilities, bundle in answers:
-        order = bundle.manifest.superclasses
-        labels = np.array([order.index(one) for one in superclasses])
+    for one in answers:
+        probabilities, order = one.probabilities[~known], one.bundle.manifest.superclasses
+        labels = np.array([order.index(photo.superclass) for photo in left])
         right.append(probabilities.argmax(axis=1) == labels)
-        deciding.append(_decide(probabilities, labels, bundle))
-    truth = np.array(superclasses)
+        deciding.append(_decide(probabilities, labels, one.bundle))
+    truth = np.array([photo.superclass for photo in left])
     each = {
         one: pair(right[0][truth == one], right[1][truth == one])
-        for one in answers[0][1].manifest.superclasses
-        if one in superclasses
+        for one in answers[0].bundle.manifest.superclasses
+        if one in truth
     }
-    return Compared(name, each, pair(*right), *deciding)
+    return Compared(name, each, pair(*right), deciding[0], deciding[1], int(known.sum()))
+
+
+def _check_enough(
+    name: str, photos: Sequence[Photo], left: Sequence[Photo], answers: list[Answered]
+) -> None:
+    """See that what the banks have leaves of each superclass what can tell two models apart.
+
+    Where there were few from the first, that is for the report to say.
+
+    Raises:
+        DataError: where it does not.
+    """
+    before, after = (Counter(photo.superclass for photo in some) for some in (photos, left))
+    few = [
+        f"{after[one]} of {count} {one}"
+        for one, count in before.items()
+        if not after[one] or after[one] < LEAST <= count
+    ]
+    if few:
+        old, new = (one.bundle.id for one in answers)
+        raise DataError(
+            f"{name}: the bank of {old} or {new} has {len(photos) - len(left)} of the "
+            f"{len(photos)} photos (the same ones or near copies), which then say nothing; of what "
+            f"is left, {', '.join(few)}, too few can tell the models apart: expected {LEAST} of "
+            "each superclass that neither bank has; measure by other photos, or by models whose "
+            "banks lack these"
+        )
 
 
 def _decide(probabilities: Array, labels: Array, bundle: Bundle) -> Deciding:

@@ -15,6 +15,8 @@ from training.outcome import Array
 
 DRAWS = 20_000
 LEVEL = (2.5, 97.5)
+# Photos of which all may differ one way, and McNemar's exact test is only then under 5%
+LEAST = 6
 MARGIN = 0.01  # of recall: a loss that is let pass, unless another is asked for
 
 

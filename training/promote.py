@@ -83,7 +83,7 @@ def judge(contest: Contest, old: Bundle, new: Bundle, command: str) -> Verdict:
     """Compare two bundles on the test split and on held-out reviewed photos.
 
     Raises:
-        ConfigError, DataError: as `promote`.
+        ConfigError, DataError: as `promote`; also where too few photos are left that no bank has.
     """
     check_alike(old, new)
     data = read_photos_of(old.manifest, contest.data, contest.superclass_map)

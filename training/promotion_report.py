@@ -114,9 +114,15 @@ def _table(one: Compared, margin: float) -> str:
         [name, _percent(getattr(one.old, key)), _percent(getattr(one.new, key))]
         for key, name in DECIDING.items()
     ]
+    left_out = (
+        f"{one.left_out} of {one.left_out + one.overall.photos} photos are left out for both "
+        "models, since the bank of one of them has them, the same ones or near copies: they would "
+        "be answered by themselves."
+    )
     return "\n\n".join(
         [
             f"## {one.name.capitalize()}: {one.overall.photos} photos",
+            *([left_out] if one.left_out else []),
             markdown_table(HEAD, rows),
             markdown_table(("", "old", "new"), deciding),
         ]

@@ -97,6 +97,31 @@ def bank_items(state: dict[str, Any]) -> tuple[BankItem, ...]:
     )
 
 
+def in_bank(bundle: Bundle, photos: Sequence[Photo], embeddings: Floats) -> npt.NDArray[np.bool_]:
+    """`known_photos` of a bundle's bank."""
+    method = str(bundle.manifest.provenance.config.get("method"))
+    return known_photos(served_bank(bundle), method, photos, embeddings)
+
+
+def known_photos(
+    bank: ServedBank, method: str, photos: Sequence[Photo], embeddings: Floats
+) -> npt.NDArray[np.bool_]:
+    """Which of n photos the bank has, bool [n].
+
+    A photo that the bank has is answered by itself, and says nothing of new ones. By SCLRE, whose
+    keys are no embeddings, such a photo is known by its name alone.
+
+    Args:
+        embeddings: float32 [n, E].
+    """
+    matching = method == MATCHING
+    known = [
+        bool(bank.alike(photo.path, row if matching else None))
+        for photo, row in zip(photos, embeddings, strict=True)
+    ]
+    return np.array(known, dtype=bool)
+
+
 def new_to_bank(
     bundle: Bundle, photos: Sequence[Photo], embeddings: Floats, use: str
 ) -> npt.NDArray[np.bool_]:
@@ -114,9 +139,6 @@ def new_photos(
 ) -> npt.NDArray[np.bool_]:
     """Which of n photos the bank does not have, bool [n]; how many it has is printed.
 
-    A photo that the bank has is answered by itself, and says nothing of new ones. By SCLRE, whose
-    keys are no embeddings, such a photo is known by its name alone.
-
     Args:
         embeddings: float32 [n, E].
         use: what the photos are for, in words.
@@ -124,14 +146,7 @@ def new_photos(
     Raises:
         DataError: where the bank has all of them.
     """
-    matching = method == MATCHING
-    new = np.array(
-        [
-            not bank.alike(photo.path, row if matching else None)
-            for photo, row in zip(photos, embeddings, strict=True)
-        ],
-        dtype=bool,
-    )
+    new = ~known_photos(bank, method, photos, embeddings)
     if not new.any():
         raise DataError(
             f"{use}: expected photos that the bank does not have, got {len(new)} that it has"

@@ -17,7 +17,7 @@ from service.bundle import read_manifest, write_manifest
 from service.catalogue import open_bundle
 from service.classifier import Classifier
 from service.self_test import check_answers
-from tests.tiny_matching import write_bundle, write_photos
+from tests.tiny_matching import KINDS, SPLITS, photo_of, write_bundle, write_photos
 from tests.training.test_whole_loop import superbin
 from tests.training_runs import ConfigMaker
 from training import versions_cli
@@ -25,7 +25,7 @@ from training.correct import Order, correct_bundle
 from training.data.own import read_labels
 from training.data.review import ReviewFolder
 from training.errors import ConfigError, DataError
-from training.paired import MARGIN, jeffreys, pair
+from training.paired import LEAST, MARGIN, jeffreys, pair
 from training.promote import Contest, promote
 
 COMMAND = "superbin promote candidate --over models/bins/2"
@@ -180,6 +180,56 @@ def test_a_model_that_knows_the_photos_it_is_measured_by_is_refused(
     (review / "labels.csv").write_text(labels.replace(",train", ",test"))
     with pytest.raises(ConfigError, match="has 5 of the photos that it is measured by in its bank"):
         promote(replace(contest, candidate=out, review=ReviewFolder(review)), COMMAND)
+
+
+def corrected_by_test_photos(contest: Contest, folder: Path, kinds: dict[str, int]) -> Path:
+    """A bundle whose bank has so many of test's photos of some kinds, under other names."""
+    first = SPLITS["train"] + SPLITS["val"]  # the number of test's first photo
+    labels = ["path,superclass,subclass"]
+    (folder / "seen").mkdir(parents=True)
+    for kind, photos in kinds.items():
+        for number in range(first, first + photos):
+            path = f"seen/{kind}-again-{number}.png"
+            (folder / path).write_bytes(photo_of(kind, number))
+            labels.append(f"{path},{KINDS[kind][0]},{kind}")
+    (folder / "labels.csv").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    out = folder / "bins" / "1"
+    correct_bundle(Order(bundle=contest.over, out=out, review=ReviewFolder(folder)), COMMAND)
+    return out
+
+
+@pytest.mark.parametrize("served", [False, True])
+def test_photos_that_either_bank_has_are_left_out_for_both(
+    contest: Contest, tmp_path: Path, served: bool
+) -> None:
+    known = corrected_by_test_photos(contest, tmp_path / "known", {"battery": 2, "can": 1})
+    asked = replace(contest, dry=True)
+    asked = replace(asked, over=known) if served else replace(asked, candidate=known)
+    assert promote(replace(asked, margin=0.5), COMMAND)
+    assert contest.report is not None
+    (test,) = json.loads((contest.report / "promotion.json").read_text())["compared"]
+    assert test["left_out"] == 3
+    assert test["overall"]["photos"] == 4 * len(KINDS) - 3
+    assert test["superclasses"]["hazardous"]["photos"] == 8 - 2
+    assert test["superclasses"]["organic"]["photos"] == 4
+    told = "3 of 24 photos are left out for both models, since the bank of one of them has them"
+    assert told in (contest.report / "PROMOTION.md").read_text()
+
+
+@pytest.mark.parametrize("known", [{"battery": 3}, {"peel": 4}])
+def test_where_the_banks_leave_too_few_photos_nothing_is_promoted(
+    contest: Contest, tmp_path: Path, known: dict[str, int]
+) -> None:
+    candidate = corrected_by_test_photos(contest, tmp_path / "known", known)
+    left = {"battery": "5 of 8 hazardous", "peel": "0 of 4 organic"}[next(iter(known))]
+    with pytest.raises(DataError, match=f"near copies.* of what is left, {left}, too few can"):
+        promote(replace(contest, candidate=candidate), COMMAND)
+    assert versions(contest) == ["1", "2"]
+
+
+def test_fewer_photos_than_are_expected_would_tell_nothing_even_if_all_were_won() -> None:
+    assert pair(np.zeros(LEAST, dtype=bool), np.ones(LEAST, dtype=bool)).p < 0.05
+    assert pair(np.zeros(LEAST - 1, dtype=bool), np.ones(LEAST - 1, dtype=bool)).p > 0.05
 
 
 def test_the_command_ends_with_one_where_it_refuses(contest: Contest, tmp_path: Path) -> None:
