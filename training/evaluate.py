@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.bundle import MANIFEST
+from service.bundle import MANIFEST, read_bundle
+from training import checkpoint
 from training.checkpoint import hardware, write_json
 from training.data.photos import Photo, labels_digest
 from training.device import pick_device
@@ -30,6 +31,7 @@ from training.metrics import (
     expected_calibration_error,
 )
 from training.outcome import BANK, CONTEXT_NAMES, Array, Outcome, measure_on, photos_for
+from training.served_bank import MATCHING, in_bank, known_photos, trained_bank
 from training.subclass_points import POINTS
 
 REPORT = "report.json"
@@ -59,13 +61,39 @@ def evaluate_target(
     _check_same(folder / REPORT, dataset)
     outcome = measure_on(target, photos, split, chosen)
     folder.mkdir(parents=True, exist_ok=True)
-    report = {**summarise(outcome), "dataset": dataset, "hardware": hardware(chosen)}
+    report = {
+        **summarise(outcome),
+        "photos_in_bank": known_to(target, outcome),
+        "dataset": dataset,
+        "hardware": hardware(chosen),
+    }
     write_json(folder / REPORT, report)
     (folder / POINTS).unlink(missing_ok=True)  # of an earlier evaluation
     if (points := draw_report(outcome, folder)) is not None:
         points.write(folder)
     print_report(report)
     print(f"report and pictures: {folder}")
+
+
+def known_to(target: Path, outcome: Outcome) -> dict[str, Any] | None:
+    """How many of the photos the model's bank has, and the figures without them; None: no bank."""
+    photos, embedding = outcome.photos, outcome.embedding
+    if (target / MANIFEST).is_file():
+        known = in_bank(read_bundle(target), photos, embedding)
+    elif outcome.has_bank:
+        bank = trained_bank(*checkpoint.load_model(target))
+        known = known_photos(bank, outcome.method, photos, embedding)
+    else:
+        return None
+    by = "name and likeness" if outcome.method == MATCHING else "name"
+    found: dict[str, Any] = {"photos": int(known.sum()), "by": by}
+    if known.all() or not known.any():
+        return found
+    new, k = outcome.only(~known), len(outcome.superclasses)
+    return found | {
+        "accuracy_without": accuracy(new.predicted, new.labels),
+        "balanced_accuracy_without": balanced_accuracy(new.predicted, new.labels, k),
+    }
 
 
 def _check_same(file: Path, dataset: dict[str, str]) -> None:
@@ -220,8 +248,20 @@ def print_report(report: dict[str, Any]) -> None:
         shares = _percent(row["recall"]), _percent(row["precision"])
         per.add_row(Text(name), *shares, str(row["photos"]))
     console.print(per)
+    if known := report.get("photos_in_bank"):
+        console.print(_tell_known(known, report["photos"]), soft_wrap=True)
     if report["bad_photos"]:
         console.print(f"Could not be read, see report.json: {len(report['bad_photos'])}")
+
+
+def _tell_known(known: dict[str, Any], photos: int) -> str:
+    told = f"The bank has {known['photos']} of the {photos} photos (by {known['by']})"
+    if "accuracy_without" not in known:
+        return f"{told}: no figure here is of new ones." if known["photos"] else f"{told}."
+    return (
+        f"{told}; without them accuracy is {_percent(known['accuracy_without'])}, "
+        f"balanced accuracy {_percent(known['balanced_accuracy_without'])}."
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from PIL import Image
 from sklearn.metrics import balanced_accuracy_score, precision_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from tests.tiny_matching import photo_of, write_bundle, write_photos
 from training.calibrate import fit_temperature, fit_threshold, least_confidence
 from training.data.photos import Photo
-from training.evaluate import decisions, print_report, summarise
+from training.evaluate import decisions, evaluate_target, print_report, summarise
 from training.figures import confusion_matrix, draw_report
 from training.metrics import balanced_accuracy, credible_interval, expected_calibration_error
 from training.outcome import Outcome, softmax
@@ -175,6 +177,26 @@ def test_every_picture_is_drawn(tmp_path: Path) -> None:
     assert {file.stem for file in tmp_path.glob("*.png")} == {
         n for n in drawn if not n.startswith(("embedding", "subclasses"))
     }
+
+
+@pytest.mark.parametrize(
+    ("split", "told"), [("test", "has 2 of the 6 photos"), ("train", "no figure here is of new")]
+)
+def test_it_is_told_what_the_bank_has_of_the_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str, told: str
+) -> None:
+    """Test has the first two photos of train under other names, and four new ones."""
+    bundle = write_bundle(tmp_path / "models")
+    data = write_photos(tmp_path / "data", ["paint", "peel", "can", "mug"], {"train": 8, "test": 1})
+    with (data / "labels.csv").open("a", encoding="utf-8") as labels:
+        for kind, superclass in (("can", "recyclable"), ("peel", "organic")):
+            (data / "photos" / f"again-{kind}.png").write_bytes(photo_of(kind, 0))
+            labels.write(f"photos/again-{kind}.png,drawn,{kind},{superclass},test\n")
+    evaluate_target(bundle, data, split, tmp_path / "report", None, "cpu")
+    assert told in " ".join(capsys.readouterr().out.split())
+    known = json.loads((tmp_path / "report" / "report.json").read_text())["photos_in_bank"]
+    assert known["photos"] == {"test": 2, "train": 32}[split]
+    assert ("accuracy_without" in known) == (split == "test")
 
 
 def test_names_are_shown_as_they_are_whatever_their_letters(
