@@ -10,6 +10,14 @@ from pathlib import Path
 from service.bundle import MANIFEST, read_manifest
 from service.errors import BundleError
 
+DEFAULT_MODEL = "refuse"
+
+
+def default_models_dir() -> Path:
+    """`models` beside the `service` package where that exists, else in the working directory."""
+    beside = Path(__file__).resolve().parent.parent / "models"
+    return beside if beside.is_dir() else Path("models")
+
 
 def find_bundles(models_dir: Path) -> Iterator[Path]:
     """Folders `<name>/<version>` below `models_dir` that hold a manifest; versions in order."""
@@ -27,8 +35,12 @@ def resolve_bundle(models_dir: Path, reference: str) -> Path:
     """The folder of `name`, its newest version, or of `name/version`.
 
     Raises:
-        BundleError: where there is none, with those that there are.
+        BundleError: where there is none, with those that there are, or no such folder.
     """
+    if not models_dir.is_dir():
+        raise BundleError(
+            f"expected a folder of bundles, got {models_dir}: there is no such folder"
+        )
     name, _, version = reference.partition("/")
     paths = list(find_bundles(models_dir))
     matches = [p for p in paths if p.parent.name == name and version in ("", p.name)]

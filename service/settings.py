@@ -20,6 +20,7 @@ from service.devices import CPU, DEVICES, EXPECTED, on_gpu, session_devices
 from service.doubt_settings import read_doubts
 from service.errors import SuperbinError
 from service.limit_settings import LimitSettings
+from service.models_folder import DEFAULT_MODEL, default_models_dir
 from service.preprocess import PhotoLimits
 from service.record_settings import DriftSettings, ReportSettings, ReviewSettings
 from service.schemas import DoubtReason
@@ -31,12 +32,6 @@ FOLLOWS_FROM_ANOTHER = "default_factory_not_called"  # and says nothing of its o
 
 class SettingsError(SuperbinError):
     """A variable is misspelt or its value cannot be used."""
-
-
-def default_models_dir() -> Path:
-    """`models` beside the `service` package where that exists, else in the working directory."""
-    beside = Path(__file__).resolve().parent.parent / "models"
-    return beside if beside.is_dir() else Path("models")
 
 
 class Settings(
@@ -70,7 +65,7 @@ class Settings(
         description="Folder of model bundles, <name>/<version>/.",
     )
     model: str = Field(
-        "refuse",
+        DEFAULT_MODEL,
         min_length=1,
         description="Bundles to serve, by commas: a name, for its newest version, or name/version; "
         "the first answers where a request names none.",

@@ -109,6 +109,11 @@ def test_the_newest_version_is_taken_and_any_can_be_named(tmp_path: Path) -> Non
     assert resolve_bundle(tmp_path, "tiny/2").name == "2"
 
 
+def test_a_folder_of_models_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"expected a folder of bundles, got .*nope: there is no"):
+        resolve_bundle(tmp_path / "nope", "refuse")
+
+
 @pytest.mark.parametrize("reference", ["other", "tiny/3", "../models/tiny", "tiny/../tiny/1", "/"])
 def test_a_bundle_that_is_not_there_is_refused_with_those_that_are(
     tmp_path: Path, reference: str
