@@ -192,7 +192,9 @@ def models(models_dir: ModelsDirOption = None, json: JsonOption = False) -> None
 
 @app.command()
 def sites(
-    files: Annotated[list[Path] | None, typer.Argument(help="Site files to check.")] = None,
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Sites to check: files, or names in the folder.")
+    ] = None,
     sites_dir: Annotated[Path | None, typer.Option(help="Folder of site files.")] = None,
     kinds: Annotated[
         bool, typer.Option("--kinds", help="Where each kind that the model knows goes.")
@@ -209,7 +211,6 @@ def sites(
     from service.errors import SuperbinError
     from service.settings import load_settings
     from service.site_check import SiteCheck
-    from service.sites import find_sites
     from service.tables import show_kinds, show_sites
 
     try:
@@ -220,7 +221,7 @@ def sites(
     folder = settings.sites_dir
     if not files and not folder.is_dir():
         fail(f"expected a folder of site files, got {folder}")
-    checked = check.check(files or find_sites(folder))
+    checked = check.check(files, folder)
     if json:
         for one in checked.sites:
             print_json(one.model_dump(mode="json", by_alias=True))

@@ -10,7 +10,7 @@ from pathlib import Path
 from service.bundle import read_manifest
 from service.models_folder import known_superclasses, resolve_bundle
 from service.site_rules import SiteUnfit, read_rules
-from service.sites import Site, SiteError, told_unknown, unknown_items
+from service.sites import Site, SiteError, find_site, find_sites, told_unknown, unknown_items
 
 
 @dataclass
@@ -55,18 +55,23 @@ class SiteCheck:
         counts = Counter((item.superclass, item.subclass) for item in items if item.subclass)
         return [Kind(name, superclass, n) for (superclass, name), n in sorted(counts.items())]
 
-    def check(self, files: Iterable[Path]) -> Checked:
-        """Read them all; each has to say where every superclass of the model belongs."""
+    def check(self, sites: Iterable[str] | None, folder: Path) -> Checked:
+        """Read them all; each has to say where every superclass of the model belongs.
+
+        Args:
+            sites: files, or names of those in the folder; by default all of these.
+        """
         checked = Checked()
-        for file in files:
+        for one in sites or map(str, find_sites(folder)):
             try:
+                file = find_site(one, folder)
                 rules = read_rules(file)
                 checked.warnings += self._odd(rules.site)
                 rules.sorter(self._manifest)
             except SiteError as error:
                 checked.errors.append(str(error))
             except SiteUnfit as error:
-                checked.errors.append(f"{file} with {self._reference}: {error}")
+                checked.errors.append(f"{one} with {self._reference}: {error}")
             else:
                 checked.sites.append(rules.site)
         return checked

@@ -237,6 +237,19 @@ def find_sites(folder: Path) -> list[Path]:
     return sorted(f for f in folder.glob(f"*{SUFFIX}") if not f.name.startswith("."))
 
 
+def find_site(reference: str | Path, folder: Path) -> Path:
+    """A site file as it is, or one of a folder by its name.
+
+    Raises:
+        SiteError: where it is neither, with the names that there are.
+    """
+    for file in (Path(reference), folder / f"{reference}{SUFFIX}"):
+        if file.is_file():
+            return file
+    known = ", ".join(one.stem for one in find_sites(folder)) or "none"
+    raise SiteError(f"expected a site file, or a name in {folder} ({known}), got {reference}")
+
+
 def _told(error: Exception) -> str:
     return " ".join(str(error).split())
 

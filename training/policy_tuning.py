@@ -10,7 +10,7 @@ import numpy as np
 
 from service.bundle import read_manifest
 from service.site_rules import read_rules
-from service.sites import SHIPPED, SUFFIX, find_sites
+from service.sites import SHIPPED, SUFFIX, find_site
 from training.data.folds import read_photos_of
 from training.errors import ConfigError
 from training.export import portable
@@ -51,7 +51,7 @@ def tune_site(
         raise ConfigError(f"--out: expected a site file such as mine{SUFFIX}, got {out}")
     if wish.coverage is not None and not 0.0 < wish.coverage < 1.0:
         raise ConfigError(f"--coverage: expected a share between 0 and 1, got {wish.coverage}")
-    source = site_file(site)
+    source = find_site(site, SHIPPED)
     if out.exists() and out.samefile(source):
         raise ConfigError(
             f"--out: expected another file than the one that is tuned, got {out} again; name one "
@@ -83,21 +83,6 @@ def tune_site(
     draw(evidence, thresholds, folder)
     write_report(folder, {"command": portable(command), "site": source.stem, "figures": figures})
     return f"{tell(figures, tuned)}\nwritten: {out}, and pictures in {folder}"
-
-
-def site_file(site: str) -> Path:
-    """A file as it is, or a shipped one by name.
-
-    Raises:
-        ConfigError: where there is none, with those that are shipped.
-    """
-    file = Path(site)
-    if not file.is_file():
-        file = SHIPPED / f"{site}{SUFFIX}"
-    if not file.is_file():
-        known = ", ".join(one.stem for one in find_sites(SHIPPED))
-        raise ConfigError(f"expected a site file, or one of {known}, got {site}")
-    return file
 
 
 def round_up(thresholds: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,13 @@ def test_the_command_lists_and_checks_site_files(tmp_path: Path) -> None:
     assert "tiny" in both.stdout
     assert "bad.yaml: site: expected a value, got nothing" in both.stderr
     assert runner.invoke(app, ["sites", str(tmp_path / "tiny.yaml")]).exit_code == 0
+    for name, folder in (("tiny", ["--sites-dir", str(tmp_path)]), ("german-household", [])):
+        named = runner.invoke(app, ["sites", name, "--json", *folder])
+        assert named.exit_code == 0, named.stderr
+        assert f'"site":"{name}"' in named.stdout
+    unknown = runner.invoke(app, ["sites", "german"])
+    assert unknown.exit_code == 1
+    assert re.search(r"a site file, or a name in .*german-household.*, got german", unknown.stderr)
     shown = runner.invoke(app, ["sites", "--kinds"]).stdout.splitlines()
     rows = [[cell.strip() for cell in line.split("│")] for line in shown]
     assert ["", "newspaper", "recyclable", "66", "paper", "papier", "fibre", ""] in rows
