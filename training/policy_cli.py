@@ -22,9 +22,21 @@ def tune(
     site: Annotated[str, typer.Argument(help="A site file, or the name of a shipped one.")],
     data: Annotated[Path, typer.Option("--data", help="Folder of labelled photos.")],
     out: Annotated[Path, typer.Option("--out", help="The site file to write, NAME.yaml.")],
-    bundle: Annotated[Path, typer.Option(help="The model that will answer.")] = Path(
-        "models/refuse/4"
-    ),
+    bundle: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the model that will answer; by default the one of --model."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SUPERBIN_MODEL",
+            help="As for classify: a name, for its newest version, or name/version; else refuse.",
+        ),
+    ] = None,
+    models_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="SUPERBIN_MODELS_DIR", help="Folder of model bundles."),
+    ] = None,
     error_rate: Annotated[
         float, typer.Option(min=0.0, max=0.5, help="Wanted among what is sorted.")
     ] = 0.01,
@@ -42,8 +54,14 @@ def tune(
 ) -> None:
     """Draw errors and costs against manual sorting, and write thresholds for an error rate."""
     with explained():
+        from service.models_folder import DEFAULT_MODEL, default_models_dir, resolve_bundle
         from training.policy_tuning import Wish, tune_site
 
+        if bundle is None:
+            first = (
+                (model or DEFAULT_MODEL).partition(",")[0].strip()
+            )  # which answers where several are served
+            bundle = resolve_bundle(models_dir or default_models_dir(), first)
         wish = Wish(error_rate, coverage, split, tuple(report or ()))
         command = typed_command()
         told = tune_site(site, bundle, data, out, wish, version, command, overwrite=overwrite)

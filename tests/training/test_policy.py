@@ -277,6 +277,24 @@ def test_the_command_writes_a_site_that_serves_with_pictures(
     assert "expected a site file such as mine.yaml" in refused.output
 
 
+def test_tuning_is_for_the_model_that_classify_takes(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("9", "10"):
+        write_bundle(tmp_path / "models", version=version)
+    monkeypatch.setenv("SUPERBIN_MODELS_DIR", str(tmp_path / "models"))
+    add_commands(app)
+    arguments = ["policy", "tune", str(write_site(tmp_path)), "--data", str(labelled), "--out"]
+    for named, told in (("tiny", "tiny/10"), ("tiny/9", "tiny/9"), ("tiny,tiny/9", "tiny/10")):
+        monkeypatch.setenv("SUPERBIN_MODEL", named)
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / f"{len(named)}.yaml")])
+        assert done.exit_code == 0, done.output
+        assert f"{told} on val" in done.stderr
+    none = CliRunner().invoke(app, [*arguments, "x.yaml", "--model", "other"])
+    assert none.exit_code == 2
+    assert "which has: tiny/9, tiny/10" in none.stderr
+
+
 def test_photos_that_the_bank_has_are_no_evidence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
