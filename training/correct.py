@@ -28,7 +28,6 @@ from service.bundle import (
     write_manifest,
 )
 from service.classifier import Classifier
-from service.models_folder import find_bundles, version_key
 from service.preprocess import Pixels
 from service.sites import SHIPPED, SiteError, find_sites, read_site, site_kinds
 from training.background_change import grow_by_folder, unfamiliar
@@ -52,8 +51,9 @@ from training.kind_warnings import kind_warnings
 from training.recheck import recheck
 from training.self_test import with_self_test
 from training.served_bank import MATCHING, served_bank
-from training.versions import check_place, in_place
+from training.versions import check_place, in_place, newer_than, who_takes_it
 
+IN_BANK = ", which the bank now has: how it does with new ones only photos that are held out tell"
 MOST_REVIEWED = 1000  # items, by default: the answer to more is to train
 
 
@@ -150,11 +150,9 @@ def correct_bundle(order: Order, command: str) -> None:
         for warning in checked.losses():
             print(warning, file=sys.stderr)
     print(f"bundle: {order.out}")
-    print(
-        f"a service that serves {parent.manifest.name} by its name takes it within seconds; "
-        f"SUPERBIN_MODEL={parent.id} holds on to that one"
-    )
-    _tell_of_newer(parent, order.out)
+    print(who_takes_it(order.bundle, parent.id, order.out))
+    if newest := newer_than(parent, order.out):
+        print(newest, file=sys.stderr)
 
 
 def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed | None:
@@ -167,19 +165,6 @@ def _read(order: Order, manifest: Manifest, data: PhotoSet | None) -> Reviewed |
         return None
     reviewed = read_review(order.review, manifest.superclasses)
     return reviewed if data is None else without_measured(reviewed, data)
-
-
-def _tell_of_newer(parent: Bundle, out: Path) -> None:
-    """A warning where what was corrected is not the newest before `out`."""
-    folder = out.absolute().parent
-    there = [path.name for path in find_bundles(folder.parent) if path.parent == folder]
-    newest = max({*there} - {out.name}, key=version_key, default=parent.manifest.version)
-    if version_key(newest) > version_key(parent.manifest.version):
-        print(
-            f"warning: {parent.manifest.name}/{newest} was the newest, and {out.name} has nothing "
-            f"of what joined it: it follows {parent.id}",
-            file=sys.stderr,
-        )
 
 
 def _odd_kinds(order: Order, manifest: Manifest, reviewed: Reviewed | None) -> list[str]:
@@ -292,11 +277,13 @@ def _tell(
         return told
     old, new = Classifier(parent), Classifier(Bundle(part, manifest))
     held_out, _ = see(reviewed.held_out, manifest)
-    for name, seen in (("added or known", learned), ("held out", held_out)):
+    for name, seen, note in (("added or known", learned, IN_BANK), ("held out", held_out, "")):
         if seen.photos:
             right = [int((_answers(c, seen.pixels) == seen.labels).sum()) for c in (old, new)]
-            total = len(seen.photos)
-            told.append(f"right about reviewed photos, {name}: {right[0]} to {right[1]} of {total}")
+            told.append(
+                f"right about reviewed photos, {name}: {right[0]} to {right[1]} of "
+                f"{len(seen.photos)}{note}"
+            )
     return told
 
 

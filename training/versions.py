@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from service.bundle import NAME_PATTERN
-from service.models_folder import version_key
+from service.bundle import NAME_PATTERN, Bundle
+from service.models_folder import find_bundles, version_key
 from training.errors import ConfigError
 from training.scratch import short_lived
 
@@ -87,3 +87,29 @@ def next_version(folder: Path) -> Path:
     versions = [one.name for one in folder.iterdir() if one.name.isdecimal()]
     newest = max(versions, key=version_key, default="0")
     return folder / str(int(newest) + 1)
+
+
+def who_takes_it(parent: Path, parent_id: str, out: Path) -> str:
+    """Which services answer by a new version, and how to stay with the one that it was made of."""
+    folder = out.absolute().parent
+    taken = f"that serves {folder.name} by its name takes it within seconds"
+    if parent.resolve().parent == folder.resolve():
+        return f"a service {taken}; with SUPERBIN_MODEL={parent_id} it stays with {parent_id}"
+    return (
+        f"a service of the models in {folder.parent} (SUPERBIN_MODELS_DIR) {taken}; {parent_id}, "
+        f"of which it was made, is not there but at {parent}: a service of the models there stays "
+        "as it is"
+    )
+
+
+def newer_than(parent: Bundle, out: Path) -> str | None:
+    """A warning where what a version was made of is not the newest before it."""
+    folder, made_of = out.absolute().parent, parent.manifest
+    there = [path.name for path in find_bundles(folder.parent) if path.parent == folder]
+    newest = max({*there} - {out.name}, key=version_key, default=made_of.version)
+    if version_key(newest) <= version_key(made_of.version):
+        return None
+    return (
+        f"warning: {made_of.name}/{newest} was the newest, and {out.name} has nothing of what "
+        f"joined it: it follows {parent.id}"
+    )

@@ -106,11 +106,22 @@ def test_what_is_corrected_while_a_newer_version_is_there_leaves_that_out_and_sa
     correct_bundle(order, COMMAND)
     told = capsys.readouterr()
     name = order.bundle.parent.name
-    assert f"SUPERBIN_MODEL={name}/1 holds on to that one" in told.out
+    assert f"with SUPERBIN_MODEL={name}/1 it stays with {name}/1" in told.out
     assert "was the newest" not in told.err
     correct_bundle(replace(order, out=order.out.parent / "3"), COMMAND)
     told = capsys.readouterr()
     assert f"warning: {name}/2 was the newest, and 3 has nothing of what joined it" in told.err
+
+
+def test_in_another_folder_of_models_nobody_is_sent_to_a_version_that_is_not_there(
+    order: Order, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = tmp_path / "other-models"
+    correct_bundle(replace(order, out=models / order.bundle.parent.name / "1"), COMMAND)
+    told = capsys.readouterr().out
+    assert f"a service of the models in {models} (SUPERBIN_MODELS_DIR)" in told
+    assert f"is not there but at {order.bundle}: a service" in told
+    assert "SUPERBIN_MODEL=" not in told
 
 
 def test_what_was_wrong_is_right_and_nothing_else_changes(
@@ -124,7 +135,7 @@ def test_what_was_wrong_is_right_and_nothing_else_changes(
         assert right(order.out, kind) >= before[kind]
     told = capsys.readouterr().out
     assert "10 battery (hazardous)" in told
-    assert "added or known: 0 to 10 of 10" in told
+    assert "added or known: 0 to 10 of 10, which the bank now has" in told
     assert "held out: 0 to 3 of 3" in told
 
 
