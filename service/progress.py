@@ -30,10 +30,9 @@ def track(
     count = done
 
     def rate() -> str:
-        a_second = (count - done) / max(time.monotonic() - started, 1e-9)
-        return ", ".join(filter(None, (f"{a_second:.1f} a second", state())))
+        return ", ".join(filter(None, (pace(count - done, time.monotonic() - started), state())))
 
-    with _bar(label, total, done) if sys.stderr.isatty() else _lines(label, total) as show:
+    with _bar(label, total, done) if sys.stderr.isatty() else _lines(label, total, done) as show:
 
         def advance(n: int) -> None:
             nonlocal count
@@ -41,6 +40,20 @@ def track(
             show(count, rate)
 
         yield advance
+
+
+def pace(count: int, seconds: float) -> str:
+    """How fast it goes: so many a second, or the time that each takes where that is longer."""
+    if count == 0 or count >= seconds:
+        return f"{count / max(seconds, 1e-9):.1f} a second"
+    return f"{duration(seconds / count)} each"
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit of which it is two at least."""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 Show = Callable[[int, Callable[[], str]], None]
@@ -57,14 +70,17 @@ def _bar(label: str, total: int, done: int) -> Iterator[Show]:
 
 
 @contextmanager
-def _lines(label: str, total: int) -> Iterator[Show]:
-    last = time.monotonic()
+def _lines(label: str, total: int, done: int) -> Iterator[Show]:
+    started = last = time.monotonic()
 
     def show(count: int, rate: Callable[[], str]) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last >= LOG_EVERY_S or count >= total:
-            print(f"{label}: {count}/{total}, {rate()}", file=sys.stderr, flush=True)
+            told = f"{label}: {count}/{total}, {rate()}"
+            if done < count < total:
+                told += f", {duration((now - started) / (count - done) * (total - count))} left"
+            print(told, file=sys.stderr, flush=True)
             last = now
 
     yield show
