@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 
 import numpy as np
@@ -14,7 +14,7 @@ from service.classifier import Classifier
 from training.bank_change import Seen, see
 from training.data.photos import Photo, PhotoSet
 from training.errors import ConfigError, DataError
-from training.metrics import balanced_accuracy, confidences
+from training.metrics import balanced_accuracy, confidences, credible_interval
 from training.outcome import Array, measure_bundle
 from training.paired import LEAST, Paired, pair
 from training.served_bank import in_bank
@@ -37,7 +37,8 @@ class Compared:
 
     Attributes:
         superclasses: those that have photos in the set.
-        overall: of all photos, so its recall is accuracy.
+        overall: of all photos, so its recall is accuracy, with the intervals of
+            `training.metrics.credible_interval`, as `superbin evaluate` has them.
         left_out: photos that were not counted, since a bank has them.
     """
 
@@ -145,11 +146,13 @@ def _compared(name: str, photos: Sequence[Photo], answers: list[Answered]) -> Co
     known = np.any([in_bank(one.bundle, photos, one.embedding) for one in answers], axis=0)
     left = tuple(compress(photos, ~known))
     _check_enough(name, photos, left, answers)
-    right, deciding = [], []
+    right, deciding, intervals = [], [], []
     for one in answers:
         probabilities, order = one.probabilities[~known], one.bundle.manifest.superclasses
         labels = np.array([order.index(photo.superclass) for photo in left])
-        right.append(probabilities.argmax(axis=1) == labels)
+        predicted = probabilities.argmax(axis=1)
+        right.append(predicted == labels)
+        intervals.append(credible_interval(predicted, labels, len(order), "accuracy"))
         deciding.append(_decide(probabilities, labels, one.bundle))
     truth = np.array([photo.superclass for photo in left])
     each = {
@@ -157,7 +160,8 @@ def _compared(name: str, photos: Sequence[Photo], answers: list[Answered]) -> Co
         for one in answers[0].bundle.manifest.superclasses
         if one in truth
     }
-    return Compared(name, each, pair(*right), deciding[0], deciding[1], int(known.sum()))
+    overall = replace(pair(*right), old_interval=intervals[0], new_interval=intervals[1])
+    return Compared(name, each, overall, deciding[0], deciding[1], int(known.sum()))
 
 
 def _check_enough(

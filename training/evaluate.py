@@ -35,6 +35,10 @@ from training.served_bank import MATCHING, in_bank, known_photos, trained_bank
 from training.subclass_points import POINTS
 
 REPORT = "report.json"
+INTERVALS = (
+    "intervals: from each superclass's recall, a Beta posterior under Jeffreys' prior; accuracy at "
+    "these photos' mix of superclasses"
+)
 
 
 def evaluate_target(
@@ -120,6 +124,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "photos": len(labels),
         "bad_photos": outcome.bad,
         "context": BANK if outcome.has_bank else "none: photos never see each other",
+        "intervals": INTERVALS,
         "accuracy": accuracy(predicted, labels),
         "accuracy_interval": credible_interval(predicted, labels, k, "accuracy"),
         "balanced_accuracy": balanced_accuracy(predicted, labels, k),
@@ -226,7 +231,7 @@ def print_report(report: dict[str, Any]) -> None:
     """The report's main figures as tables."""
     console = Console()
     title = f"{report['target']} ({report['variant']}) on {report['split']}"
-    main = Table(title=Text(title, style="table.title"))
+    main = Table(title=Text(title, style="table.title"), caption=INTERVALS)
     for heading in ("figure", "value", "95% interval"):
         main.add_column(heading)
     for name in ("accuracy", "balanced_accuracy"):

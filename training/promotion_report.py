@@ -30,6 +30,11 @@ HEAD = (
     "McNemar's p",
     "shown to keep to the margin",
 )
+INTERVALS = (
+    "95% intervals: of a recall, its Beta posterior under Jeffreys' prior; of accuracy, those of "
+    "the recalls together, at these photos' mix of superclasses, as superbin evaluate has it; of a "
+    "difference, from the pairs of answers to the same photo."
+)
 REPORT, FIGURES, PICTURE = "PROMOTION.md", "promotion.json", "promotion.png"
 
 
@@ -124,6 +129,7 @@ def _table(one: Compared, margin: float) -> str:
             f"## {one.name.capitalize()}: {one.overall.photos} photos",
             *([left_out] if one.left_out else []),
             markdown_table(HEAD, rows),
+            INTERVALS,
             markdown_table(("", "old", "new"), deciding),
         ]
     )

@@ -8,10 +8,8 @@ from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
-from scipy.stats import binomtest
 
 from service.bundle import read_manifest, write_manifest
 from service.catalogue import open_bundle
@@ -25,7 +23,9 @@ from training.correct import Order, correct_bundle
 from training.data.own import read_labels
 from training.data.review import ReviewFolder
 from training.errors import ConfigError, DataError
-from training.paired import LEAST, MARGIN, jeffreys, pair
+from training.evaluate import summarise
+from training.outcome import measure
+from training.paired import MARGIN
 from training.promote import Contest, promote
 
 COMMAND = "superbin promote candidate --over models/bins/2"
@@ -68,6 +68,20 @@ def test_a_better_one_becomes_the_next_version(
     told = capsys.readouterr().out.splitlines()[0]  # eight photos of hazardous, all won
     assert told.startswith("# bins/7 against bins/2: passed, with too few photos to be sure of ")
     assert "hazardous" not in told
+
+
+def test_accuracy_has_the_interval_that_evaluate_gives_it(contest: Contest) -> None:
+    assert promote(replace(contest, dry=True), COMMAND)
+    assert contest.report is not None
+    (test,) = json.loads((contest.report / "promotion.json").read_text())["compared"]
+    for which, bundle in (("old", contest.over), ("new", contest.candidate)):
+        figures = summarise(measure(bundle, contest.data, "test", None, "cpu"))
+        assert test["overall"][which] == figures["accuracy"]
+        assert test["overall"][f"{which}_interval"] == list(figures["accuracy_interval"])
+    assert (
+        "of accuracy, those of the recalls together"
+        in (contest.report / "PROMOTION.md").read_text()
+    )
 
 
 def test_what_photos_enough_show_is_passed_and_no_more(contest: Contest) -> None:
@@ -227,11 +241,6 @@ def test_where_the_banks_leave_too_few_photos_nothing_is_promoted(
     assert versions(contest) == ["1", "2"]
 
 
-def test_fewer_photos_than_are_expected_would_tell_nothing_even_if_all_were_won() -> None:
-    assert pair(np.zeros(LEAST, dtype=bool), np.ones(LEAST, dtype=bool)).p < 0.05
-    assert pair(np.zeros(LEAST - 1, dtype=bool), np.ones(LEAST - 1, dtype=bool)).p > 0.05
-
-
 def test_the_command_ends_with_one_where_it_refuses(contest: Contest, tmp_path: Path) -> None:
     words = ["promote", contest.over, "--over", contest.over.parent / "1", "--data", contest.data]
     refused = superbin(tmp_path, *words)
@@ -242,37 +251,6 @@ def test_the_command_ends_with_one_where_it_refuses(contest: Contest, tmp_path: 
     assert versions(contest) == ["1", "2", "3"]
     missing = superbin(tmp_path, *words[:-1], tmp_path / "none")
     assert missing.returncode == 2
-
-
-def test_pairs_are_counted_and_tested() -> None:
-    old = np.array([True] * 30 + [False] * 6)
-    new = np.array([True] * 28 + [False] * 2 + [True] * 5 + [False])
-    found = pair(old, new)
-    assert (found.lost, found.gained) == (2, 5)
-    assert found.difference == pytest.approx(3 / 36)
-    assert found.p == pytest.approx(binomtest(2, 7).pvalue)
-    assert found.interval[0] < 0.0 < found.difference < found.interval[1]
-    assert not found.worse_by_more_than(0.01)
-    assert pair(new, old).worse_by_more_than(0.01)
-    assert pair(new, old).difference == pytest.approx(-found.difference)
-
-
-def test_few_photos_show_little_even_where_both_are_always_right() -> None:
-    few, many = np.ones(36, dtype=bool), np.ones(2000, dtype=bool)
-    assert pair(few, few).difference == 0.0
-    assert not pair(few, few).surely_within(0.01)
-    assert pair(many, many).surely_within(0.01)
-    assert pair(few, few).old_interval[0] < 0.95
-    assert jeffreys(36, 36)[1] == 1.0
-
-
-def test_one_photo_of_few_is_more_than_the_margin() -> None:
-    old = np.ones(36, dtype=bool)
-    new = old.copy()
-    new[0] = False
-    assert pair(old, new).worse_by_more_than(0.01)
-    assert not pair(old, new).worse_by_more_than(1 / 36)
-    assert pair(old, new).p == 1.0  # and yet that is no evidence
 
 
 def test_a_candidate_that_has_learned_from_test_is_refused(
