@@ -101,7 +101,10 @@ def evaluate(
     ] = "test",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for JSON and pictures; by default below a run."),
+        typer.Option(
+            "--out",
+            help="Folder for JSON and pictures; by default below a run; of a bundle required.",
+        ),
     ] = None,
     superclasses: MapOption = None,
     device: DeviceOption = "auto",
