@@ -22,7 +22,8 @@ from service.admission import Admission
 from service.direct import DirectRoutes
 from service.drift_reports import share_report
 from service.errors import ComeBackLater, SuperbinError, forget_frames
-from service.keys import KeyRefused, Keys, read_keys
+from service.keyring import Keyring
+from service.keys import KeyRefused
 from service.memory import give_back_freed
 from service.metrics import Metrics
 from service.openapi import refusals
@@ -49,7 +50,7 @@ from service.routes import (
 from service.rpc.start import check_packages, grpc_served
 from service.rulebook import Rulebook
 from service.serving import Serving
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 from service.tracing import open_provider, telemetry
 from service.validation import told_problems
 
@@ -111,18 +112,18 @@ def create_app(settings: Settings) -> DirectRoutes:
 
 async def _start(settings: Settings, measures: Metrics) -> Serving:
     """Load the models and put the parts together around them."""
-    keys = read_keys(settings.keys_file)
-    registry = Registry(settings, measures, lambda model: rulebook.vet(model, in_use))
+    registry = Registry(settings, measures, lambda model: rulebook.vet(model, keyring.sites))
     rulebook = Rulebook(
         settings.sites_dir,
         settings.site,
         lambda: registry.default.manifest if registry.served else None,
         measures,
-        keys.sites.values(),
     )
-    in_use = _sites_in_use(rulebook, keys)
+    keyring = Keyring(settings.keys_file, rulebook, measures)
     await registry.start()
-    rulebook.meet(registry.default.manifest, in_use.values())
+    rulebook.meet(registry.default.manifest, keyring.sites.values())
+    if settings.watch_s:
+        await keyring.look_aside()  # what others shared may be older than the file
     measures.drift(registry.drift_readings)
     measures.drain_rate(lambda: registry.default.scheduler.backlog.rate or 0.0)
     admission = Admission(
@@ -140,29 +141,10 @@ async def _start(settings: Settings, measures: Metrics) -> Serving:
     )
     recorder = await asyncio.to_thread(open_recorder, settings, measures)
     return Serving(
-        *(settings, measures, keys, quota, admission, registry, rulebook, corrections),
+        *(settings, measures, keyring, quota, admission, registry, rulebook, corrections),
         capture=capture,
         recorder=recorder,
     )
-
-
-def _sites_in_use(rulebook: Rulebook, keys: Keys) -> dict[str, str | None]:
-    """Sites that the settings and the keys name, by who names them; None is the default one.
-
-    Raises:
-        SettingsError: where one of them has no rules.
-    """
-    if not rulebook.folder.is_dir():
-        raise SettingsError(
-            f"SUPERBIN_SITES_DIR: expected a folder of site files, got {rulebook.folder}"
-        )
-    named = {"SUPERBIN_SITE": None} | {f"key of {who}": name for who, name in keys.sites.items()}
-    for source, name in named.items():
-        try:
-            rulebook.find(name)
-        except SuperbinError as error:
-            raise SettingsError(f"{source}: {error}") from error
-    return named
 
 
 @asynccontextmanager
@@ -174,6 +156,7 @@ async def _serving(serving: Serving) -> AsyncIterator[None]:
     if watch_s:
         background.append(asyncio.create_task(registry.watch()))
         background.append(asyncio.create_task(serving.rulebook.watch(watch_s)))
+        background.append(asyncio.create_task(serving.keyring.watch(watch_s)))
     if serving.metrics.shared:
         _refresh(serving)
         background.append(asyncio.create_task(_keep_fresh(serving)))

@@ -234,7 +234,7 @@ def identify_person(request: Request, named: str | None) -> str:
         ReviewerNameless, ReviewerUnlisted: where that is nobody, or nobody whom the key is for.
     """
     keys = serving(request).keys
-    return keys.person(identify_reviewer(request), named)
+    return keys.person(keys.reviewer(key_of(request.headers)), named)
 
 
 def key_of(headers: Mapping[str, str]) -> str | None:

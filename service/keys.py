@@ -248,21 +248,29 @@ def new_key() -> str:
     return secrets.token_urlsafe(32)
 
 
-def read_keys(file: Path | None) -> Keys:
-    """The keys of a file; none where there is no file.
+def text_of(file: Path) -> str:
+    """What a file of keys says.
 
     Raises:
-        SettingsError: where the file cannot be read or does not fit.
+        SettingsError: where it cannot be read.
     """
-    if file is None:
-        return Keys()
-    text = ""
     try:
-        text = file.read_text(encoding="utf-8-sig")  # Windows editors put a mark before it
-        return Keys.model_validate(tomllib.loads(text))
+        return file.read_text(encoding="utf-8-sig")  # Windows editors put a mark before it
     except OSError as error:
         raise SettingsError(f"SUPERBIN_KEYS_FILE: cannot read {file}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"SUPERBIN_KEYS_FILE: {file} is not TOML: {error}") from error
+
+
+def parse_keys(text: str, file: Path) -> Keys:
+    """The keys of a text; `file` is what errors call it.
+
+    Raises:
+        SettingsError: where it does not fit.
+    """
+    try:
+        return Keys.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
         told = _twice(str(error), text) or f"is not TOML: {error}"
         raise SettingsError(f"SUPERBIN_KEYS_FILE: {file} {told}") from error
     except ValidationError as error:

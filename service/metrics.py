@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.drift import Reading
 from service.drift_metrics import DriftGauges
+from service.file_metrics import FileMetrics
 from service.logs import stdout
 from service.model_metrics import ModelMetrics
 from service.review.figures import Agreement, Counts
@@ -143,12 +144,7 @@ class Metrics:
             ("site",),
             registry=registry,
         )
-        self._site_loads = Counter(
-            "superbin_site_loads_total",
-            "Site files that were taken over, or refused, while serving.",
-            ("outcome",),
-            registry=registry,
-        )
+        self._files = FileMetrics(registry)
         self._review = ReviewMetrics(registry)
         self._tally = Counter(
             "superbin_tally_photos_total",
@@ -168,8 +164,6 @@ class Metrics:
             registry=registry,
         )
         stdout.lose = lost.inc
-        for outcome in ("loaded", "refused"):
-            self._site_loads.labels(outcome)
         # Looked up once, since that costs more than to observe.
         self._predicted = cache(self._predictions.labels)
         self._confident = cache(self._confidence.labels)
@@ -255,7 +249,11 @@ class Metrics:
 
     def site_load(self, outcome: Literal["loaded", "refused"]) -> None:
         """Count a site file that was taken over, or refused, while serving."""
-        self._site_loads.labels(outcome).inc()
+        self._files.sites.labels(outcome).inc()
+
+    def key_load(self, outcome: Literal["loaded", "refused"]) -> None:
+        """Count a keys file that was taken over, or refused, while serving."""
+        self._files.keys.labels(outcome).inc()
 
     def site(self, name: str) -> None:
         """Publish a site, so that its alerts count from 0."""

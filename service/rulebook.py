@@ -14,6 +14,7 @@ from service.bundle import Manifest
 from service.errors import SuperbinError
 from service.metrics import Metrics
 from service.rounds import every
+from service.settings import SettingsError
 from service.site_rules import Rules, SiteUnfit, read_rules
 from service.sites import (
     Site,
@@ -44,13 +45,11 @@ class Rulebook:
         default: str | None,
         model: Callable[[], Manifest | None],
         metrics: Metrics,
-        needed: Iterable[str] = (),
     ) -> None:
         """Read all site files; one that cannot be used is refused and hurts no other.
 
         Args:
             default: the site of a request that names none.
-            needed: sites whose rules stay where their file goes, as those of the default one do.
             model: what answers where a request names none, once there is one; rules are looked at
                 with it.
         """
@@ -61,7 +60,7 @@ class Rulebook:
         self._rules: dict[str, Rules] = {}
         self._refused: dict[str, str] = {}
         self.default = default
-        self._needed = {*needed} | ({default} if default else set())
+        self._needed = {default} if default else set()
         self._missed: set[str] = set()
         self.look()
 
@@ -91,6 +90,29 @@ class Rulebook:
             told = f", whose file is refused: {why}" if why else ""
             raise SiteUnknown(f"expected a site of {self.names()}, got {name!r}{told}")
         return rules
+
+    def need(self, names: Iterable[str]) -> None:
+        """Say whose rules stay where their file goes, as those of the default one do."""
+        self._needed = {*names} | ({self.default} if self.default else set())
+
+    def require(self, named: Mapping[str, str | None]) -> None:
+        """Whether there are rules for these sites.
+
+        Args:
+            named: names of sites by who wants them, None for the default one.
+
+        Raises:
+            SettingsError: naming who wants it, and which there are.
+        """
+        if not self.folder.is_dir():
+            raise SettingsError(
+                f"SUPERBIN_SITES_DIR: expected a folder of site files, got {self.folder}"
+            )
+        for source, name in named.items():
+            try:
+                self.find(name)
+            except SiteUnknown as error:
+                raise SettingsError(f"{source}: {error}") from error
 
     def meet(self, model: Manifest, named: Iterable[str | None]) -> None:
         """Log what the first model makes of rules that were read before it was loaded.
@@ -126,6 +148,11 @@ class Rulebook:
                     rules.sorter(model)
             except SiteUnfit as error:
                 raise SiteUnfit(f"{source}: {error}") from error
+
+    def vet_served(self, named: Mapping[str, str | None]) -> None:
+        """As `vet`, with the model that answers where a request names none, once there is one."""
+        if model := self._model():
+            self.vet(model, named)
 
     async def watch(self, every_s: float) -> None:
         """Read what has changed in the folder; runs until it is cancelled."""

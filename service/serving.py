@@ -10,6 +10,7 @@ from starlette.requests import Request
 from service.admission import Admission
 from service.capture import Capture
 from service.composition.recorder import Recorder
+from service.keyring import Keyring
 from service.keys import Keys
 from service.metrics import Metrics
 from service.quota import Quota
@@ -25,7 +26,7 @@ class Serving:
 
     settings: Settings
     metrics: Metrics
-    keys: Keys
+    keyring: Keyring
     quota: Quota
     admission: Admission
     registry: Registry
@@ -39,6 +40,11 @@ class Serving:
     parsing: asyncio.Lock = field(
         default_factory=asyncio.Lock
     )  # long JSON, ten times as large then
+
+    @property
+    def keys(self) -> Keys:
+        """Those in force now; others may be a moment later."""
+        return self.keyring.keys
 
     async def set_shadow(self, shadow: Shadow | None) -> None:
         """Put another shadow in the place of the one before, or none."""

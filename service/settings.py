@@ -74,7 +74,7 @@ class Settings(
         10.0,
         ge=0.0,
         le=86_400.0,
-        description="Seconds between looks for newer models and changed site files in the folders; "
+        description="Seconds between looks for newer models, changed site files and changed keys; "
         "0 never looks.",
     )
     sites_dir: Path = Field(

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service import cli
-from service.keys import AdminOnly, KeyRefused, Keys, digest_of, new_key, read_keys
+from service.keys import AdminOnly, KeyRefused, Keys, digest_of, new_key, parse_keys, text_of
 from service.settings import SettingsError
 from tests.integration.server import environment, running, spawn
 
@@ -194,14 +194,14 @@ def test_a_file_that_does_not_fit_stops_the_start(
 def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(f'[clients]\nkiosk = "{digest_of("sesame")}"\n', encoding="utf-8-sig")
-    assert read_keys(file).client("sesame") == "kiosk"
+    assert parse_keys(text_of(file), file).client("sesame") == "kiosk"
 
 
 def test_a_name_that_stands_there_twice_is_told_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "keys.toml"
     file.write_text(f'clients."a" = "{"0" * 64}"\n# more\nclients."a" = "{"1" * 64}"\n')
     with pytest.raises(SettingsError) as found:
-        read_keys(file)
+        parse_keys(text_of(file), file)
     told = f'SUPERBIN_KEYS_FILE: {file} has clients."a" twice, the second time in line 3: remove'
     assert str(found.value).startswith(told)
 

@@ -207,6 +207,37 @@ def test_what_would_reach_one_worker_alone_is_refused(tmp_path: Path) -> None:
         until(lambda: versions() == {"1": 0, "2": WORKERS}, "both to serve the new version")
 
 
+def test_keys_that_change_are_those_of_all_and_of_a_worker_in_the_place_of_another(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "keys.toml"
+    both = {name: f'clients."{name}" = "{digest_of(name)}"\n' for name in ("kept", "leaked")}
+    file.write_text("".join(both.values()))
+    with running(models_dir, workers=WORKERS, keys_file=file, watch_s=0.1) as server:
+
+        def told(event: str) -> set[int]:
+            return {line["pid"] for line in server.log_lines() if line["event"] == event}
+
+        def codes() -> set[tuple[str, int]]:
+            """Over connections of their own, which any of the workers may take."""
+            url, headers = f"{server.url}/v1/models", [{"x-api-key": name} for name in both]
+            asked = [(one["x-api-key"], httpx.get(url, headers=one)) for one in headers * 10]
+            return {(name, answer.status_code) for name, answer in asked}
+
+        assert codes() == {("kept", 200), ("leaked", 200)}
+        file.write_text(both["kept"])
+        until(lambda: len(told("keys loaded")) == WORKERS, "both to take over the file")
+        assert codes() == {("kept", 200), ("leaked", 401)}
+        file.write_text("clients.")
+        refused = "keys refused, and those of before stay in force"
+        until(lambda: len(told(refused)) == WORKERS, "both to refuse the file")
+        os.kill(min(pids(server)), signal.SIGKILL)
+        until(lambda: len(pids(server)) == WORKERS + 1, "another worker")
+        assert codes() == {("kept", 200), ("leaked", 401)}
+        lines = [(one["event"], one["pid"]) for one in server.log_lines()]
+        assert [lines.count((refused, pid)) for pid in pids(server)] == [1] * (WORKERS + 1)
+
+
 def test_ctrl_c_while_workers_import_ends_them_without_a_traceback(models_dir: Path) -> None:
     server = spawn(environment(models_dir, workers=WORKERS), own_group=True)
     pid = server.process.pid

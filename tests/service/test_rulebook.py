@@ -92,7 +92,8 @@ def test_rules_that_a_key_needs_stay_where_their_file_is_gone_which_is_told_once
     file = write_site(tmp_path)
     other = tmp_path / "other.yaml"
     other.write_text(file.read_text("utf-8").replace("site: tiny", "site: other"), "utf-8")
-    book = Rulebook(tmp_path, None, lambda: None, Metrics(), ["tiny"])
+    book = Rulebook(tmp_path, None, lambda: None, Metrics())
+    book.need(["tiny"])
     text = file.read_text("utf-8")
     for _ in range(2):
         file.unlink()
