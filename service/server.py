@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -40,6 +41,7 @@ class ServeError(SuperbinError):
 class Server(uvicorn.Server):
     """On SIGTERM readiness fails first, the port closes later, and the exit status is 0.
 
+    So it is on SIGHUP, which a terminal sends that is closed, unless `nohup` has it ignored.
     Ctrl-C comes of a person, and not of what asks a load balancer to look: the port closes at once.
     """
 
@@ -85,6 +87,20 @@ class Server(uvicorn.Server):
         while not (await asyncio.wait({stopping}, timeout=TICK_S))[0]:
             if self.force_exit:
                 await calls.stop(None)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Those of uvicorn, and SIGHUP."""
+        before = signal.getsignal(signal.SIGHUP)
+        with super().capture_signals():
+            if before == signal.SIG_IGN:
+                yield
+                return
+            signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGHUP, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; uvicorn's own would end the process by the signal, with status 143.

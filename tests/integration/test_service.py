@@ -170,7 +170,7 @@ def test_each_request_is_one_line_of_json_in_the_log(models_dir: Path) -> None:
         assert not [one for one in server.log_lines() if one.get("route") == "/readyz"]
 
 
-@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_status_0(models_dir: Path, sig: signal.Signals) -> None:
     with running(models_dir) as server:
         assert httpx.post(f"{server.url}/v1/classify", files=FILES).status_code == 200

@@ -30,8 +30,12 @@ PHOTO = (Path(__file__).parent.parent / "photos" / "glass.jpg").read_bytes()
 CLIENTS = 8
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "sig"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGHUP)]
+)
+def test_nothing_that_was_accepted_is_lost_to_a_signal(
+    models_dir: Path, workers: int, sig: signal.Signals
+) -> None:
     """Clients behave like a load balancer: they send until readiness fails."""
     found: Counter[str] = Counter()
     with running(models_dir, workers=workers, drain_delay_s=1.0, grace_period_s=20) as server:
@@ -49,12 +53,14 @@ def test_nothing_that_was_accepted_is_lost_to_sigterm(models_dir: Path, workers:
         threads = [threading.Thread(target=keep_asking) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
-        until(lambda: found["200"] > CLIENTS, "the load")
-        server.process.send_signal(signal.SIGTERM)
-        until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
-        leave.set()
-        for thread in threads:
-            thread.join()
+        try:
+            until(lambda: found["200"] > CLIENTS, "the load")
+            server.process.send_signal(sig)
+            until(lambda: httpx.get(f"{server.url}/readyz").status_code == 503, "readiness to fail")
+        finally:
+            leave.set()
+            for thread in threads:
+                thread.join()
         assert server.ended() == 0
     assert set(found) == {"200"}, found
 
@@ -163,7 +169,8 @@ def test_what_the_grace_period_cuts_off_is_told_so(models_dir: Path, path: str) 
 
 
 @pytest.mark.parametrize(
-    ("workers", "sig"), [(1, signal.SIGINT), (1, signal.SIGTERM), (2, signal.SIGTERM)]
+    ("workers", "sig"),
+    [(1, signal.SIGINT), (1, signal.SIGTERM), (1, signal.SIGHUP), (2, signal.SIGTERM)],
 )
 def test_a_signal_while_a_model_loads_ends_it_at_once(
     tmp_path: Path, workers: int, sig: signal.Signals
@@ -189,6 +196,16 @@ def test_a_signal_while_a_model_loads_ends_it_at_once(
             os.close(pipe)
     assert "Traceback" not in "".join(server.stderr)
     assert any(line["event"] == "stopped while starting" for line in server.log_lines())
+
+
+def test_nohup_keeps_it_when_the_terminal_closes(models_dir: Path) -> None:
+    command = ("nohup", sys.executable, "-m", "service")
+    with running(models_dir, command=command) as server:
+        server.process.send_signal(signal.SIGHUP)
+        answer = httpx.post(f"{server.url}/v1/classify", files={"file": PHOTO}, timeout=30)
+        assert answer.status_code == 200
+        assert httpx.get(f"{server.url}/readyz").status_code == 200
+        assert server.stop() == 0
 
 
 def test_a_server_that_was_killed_starts_again_as_if_nothing_had_been(models_dir: Path) -> None:
