@@ -21,6 +21,7 @@ REQUEST_ID = "X-Request-ID"
 RAW_REQUEST_ID = REQUEST_ID.lower().encode()
 SANE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
 PROBES = frozenset({"/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"})
+TOLD = ("client", "reason")  # whose key came, and why the request was refused, where that is so
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -74,6 +75,7 @@ class Access:
             if code:  # the answer has begun: let the server close the connection
                 raise
             problem = problem_of_status(500, "something went wrong on our side", request_id)
+            state["reason"] = problem.reason
             await problem_response(problem, path=scope["path"])(scope, receive, send_on)
         finally:
             # 499: the client left before there was an answer.
@@ -83,6 +85,7 @@ class Access:
         """Tell who waits still, in our words: the server has a traceback and a 500 for that."""
         error = Stopping("the service is shutting down", SHORTEST_WAIT_S)
         problem = problem_of(error, scope["state"]["request_id"])
+        scope["state"]["reason"] = problem.reason
         self._metrics.rejection(problem.reason)
         headers = {"Retry-After": str(error.retry_after_s)}
         await problem_response(problem, headers, path=scope["path"])(scope, receive, send)
@@ -100,6 +103,7 @@ class Access:
             code=code,
             duration_s=round(seconds, 6),
             photos=state.get("photos", 0),
+            **{name: state[name] for name in TOLD if name in state},
             **({"trace_id": trace} if (trace := current_trace()) else {}),
         )
 

@@ -49,6 +49,7 @@ from service.routes import (
 )
 from service.rpc.start import check_packages, grpc_served
 from service.rulebook import Rulebook
+from service.schemas import Problem
 from service.serving import Serving
 from service.settings import Settings
 from service.tracing import open_provider, telemetry
@@ -234,11 +235,17 @@ def _methods(request: Request) -> list[str]:
     return sorted(found | ({"HEAD"} if "GET" in found else set()))
 
 
+def _noted(request: Request, problem: Problem) -> Problem:
+    """A problem, of which the request's line in the log will say the reason."""
+    request.scope["state"]["reason"] = problem.reason
+    return problem
+
+
 def _handle_errors(app: FastAPI, measures: Metrics) -> None:
     @app.exception_handler(SuperbinError)
     async def ours(request: Request, error: SuperbinError) -> Response:
         forget_frames(error)  # and the photos in them
-        problem = problem_of(error, request.state.request_id)
+        problem = _noted(request, problem_of(error, request.state.request_id))
         measures.rejection(problem.reason)
         headers = None
         if isinstance(error, ComeBackLater):
@@ -257,13 +264,14 @@ def _handle_errors(app: FastAPI, measures: Metrics) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers["Allow"] = ", ".join(_methods(request))
             detail = f"expected {headers['Allow']} of {path}, got {request.method[:20]}"
-        problem = problem_of_status(error.status_code, detail, request.state.request_id)
+        told = problem_of_status(error.status_code, detail, request.state.request_id)
+        problem = _noted(request, told)
         return problem_response(problem, headers, path=request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         detail = told_problems(error.errors())
-        problem = problem_of_status(422, detail, request.state.request_id)
+        problem = _noted(request, problem_of_status(422, detail, request.state.request_id))
         return problem_response(problem, path=request.url.path)
 
     @app.exception_handler(ClientDisconnect)

@@ -205,7 +205,9 @@ def identify(request: Request) -> str:
         KeyRefused: where keys are set and none of them came.
     """
     holder = serving(request).keys.client(key_of(request.headers))
-    return holder or (request.client.host if request.client else "")
+    if holder:
+        return _noted(request, holder)
+    return request.client.host if request.client else ""
 
 
 def identify_admin(request: Request) -> str:
@@ -214,7 +216,7 @@ def identify_admin(request: Request) -> str:
     Raises:
         AdminOff, AdminOnly, KeyRefused: where none is set or none of them came.
     """
-    return serving(request).keys.admin(key_of(request.headers))
+    return _noted(request, serving(request).keys.admin(key_of(request.headers)))
 
 
 def identify_reviewer(request: Request) -> str:
@@ -223,7 +225,7 @@ def identify_reviewer(request: Request) -> str:
     Raises:
         ReviewerOff, ReviewerOnly, KeyRefused: where none is set or none of them came.
     """
-    return serving(request).keys.reviewer(key_of(request.headers))
+    return _noted(request, serving(request).keys.reviewer(key_of(request.headers)))
 
 
 def identify_person(request: Request, named: str | None) -> str:
@@ -234,7 +236,13 @@ def identify_person(request: Request, named: str | None) -> str:
         ReviewerNameless, ReviewerUnlisted: where that is nobody, or nobody whom the key is for.
     """
     keys = serving(request).keys
-    return keys.person(keys.reviewer(key_of(request.headers)), named)
+    return keys.person(_noted(request, keys.reviewer(key_of(request.headers))), named)
+
+
+def _noted(request: Request, holder: str) -> str:
+    """The holder of a key, whom the request's line in the log will name."""
+    request.scope["state"]["client"] = holder
+    return holder
 
 
 def key_of(headers: Mapping[str, str]) -> str | None:

@@ -66,6 +66,7 @@ def _page_of(request: Request, name: str, part: Callable[[Serving], object]) -> 
         if "text/html" not in request.headers.get("accept", ""):
             raise
         problem = problem_of(error, request.state.request_id)
+        request.state.reason = problem.reason  # for the log
         text = (STATIC / "off.html").read_text(encoding="utf-8")
         text = text.replace("<!--title-->", escape(problem.title))
         text = text.replace("<!--detail-->", escape(problem.detail))

@@ -198,5 +198,6 @@ def _record(call: Call, metrics: Metrics, route: str, ending: Ending, seconds: f
         status=ending.status.name,
         duration_s=round(seconds, 6),
         **call.noted,
+        **({"reason": ending.reason} if ending.reason else {}),
         **({"trace_id": trace} if (trace := current_trace()) else {}),
     )

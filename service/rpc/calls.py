@@ -166,7 +166,10 @@ class Calls:
             raise RequestSlow(f"expected the message within {limit_s:g} s, got less") from error
 
     def _identify(self, call: Call) -> str:
-        return self._held.keys.client(key_of(call.headers)) or call.host
+        holder = self._held.keys.client(key_of(call.headers))
+        if holder:
+            call.noted["client"] = holder
+        return holder or call.host
 
 
 def _made(name: str, /, **fields: Any) -> bytes:

@@ -77,6 +77,9 @@ def test_without_a_key_nothing_opens_and_the_message_is_not_waited_for(
                 speaker.get_model_metadata("tiny")
             headers = {"authorization": "Bearer four"}
             assert speaker.get_model_metadata("tiny", headers=headers).name == "tiny"
+    lines = [one for one in server.log_lines() if one.get("route") == INFER]
+    told = [(one.get("client"), one.get("reason")) for one in lines]
+    assert told == [(None, "key_refused")] * 3 + [("line-4", None)] * 2
 
 
 def test_a_rate_holds_for_all_that_an_address_asks_by_either_protocol(models_dir: Path) -> None:

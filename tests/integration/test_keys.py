@@ -134,6 +134,29 @@ def test_a_key_has_its_own_rate_and_is_told_when_to_come_back(
         assert ask("five", 1).status_code == 200
 
 
+def test_the_log_says_whose_request_it_was_and_why_it_was_refused(
+    models_dir: Path, keys_file: Path
+) -> None:
+    settings = {"keys_file": keys_file, "rate_photos_s": 0.01, "max_photos": 1}
+    with running(models_dir, **settings) as server, httpx.Client(base_url=server.url) as client:
+        for way in (
+            {"method": "POST", "url": "/v1/classify", "files": {"file": PHOTO}},
+            {"method": "POST", "url": "/v1/models/tiny/load"},
+            {"method": "GET", "url": "/v1/sites?colour=red"},
+            {"method": "GET", "url": "/v1/nothing"},
+        ):
+            for key in ("four", "four", "ops", "six"):
+                client.request(**way, headers={"x-api-key": key, "x-request-id": "own"}, timeout=30)
+        asked = [one for one in server.log_lines() if one.get("request_id") == "own"]
+    told = [(one["code"], one.get("client"), one.get("reason")) for one in asked]
+    limited, unknown = (429, "line-4", "rate_limited"), (401, None, "key_refused")
+    assert told[:4] == [(200, "line-4", None), limited, (200, "ops", None), unknown]
+    assert told[4:8] == [(403, None, "admin_only")] * 2 + [(200, "ops", None), unknown]
+    assert told[8:12] == [(422, None, "unknown_parameter")] * 4
+    assert told[12:] == [(404, None, "not_found")] * 4
+    assert not any(key in line for line in server.stdout for key in ('"four"', '"six"'))
+
+
 @pytest.mark.parametrize(
     ("settings", "codes"),
     [

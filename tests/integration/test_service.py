@@ -167,6 +167,7 @@ def test_each_request_is_one_line_of_json_in_the_log(models_dir: Path) -> None:
         (line,) = [one for one in server.log_lines() if one.get("request_id") == "mine"]
         assert (line["route"], line["code"], line["photos"]) == ("/v1/classify", 200, 1)
         assert line["duration_s"] > 0
+        assert not {"client", "reason"} & set(line)  # no keys, and nothing was refused
         assert not [one for one in server.log_lines() if one.get("route") == "/readyz"]
 
 
