@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from training import text
 from training.backbones import build_backbone
 from training.backbones.efficientnet_lite import pretrained_classifier
 from training.config import MatchingConfig
+from training.data.superclass_map import MAPS, read_map
 from training.errors import ConfigError, DataError
 from training.guide import with_words
 from training.methods.matching import Matching
@@ -33,6 +35,8 @@ from training.words import (
 )
 
 BINS = ("organic", "recyclable")
+REFUSE = ("hazardous", "organic", "recyclable", "residual")
+CIFAR = ("artifacts", "mammals", "natures", "non-mammals")
 TEXT = '[superclasses]\nrecyclable = ["glass bottle"]\norganic = ["fruit", "orange peel"]\n'
 NAMES = (WORDS / "imagenet.txt").read_text(encoding="utf-8").splitlines()
 
@@ -71,15 +75,21 @@ def test_a_file_that_makes_no_sense_is_refused(
 
 
 def test_an_unknown_file_names_the_known_ones() -> None:
-    with pytest.raises(DataError, match="one of refuse, refuse-other, got 'garden'"):
+    with pytest.raises(DataError, match="one of cifar100-4, refuse, refuse-other, got 'garden'"):
         read_words("garden", BINS)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in WORDS.glob("*.toml")))
 def test_the_shipped_words_have_every_bin_and_nothing_twice(name: str) -> None:
-    words = read_words(name, ("hazardous", "organic", "recyclable", "residual"))
+    words = read_words(name, CIFAR if name == "cifar100-4" else REFUSE)
     assert set(words.superclass.tolist()) == {0, 1, 2, 3}
     assert len(set(words.things)) == len(words.things)
+
+
+def test_the_words_for_cifar_name_none_of_its_subclasses() -> None:
+    subclasses = [name.replace("_", " ") for name in read_map(MAPS / "cifar100-4.toml")]
+    told = " | ".join(read_words("cifar100-4", CIFAR).things)
+    assert [name for name in subclasses if re.search(rf"\b{name}s?\b", told)] == []
 
 
 def test_imagenets_names_are_in_the_order_of_its_classifiers() -> None:
