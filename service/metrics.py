@@ -120,7 +120,7 @@ class Metrics:
         )
         self._drain_rate = Gauge(
             "superbin_drain_photos_per_second",
-            "Rate at which photos were answered while others waited.",
+            "Rate at which the default model answered while photos waited.",
             registry=registry,
             multiprocess_mode="livesum",
         )

@@ -107,8 +107,8 @@ class Settings(
         default_factory=lambda known: max(1, available_cores() // known.get("workers", 1)),
         ge=1,
         le=4096,
-        description="Threads of ONNX Runtime, over all sessions of one process; by default its "
-        "share of the available cores.",
+        description="Threads of ONNX Runtime, over all sessions of a model in one process; by "
+        "default its share of the available cores.",
     )
     decode_workers: int | None = Field(
         None,
