@@ -90,7 +90,7 @@ def test_the_tally_says_what_the_answers_and_the_metrics_said(
     assert {key: n for key, n in into.items() if key[2]} == metrics["superbin_sorted"]
     decisions: Counter[tuple[Any, ...]] = Counter()
     for (superclass, choice), n in stored(url, "superclass", "bin")[0].items():
-        decisions["manual" if choice == "manual" else "sort", superclass] += n
+        decisions["manual" if choice == "manual" else "sort", "tiny/1", superclass] += n
     assert decisions == metrics["superbin_predictions"]
     lines, _ = stored(url, "line", "camera")
     assert lines == {("4", ""): 9, ("4", "left"): 9, ("", ""): 18}
