@@ -58,9 +58,8 @@ def tune(
         from training.policy_tuning import Wish, tune_site
 
         if bundle is None:
-            first = (
-                (model or DEFAULT_MODEL).partition(",")[0].strip()
-            )  # which answers where several are served
+            # Of several that are served the first answers.
+            first = (model or DEFAULT_MODEL).partition(",")[0].strip()
             bundle = resolve_bundle(models_dir or default_models_dir(), first)
         wish = Wish(error_rate, coverage, split, tuple(report or ()))
         command = typed_command()
